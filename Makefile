@@ -1,0 +1,59 @@
+# Every target sets up .venv by itself, with uv when it is on the path, else with venv and pip.
+# Other interpreter: make test PYTHON=python3.13 (after `make clean`).
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CORE   := $(VENV)/.core
+TOOLS  := $(VENV)/.tools
+JOBS   ?= 2
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-crash test check bench clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(CORE) ## Measure the standard library in pieces, on two worker processes (ARGS=folder for another)
+	@$(BIN)/python -m demo.run $(ARGS)
+
+demo-crash: $(CORE) ## The same, with workers killed by SIGKILL in the middle
+	@$(BIN)/python -m demo.run --crash $(ARGS)
+
+test: check ## Check, then run every ring of tests (ARGS=tests/store for some)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: $(TOOLS) ## Format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --strict src demo
+
+bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove .venv and everything that was made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt
+	find src tests demo bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Two stamps, done again when pyproject.toml changes: to see the demo nobody should wait for type checkers.
+$(CORE): pyproject.toml
+	$(call install,.)
+	@touch $(CORE)
+
+$(TOOLS): pyproject.toml
+	$(call install,.[dev])
+	@touch $(CORE) $(TOOLS)
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'piecework needs Python 3.11 or newer; name one with make PYTHON=python3.12' >&2; exit 1; }
+	@echo 'Setting up $(VENV) …'
+	@if command -v uv >/dev/null; then \
+		{ test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV); } && \
+		uv pip install --quiet --python $(BIN)/python -e '$(1)'; \
+	else \
+		{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '$(1)'; \
+	fi
+endef
