@@ -1,0 +1,124 @@
+"""Every error piecework raises, in families by who must act: the caller, the operator, or the reader of a job.
+
+Each message says what was wrong and what to do. All of them descend from `PieceworkError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from piecework.job import ErrorInfo
+
+
+class PieceworkError(Exception):
+    """The root of every error that piecework raises."""
+
+
+# ── the caller's code ────────────────────────────────────────────────────────────────────────────
+
+
+class UsageError(PieceworkError):
+    """A call that cannot be right; nothing was stored."""
+
+
+class UnknownTask(UsageError):
+    """A task name that no registered task carries."""
+
+
+class DuplicateTask(UsageError):
+    """Two different functions were registered under one name."""
+
+
+class BadOption(UsageError, TypeError):
+    """An option that does not exist or whose value cannot be right."""
+
+
+class BadSettings(UsageError):
+    """Settings that cannot be right; the message lists every mistake at once."""
+
+
+class BadArguments(UsageError, TypeError):
+    """Arguments that do not fit the task's signature or annotations."""
+
+
+class NotSerializable(BadArguments):
+    """An argument or result that cannot travel, or would not arrive as it was sent."""
+
+
+class TooLarge(BadArguments):
+    """Arguments or a result above the size limit (`max_payload`, 1 MiB by default)."""
+
+
+class Duplicate(UsageError):
+    """An unfinished job already carries this unique key; `job_id` names it."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class SplitChanged(UsageError):
+    """A splitter that was run again offered other pieces than before."""
+
+
+class JobNotFound(UsageError, KeyError):
+    """No job has this id: it never existed, or was pruned."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+# ── the store and who keeps it ───────────────────────────────────────────────────────────────────
+
+
+class StoreError(PieceworkError):
+    """The store could not do what it was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, is locked, or has no room; the same call may be sent again."""
+
+
+class SchemaOutdated(StoreError):
+    """The store's schema is older or newer than this version of piecework can work with."""
+
+
+class WithinNotSupported(StoreError):
+    """This store cannot write on the connection that was given as `within=`."""
+
+
+# ── a job, read or run ───────────────────────────────────────────────────────────────────────────
+
+
+class JobError(PieceworkError):
+    """Something about one job, raised to whoever waits for it or inside it."""
+
+
+class JobFailed(JobError):
+    """The job ended as failed; `error` holds the class, message and traceback, as text."""
+
+    def __init__(self, message: str, job_id: str, error: ErrorInfo | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.error = error
+
+
+class JobCancelled(JobError):
+    """The job was cancelled; raised by `result()`, and inside a job by `current.check()`."""
+
+
+class JobTimeout(JobError, TimeoutError):
+    """A job ran past its `timeout`."""
+
+
+class ResultTimeout(JobError, TimeoutError):
+    """The job did not end within the time that `result(timeout=…)` was given."""
+
+
+class LeaseLost(JobError):
+    """This run no longer belongs to this worker; whatever it still writes is refused."""
+
+
+class PieceFailed(JobError):
+    """A piece of a split failed for good, so its batch did."""

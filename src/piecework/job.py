@@ -1,0 +1,255 @@
+"""The values that travel: what a caller adds, what a worker fetches, what the store keeps. None of them can do I/O.
+
+Times are seconds since the epoch (UTC) as floats; payloads (`args`, `result`, `options`) are JSON text, kept as text
+from the call to the worker so that no room in between parses them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import msgspec
+
+
+class State(StrEnum):
+    """Where a job stands. A job that is `available` and not yet due is what people call scheduled."""
+
+    WAITING = "waiting"  # its pieces, or its batch, have not settled
+    AVAILABLE = "available"  # may be fetched once it is due
+    RUNNING = "running"  # a worker holds it
+    COMPLETED = "completed"
+    FAILED = "failed"  # for good, until somebody retries it
+    CANCELLED = "cancelled"
+    PARKED = "parked"  # cannot be resolved or decoded; kept with its reason
+
+    @property
+    def finished(self) -> bool:
+        return self in FINISHED
+
+
+FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+UNFINISHED = frozenset(State) - FINISHED
+
+
+class OnFailure(StrEnum):
+    """What becomes of a batch when one of its pieces fails for good."""
+
+    FAIL_FAST = "fail_fast"  # the batch fails at once; pieces that have not started never do
+    FINISH = "finish"  # the others run to their end, then the batch fails
+    COMPOSE = "compose"  # the others run to their end, then the compose runs and sees the failures
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """An error as text: its class is never rebuilt from the store."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a running job says it is; `total` is None while nobody knows."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+class NewJob(msgspec.Struct, frozen=True):
+    """A job to be added. `delay` counts from the store's own now; `run_at` is absolute; at most one is set."""
+
+    id: str
+    task: str
+    args: str
+    queue: str = "default"
+    priority: int = 0
+    run_at: float | None = None
+    delay: float | None = None
+    key: str | None = None  # unique key
+    options: str | None = None  # what this call overrides of the task's own options
+    batch: str | None = None
+    root: str | None = None
+    ordinal: int | None = None
+    piece: str | None = None  # the piece's key in its batch; None means its ordinal
+    state: State = State.AVAILABLE
+
+
+class NewBatch(msgspec.Struct, frozen=True):
+    """A batch to be opened. Its id is the id of the job that it releases, where it releases one."""
+
+    id: str
+    then: str | None = None
+    on_failure: OnFailure = OnFailure.FINISH
+    then_queue: str | None = None  # where the released job runs, if not where it was
+    then_priority: int | None = None
+
+
+class Fence(msgspec.Struct, frozen=True, array_like=True):
+    """The right to write for one run of one job: `run` counts fetches and never goes back."""
+
+    id: str
+    run: int
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One request for work. The same worker asking again with the same number gets the same jobs."""
+
+    worker: str
+    number: int
+    limit: int
+    queues: tuple[str, ...] | None = None  # None: every queue
+
+
+class Fetched(msgspec.Struct, frozen=True, array_like=True):
+    """One run of a job, as a worker gets it. The field order is the wire order of the stores' fetch."""
+
+    id: str
+    run: int
+    task: str
+    queue: str
+    priority: int
+    attempt: int  # attempts spent before this one
+    crashes: int
+    batch: str | None
+    root: str | None
+    cursor: str | None
+    options: str | None
+    started_at: float
+    args: str
+
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.id, self.run)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the store keeps of a job, at one moment."""
+
+    id: str
+    task: str
+    queue: str
+    priority: int
+    state: State
+    run_at: float
+    run: int
+    attempt: int
+    crashes: int
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    worker: str | None = None
+    batch: str | None = None
+    root: str | None = None
+    ordinal: int | None = None
+    piece: str | None = None
+    key: str | None = None
+    cursor: str | None = None
+    options: str | None = None
+    reason: str | None = None
+    stopping: bool = False  # somebody asked it to stop, and it has not answered yet
+    progress: Progress | None = None
+    error: ErrorInfo | None = None
+    args: str = ""
+    result: str | None = None
+
+    @property
+    def piece_key(self) -> str | None:
+        """The piece's key in its batch, which is its ordinal unless it was given one."""
+        return self.piece if self.piece is not None or self.ordinal is None else str(self.ordinal)
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One run that did not complete: what it came to, when, where and why."""
+
+    job: str
+    run: int
+    attempt: int
+    outcome: str  # retry, failed, released, snoozed, cancelled, parked, crashed
+    started_at: float | None
+    finished_at: float
+    worker: str | None = None
+    error: ErrorInfo | None = None
+    reason: str | None = None
+
+
+class BatchState(StrEnum):
+    OPEN = "open"
+    DONE = "done"  # every piece settled, and the continuation was released
+    FAILED = "failed"  # a piece failed for good, and the continuation was not released
+    STOPPED = "stopped"  # somebody cancelled it
+
+
+class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch and its counters; `open` is the number of pieces that have not settled."""
+
+    id: str
+    then: str | None
+    state: BatchState
+    on_failure: OnFailure
+    sealed: bool
+    total: int
+    open: int
+    completed: int
+    failed: int
+    cancelled: int
+    created_at: float
+    finished_at: float | None = None
+
+
+class PieceResult(msgspec.Struct, frozen=True, array_like=True):
+    """One piece as the compose reads it: its place, its key, and either a result or an error."""
+
+    ordinal: int
+    key: str | None
+    id: str
+    task: str
+    state: State
+    result: str | None
+    error: ErrorInfo | None
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which jobs an operator's verb or a listing means. Every field that is set must match."""
+
+    ids: tuple[str, ...] | None = None
+    queue: str | None = None
+    task: str | None = None
+    state: State | None = None
+    batch: str | None = None
+    root: str | None = None
+    key: str | None = None
+    worker: str | None = None
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One life of a worker's supervisor. Its beat says that it lives; no time is compared."""
+
+    id: str
+    beat: int
+    started_at: float
+    seen_at: float
+    name: str
+    host: str
+    pid: int
+
+
+class Answer(StrEnum):
+    """What became of a settlement."""
+
+    OK = "ok"  # recorded now
+    ALREADY = "already"  # this very run was recorded before: the earlier try worked
+    STALE = "stale"  # somebody else owns or finished the job; nothing was changed
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of a store's self-examination: `ok`, `warning` or `error`, with what to do about it."""
+
+    level: str
+    subject: str
+    message: str
+
+
+def as_utc(seconds: float | None) -> datetime | None:
+    """Epoch seconds as an aware UTC datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
