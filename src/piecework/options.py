@@ -1,0 +1,208 @@
+"""The options of tasks and of single calls: checked where they are given, unknown ones refused with the known ones named."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from piecework.errors import BadOption
+from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, fixed
+
+_QUEUE = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
+MAX_PRIORITY = 1_000_000
+MAX_KEY = 500
+
+
+class TaskKeywords(TypedDict, total=False):
+    """The options of `@app.task` and `@app.split`, as type checkers see them."""
+
+    queue: str
+    priority: int
+    attempts: int
+    retry: RetryPolicy | float | timedelta
+    timeout: float | timedelta | None
+
+
+class CallKeywords(TaskKeywords, total=False):
+    """The options of `using`, as type checkers see them."""
+
+    at: datetime | None
+    delay: float | timedelta | None
+    key: str | None
+    on_duplicate: Literal["return", "raise"]
+    within: Any
+
+
+class TaskOptions(msgspec.Struct, frozen=True):
+    """What a task's decorator may say. Lower priority runs sooner; `timeout` is in seconds."""
+
+    queue: str = "default"
+    priority: int = 0
+    attempts: int = DEFAULT_ATTEMPTS
+    retry: RetryPolicy = DEFAULT_RETRY
+    timeout: float | None = None
+
+
+class CallOptions(msgspec.Struct, frozen=True):
+    """What one call may say beside: `using(…)`. Whatever is None is left to the task."""
+
+    queue: str | None = None
+    priority: int | None = None
+    attempts: int | None = None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    run_at: float | None = None
+    delay: float | None = None
+    key: str | None = None
+    on_duplicate: str = "return"
+    within: Any = None
+
+
+class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The part of a call's options that travels with the job, because the worker needs it."""
+
+    attempts: int | None = None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+
+
+_overrides = msgspec.json.Decoder(Overrides)
+
+
+def task_options(given: Mapping[str, Any], where: str) -> TaskOptions:
+    """Checked options of a decorator. Raises `BadOption`."""
+    return TaskOptions(**_checked(given, TaskOptions.__struct_fields__, where))
+
+
+def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
+    """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
+    known = ("queue", "priority", "attempts", "retry", "timeout", "at", "delay", "key", "on_duplicate", "within")
+    values = _checked(given, known, where)
+    if "at" in values:
+        values["run_at"] = values.pop("at")
+        values.setdefault("delay", None)
+    elif "delay" in values:
+        values.setdefault("run_at", None)
+    options: CallOptions = msgspec.structs.replace(before, **values)
+    if options.run_at is not None and options.delay is not None:
+        raise BadOption(f"{where}: give at= or delay=, not both")
+    return options
+
+
+def overrides_of(options: CallOptions) -> str | None:
+    """The travelling part as JSON; None when there is nothing to say."""
+    if options.attempts is None and options.retry is None and options.timeout is None:
+        return None
+    return msgspec.json.encode(Overrides(options.attempts, options.retry, options.timeout)).decode()
+
+
+def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
+    """A task's options as one job has them. Raises `ValueError` where the stored text cannot be read."""
+    if overrides is None:
+        return options
+    own = _overrides.decode(overrides)
+    return TaskOptions(
+        queue=options.queue,
+        priority=options.priority,
+        attempts=own.attempts if own.attempts is not None else options.attempts,
+        retry=own.retry if own.retry is not None else options.retry,
+        timeout=own.timeout if own.timeout is not None else options.timeout,
+    )
+
+
+def _checked(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> dict[str, Any]:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadOption(f"{where}: unknown option {name!r}{hint} (known: {', '.join(known)})")
+    return {name: _CHECKS[name](value, f"{where}: {name}") for name, value in given.items()}
+
+
+def check_queue(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _QUEUE.fullmatch(value):
+        raise BadOption(f"{where} must be a queue name of 1 to 100 letters, digits or any of _ . : -, not {value!r}")
+    return value
+
+
+def _check_priority(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_PRIORITY:
+        raise BadOption(f"{where} must be a whole number between ±{MAX_PRIORITY:,} (lower runs sooner), not {value!r}")
+    return int(value)
+
+
+def _check_attempts(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise BadOption(f"{where} must be a whole number, 1 or more (1: never retried), not {value!r}")
+    return int(value)
+
+
+def check_seconds(value: Any, where: str) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise BadOption(f"{where} must be seconds (a number, 0 or more) or a timedelta, not {value!r}")
+    if value > 100 * 366 * 86400:
+        raise BadOption(f"{where} of {value!r} seconds is more than a hundred years")
+    return float(value)
+
+
+def _check_timeout(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    seconds = check_seconds(value, where)
+    if seconds == 0:
+        raise BadOption(f"{where} must be more than 0 seconds; None is no limit")
+    return seconds
+
+
+def _check_at(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise BadOption(
+            f"{where} must be an aware datetime, such as datetime.now(UTC) + timedelta(hours=1), not {value!r}"
+        )
+    return value.astimezone(UTC).timestamp()
+
+
+def _check_retry(value: Any, where: str) -> RetryPolicy:
+    if isinstance(value, RetryPolicy):
+        return value
+    if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
+        return fixed(check_seconds(value, where))
+    raise BadOption(f"{where} must be exponential(…), fixed(…) or a number of seconds, not {value!r}")
+
+
+def _check_key(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or "\x00" in value:
+        raise BadOption(f"{where} must be text of 1 to {MAX_KEY} characters, not {value!r}")
+    return value
+
+
+def _check_on_duplicate(value: Any, where: str) -> str:
+    if value not in ("return", "raise"):
+        raise BadOption(f"{where} must be 'return' (the job that is there) or 'raise', not {value!r}")
+    return str(value)
+
+
+_CHECKS: dict[str, Any] = {
+    "queue": check_queue,
+    "priority": _check_priority,
+    "attempts": _check_attempts,
+    "retry": _check_retry,
+    "timeout": _check_timeout,
+    "at": _check_at,
+    "delay": lambda value, where: None if value is None else check_seconds(value, where),
+    "key": _check_key,
+    "on_duplicate": _check_on_duplicate,
+    "within": lambda value, where: value,
+}
