@@ -1,0 +1,22 @@
+"""The shelves: one folder for each database, all behind the verbs of `protocol.Store`."""
+
+from __future__ import annotations
+
+from piecework.clock import Clock, SystemClock
+from piecework.errors import BadSettings
+from piecework.store.protocol import Store
+
+__all__ = ["Store", "open_store"]
+
+
+def open_store(url: str, *, clock: Clock | None = None) -> Store:
+    """The store behind a URL: ``sqlite:///jobs.db`` (relative), ``sqlite:////var/lib/jobs.db``, ``sqlite://:memory:``.
+
+    Nothing is opened before the first verb. Raises `BadSettings` for a URL that names no store.
+    """
+    scheme = url.split(":", 1)[0]
+    if scheme == "sqlite":
+        from piecework.store.sqlite.store import SqliteStore
+
+        return SqliteStore(url, clock=clock or SystemClock())
+    raise BadSettings(f"no store for the URL {url!r}: it must begin with sqlite:///")

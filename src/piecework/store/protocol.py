@@ -1,0 +1,228 @@
+"""The seam: what a store is. Verbs about jobs, each with its contract in sentences, each sentence a conformance test.
+
+All verbs are synchronous and thread-safe. Every mutating verb may be sent twice with the same end state. A store raises
+`StoreUnavailable` when the same call may be sent again, and then has applied it wholly or not at all.
+Time is the store's: what is due is judged by its clock, and delays count from its now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from piecework.job import (
+    Answer,
+    AttemptRecord,
+    BatchRecord,
+    Claim,
+    Fence,
+    Fetched,
+    Filter,
+    Finding,
+    NewBatch,
+    NewJob,
+    PieceResult,
+    Progress,
+    Record,
+    SessionRecord,
+)
+from piecework.outcome import Settlement
+
+
+class Store(Protocol):
+    """The durable home of jobs."""
+
+    url: str  # without credentials
+
+    # ── the schema ───────────────────────────────────────────────────────────────────────────────
+
+    def migrate(self) -> list[str]:
+        """Brings the schema to this version and returns the names of the migrations it applied.
+
+        Forward only. Two processes may race; each migration is applied once.
+        """
+        ...
+
+    def examine(self) -> list[Finding]:
+        """Says what is right and wrong with the store: its version, its settings, its library's known weaknesses."""
+        ...
+
+    # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
+
+    def add(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        batch: NewBatch | None = None,
+        fence: Fence | None = None,
+        within: Any = None,
+    ) -> list[str]:
+        """Stores the jobs, all or none, and returns for each the id under which it is stored.
+
+        A job whose id is already stored is left as it is.
+        A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
+        A job that is not due is not fetched before its time.
+        `batch` is opened first, unless it exists. Pieces raise their batch's `total` and `open`.
+        A piece whose key is already in its batch is not stored again; the answer is the stored piece's id.
+        A key that is offered twice by one run raises `SplitChanged`; so does a key offered again with another task or
+        other arguments.
+        A piece added to a batch that is sealed raises `UsageError`; to one that failed or was stopped, `JobCancelled`.
+        With `fence`, nothing is stored unless that run still owns its job: `LeaseLost`.
+        With `within`, everything is written on the caller's connection, and lives and dies with its transaction;
+        a store that cannot raises `WithinNotSupported`.
+        """
+        ...
+
+    def seal(self, batch: str) -> bool:
+        """Fixes the number of pieces of a batch, and says whether this call did it.
+
+        A batch without an open piece is finished by being sealed. A sealed batch is left as it is.
+        """
+        ...
+
+    # ── work ─────────────────────────────────────────────────────────────────────────────────────
+
+    def fetch(self, claim: Claim) -> list[Fetched]:
+        """Takes up to `limit` due jobs for a worker: they run now, and their `run` is one higher.
+
+        Lower priority first, then earlier `run_at`, then earlier arrival. No job is given to two workers.
+        Paused queues and queues that were not asked for are left alone.
+        A piece whose batch failed or was stopped is cancelled instead.
+        A claim that was answered before gets the same jobs again, those that still run.
+        A worker whose session is not enlisted, or was buried, gets `LeaseLost`.
+        """
+        ...
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
+        """Ends runs, one transaction for all, and answers for each `ok`, `already` or `stale`.
+
+        Only the run that owns the job changes it. The same settlement sent again answers `already` and changes nothing.
+        A piece that ends lowers its batch's `open` and raises the counter of its end, in the same transaction.
+        When a sealed batch has no open piece left, its continuation is released, once, in the same transaction; or it
+        fails, where a piece failed or was cancelled and the batch does not compose with failures.
+        A piece that fails for good in a `fail_fast` batch fails the batch at once.
+        A continuation that fails and is itself a piece settles in its own batch, in the same transaction.
+        """
+        ...
+
+    def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
+        """`settle`, then `fetch`, in one transaction."""
+        ...
+
+    def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
+        """Stores the progress of jobs that this worker runs, and returns the ids of those that were asked to stop."""
+        ...
+
+    # ── liveness ─────────────────────────────────────────────────────────────────────────────────
+
+    def enlist(self, session: SessionRecord) -> None:
+        """Registers a session. Its workers are named `<session>.<n>`."""
+        ...
+
+    def renew(self, session: str) -> bool:
+        """Raises the session's beat by one. False when the session was declared dead: its jobs are not its own."""
+        ...
+
+    def sessions(self) -> list[SessionRecord]:
+        """Lists the sessions that have not ended."""
+        ...
+
+    def bury(self, session: str, beat: int | None = None) -> int | None:
+        """Ends a session and returns its running jobs to their queues; answers how many.
+
+        With `beat`, only if the session's beat is still that one; else None, and nothing is changed.
+        """
+        ...
+
+    def reap(self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = 3) -> list[str]:
+        """Returns the running jobs of one worker to their queues, and answers their ids. No attempt is spent.
+
+        The jobs named in `crashed` are charged with a crash, and parked when that makes `crash_limit`.
+        """
+        ...
+
+    # ── operators ────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
+        """Cancels up to `limit` unfinished jobs and returns how many it touched.
+
+        A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
+        batch, and all below it, along.
+        """
+        ...
+
+    def retry(self, which: Filter, *, limit: int = 1000) -> int:
+        """Makes up to `limit` failed, cancelled or parked jobs available again, attempts begun anew; returns how many.
+
+        A failed piece opens its batch again, and so on up to the root.
+        A piece of a batch that has composed stays as it is.
+        A split whose pieces failed or were cancelled waits again, and takes those pieces along.
+        A job whose unique key is carried by another unfinished job stays as it is.
+        """
+        ...
+
+    def prune(self, *, before: float, limit: int = 1000) -> int:
+        """Deletes up to `limit` jobs that completed or were cancelled before a moment, and returns how many.
+
+        Failed and parked jobs are kept. A piece is kept while its root is unfinished.
+        """
+        ...
+
+    def repair(self, *, limit: int = 10) -> list[str]:
+        """Derives the counters of up to `limit` open batches from their pieces again, and returns what it mended.
+
+        A sentence for each: whatever it returns is a bug in a store or somebody's hand in the tables.
+        """
+        ...
+
+    def pause(self, queue: str, on: bool = True) -> None:
+        """Stops or resumes the fetching of one queue; what runs goes on."""
+        ...
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """The jobs with these ids, in this order; ids that are not stored are left out."""
+        ...
+
+    def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
+        """A page of matching jobs in the order of their arrival (or the reverse), beginning behind the job `after`."""
+        ...
+
+    def count(self, which: Filter) -> int:
+        """How many jobs match. By queue and state alone it reads counters; else it counts."""
+        ...
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs are in each (queue, state), from counters that every verb maintains."""
+        ...
+
+    def batch(self, id: str) -> BatchRecord | None:
+        """A batch and its counters."""
+        ...
+
+    def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
+        """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or of the failed ones only."""
+        ...
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        """The runs of a job that did not complete, oldest first."""
+        ...
+
+    def paused(self) -> list[str]:
+        """The queues that are paused."""
+        ...
+
+    # ── waiting ──────────────────────────────────────────────────────────────────────────────────
+
+    def wait(self, timeout: float) -> bool:
+        """Sleeps until something may have changed or the time is over; says which. A hint, never the truth."""
+        ...
+
+    def next_due(self) -> float | None:
+        """Seconds until the next job that is not due yet will be; None when there is none."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of every connection. A closed store opens again at its next use."""
+        ...

@@ -1,0 +1,1 @@
+"""The embedded shelf: one SQLite file, WAL, many processes."""

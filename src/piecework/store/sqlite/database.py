@@ -1,0 +1,243 @@
+"""The file and its connections: one writer and a few readers for each process, never carried across a fork.
+
+Every write transaction is IMMEDIATE, so that it never has to be upgraded (which SQLite refuses at once, whatever the
+busy timeout). Checkpoints are made by one process at a time, under a file lock, and take the writer's lock: see
+docs/adr/0002-sqlite-checkpoints.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable
+from piecework.failpoints import failpoint
+
+BUSY_SECONDS = 10.0
+CHECKPOINT_BYTES = 16 * 1024 * 1024
+MAX_READERS = 4
+
+# Connections that a fork copied into this process. Closing them here could take the parent's locks and files away.
+_inherited: list[object] = []
+
+_TRY_AGAIN = {
+    sqlite3.SQLITE_BUSY: "is locked by another process",
+    sqlite3.SQLITE_LOCKED: "is locked by another connection",
+    sqlite3.SQLITE_FULL: "has no room left on its disk",
+    sqlite3.SQLITE_IOERR: "cannot be read or written",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_READONLY: "is read-only",
+    sqlite3.SQLITE_PROTOCOL: "is locked by another process",
+    sqlite3.SQLITE_INTERRUPT: "was interrupted",
+}
+
+
+class Database:
+    """One SQLite file as this process sees it."""
+
+    def __init__(self, path: str, *, synchronous: str) -> None:
+        self.path = path
+        self.memory = path == ":memory:"
+        self.synchronous = synchronous
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._watcher: sqlite3.Connection | None = None
+        self._version: int | None = None
+
+    def _leave_fork_behind(self) -> None:
+        if os.getpid() != self._pid:
+            _inherited.append((self._writer, self._readers, self._watcher, self._lock))
+            self._reset()
+
+    # ── connections ──────────────────────────────────────────────────────────────────────────────
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.memory:
+            self._prepare_file()
+        con = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            con.execute("PRAGMA journal_mode = WAL")
+            con.execute(f"PRAGMA synchronous = {self.synchronous}")
+            con.execute("PRAGMA wal_autocheckpoint = 0")
+            con.execute("PRAGMA cache_size = -32000")
+            con.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            con.close()
+            raise
+        return con
+
+    def _prepare_file(self) -> None:
+        """A queue holds people's data: the file is the owner's alone, and a planted link is not followed."""
+        path = Path(self.path)
+        if path.is_symlink():
+            raise StoreError(f"{self.path} is a symbolic link; name the file itself in the store's URL")
+        if not path.parent.is_dir():
+            raise StoreError(f"the folder {path.parent} does not exist; create it, or change the store's URL")
+        if not path.exists():
+            with suppress(FileExistsError, PermissionError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+        return self._writer
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction: committed on leaving, rolled back on any error."""
+        self._leave_fork_behind()
+        with self._lock, self.speaking_plainly():
+            con = self.writer()
+            con.execute("BEGIN IMMEDIATE")
+            try:
+                yield con
+                failpoint("store.before_commit")
+                con.execute("COMMIT")
+            except BaseException:
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+                raise
+            failpoint("store.after_commit")
+            self._checkpoint(con)
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading; a short one, because a long read keeps the log from being folded back."""
+        self._leave_fork_behind()
+        with self.speaking_plainly():
+            if self.memory:
+                with self._lock:
+                    yield self.writer()
+                return
+            try:
+                con = self._readers.pop()
+            except IndexError:
+                con = self._connect()
+            try:
+                yield con
+            finally:
+                if len(self._readers) < MAX_READERS and not con.in_transaction:
+                    self._readers.append(con)
+                else:
+                    con.close()
+
+    def changed(self, timeout: float, interval: float) -> bool:
+        """Sleeps until another connection committed, or the time is over. Costs a few microseconds an interval."""
+        self._leave_fork_behind()
+        if self.memory:
+            time.sleep(min(timeout, interval))
+            return True
+        with self.speaking_plainly():
+            if self._watcher is None:
+                self._watcher = self._connect()
+            watch = self._watcher.execute
+            end = time.monotonic() + timeout
+            while True:
+                # Compared with what the last call saw, so that a commit between two calls is not missed.
+                (seen,) = watch("PRAGMA data_version").fetchone()
+                if seen != self._version:
+                    self._version = seen
+                    return True
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                time.sleep(min(interval, left))
+
+    def close(self) -> None:
+        self._leave_fork_behind()
+        with self._lock:
+            for con in [self._writer, self._watcher, *self._readers]:
+                if con is not None:
+                    con.close()
+            self._reset()
+
+    # ── checkpoints ──────────────────────────────────────────────────────────────────────────────
+
+    def _checkpoint(self, con: sqlite3.Connection) -> None:
+        """Folds the log back into the file once it has grown, unless another process is at it."""
+        if self.memory:
+            return
+        try:
+            if os.stat(self.path + "-wal").st_size < CHECKPOINT_BYTES:
+                return
+        except OSError:
+            return
+        with _file_lock(self.path + "-checkpoint") as mine:
+            if mine:
+                con.execute("PRAGMA busy_timeout = 50")
+                try:
+                    con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                except sqlite3.OperationalError as error:
+                    # What was to be written is committed; the log is folded back another time.
+                    if _code(error) not in _TRY_AGAIN:
+                        raise
+                finally:
+                    con.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+    # ── errors ───────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def speaking_plainly(self) -> Iterator[None]:
+        """Turns the library's errors into the store's."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._explain(error)
+
+    def _explain(self, error: sqlite3.Error) -> NoReturn:
+        code = _code(error)
+        if code in _TRY_AGAIN:
+            raise StoreUnavailable(f"the store {self.path} {_TRY_AGAIN[code]} ({error})") from error
+        if "no such table" in str(error) or "no such column" in str(error):
+            raise SchemaOutdated(
+                f"the store {self.path} lacks what this version of piecework needs ({error}); run: piecework migrate"
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreError(
+                f"the store {self.path} is damaged or not an SQLite file ({error}); stop the workers, keep the file, "
+                "and restore a backup"
+            ) from error
+        raise StoreError(f"the store {self.path} failed: {error}") from error
+
+
+def _code(error: sqlite3.Error) -> Any:
+    """The primary result code: the extended ones carry it in their low byte."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+@contextmanager
+def _file_lock(path: str) -> Iterator[bool]:
+    """True for the one process that holds the lock now; nobody waits for it."""
+    try:
+        import fcntl
+    except ImportError:  # no advisory locks on this system: one process at a time is then the reader's duty
+        yield True
+        return
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)

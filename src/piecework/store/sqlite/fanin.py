@@ -1,0 +1,179 @@
+"""Fan-in on the SQLite shelf: counting pieces, sealing, releasing or failing continuations, stopping trees.
+
+Everything here runs inside the transaction that ended the piece. There is one writer at a time, so a counter that is
+read is a counter that holds until the commit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from piecework.job import ErrorInfo, State
+from piecework.outcome import Settlement
+from piecework.store.sqlite.transaction import Transaction, to_json
+
+STOP_BITE = 5000  # pieces that are cancelled at once when a batch dies; the rest when a fetch meets them
+
+COUNTED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
+
+
+def before(tx: Transaction, settlements: list[Settlement]) -> list[Settlement]:
+    """Splitters first: what they came to depends on what became of their batch."""
+    return [_judge_splitter(tx, s) for s in settlements]
+
+
+def _judge_splitter(tx: Transaction, s: Settlement) -> Settlement:
+    if s.seal is None and s.state not in (State.CANCELLED, State.FAILED):
+        return s
+    batch = tx.row("batch_read", id=s.id)
+    if batch is None:
+        return s if s.seal is None else _without_batch(tx, s)
+    state = batch[2]
+    if state == "failed":
+        return _failed(s, why_failed(tx, s.id))
+    if state == "stopped":
+        return msgspec.structs.replace(s, state=State.CANCELLED, seal=None, history="cancelled")
+    if s.seal is not None and batch[5] != s.seal:
+        strays = [str(row[0]) for row in tx.rows("settle_strays", batch=s.id, run=s.run)]
+        if strays:
+            return _failed(s, _changed(strays, s.seal))
+    return s
+
+
+def _without_batch(tx: Transaction, s: Settlement) -> Settlement:
+    """A splitter without a single piece has not opened its batch; sealing does."""
+    tx.run("add_batch", id=s.id, then=s.id, on_failure="finish", then_queue=None, then_priority=None, now=tx.now)
+    return s
+
+
+def _failed(s: Settlement, error: ErrorInfo) -> Settlement:
+    return msgspec.structs.replace(
+        s, state=State.FAILED, error=error, seal=None, history="failed", cursor=None, delay=None
+    )
+
+
+def _changed(strays: list[str], offered: int) -> ErrorInfo:
+    shown = ", ".join(strays[:5]) + (", …" if len(strays) > 5 else "")
+    return ErrorInfo(
+        "SplitChanged",
+        f"the splitter was run again and offered {offered} pieces, but not these, which an earlier run had offered: {shown}. "
+        "Make the splitter repeatable, or cancel those pieces, and retry the job",
+    )
+
+
+def after(tx: Transaction, ends: Counter[tuple[str, str]], special: Iterable[Settlement]) -> None:
+    """Counts the pieces that ended, seals what is to be sealed, and follows every end upward."""
+    touched: set[str] = set()
+    for s in special:
+        if s.seal is not None:
+            tx.run("batch_seal", id=s.id)
+            touched.add(s.id)
+        elif s.state in (State.CANCELLED, State.FAILED):
+            close(
+                tx, s.id, "failed" if s.state is State.FAILED else "stopped", s.reason or "the split did not end well"
+            )
+    count(tx, ends, touched)
+
+
+def count(tx: Transaction, ends: Counter[tuple[str, str]], touched: Iterable[str] = ()) -> None:
+    """Lowers `open` for pieces that ended, and ends the batches that this brought to their end, upward to the root."""
+    pending = set(touched)
+    while ends or pending:
+        if ends:
+            ids = {batch for batch, _ in ends}
+            rows = [[id, *(ends[id, end] for end in ("completed", "failed", "cancelled"))] for id in ids]
+            tx.run("settle_batches", rows=to_json(rows))
+            pending |= ids
+        failing = [batch for batch, end in ends if end == "failed"]
+        ripe = [row[0] for row in tx.rows("settle_ripe_batches", ids=to_json(list(pending)), failing=to_json(failing))]
+        ends, pending = Counter(), set()
+        for id in ripe:
+            ends += _end(tx, id)
+
+
+def _end(tx: Transaction, id: str) -> Counter[tuple[str, str]]:
+    """Ends a batch: releases its continuation, or fails it. Returns what that counts in the batch above."""
+    row = tx.row("batch_read", id=id)
+    then, on_failure, failed, cancelled = row[1], row[3], row[8], row[9]
+    if (failed or cancelled) and on_failure != "compose":
+        return _fail(tx, id, then)
+    tx.run("batch_end", id=id, state="done", now=tx.now)
+    if then is not None:
+        _release(tx, then, row[12], row[13])
+    return Counter()
+
+
+def _release(tx: Transaction, then: str, queue: str | None, priority: int | None) -> None:
+    record = tx.row("then_read", id=then)
+    if record and tx.run("batch_release", id=then, queue=queue, priority=priority, now=tx.now):
+        tx.moved(record[0], "waiting", None)
+        tx.moved(queue or record[0], None, "available")
+
+
+def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]]:
+    error = why_failed(tx, id)
+    tx.run("batch_end", id=id, state="failed", now=tx.now)
+    stop_below(tx, id, error.message)
+    if then is None:
+        return Counter()
+    record = tx.row("then_read", id=then)
+    if record and tx.run("batch_fail_then", id=then, error=to_json(error), now=tx.now):
+        tx.moved(record[0], record[4], "failed")
+        tx.run(
+            "settle_history", rows=to_json([(then, record[3], record[2], "failed", to_json(error), None)]), now=tx.now
+        )
+        if record[1] is not None:
+            return Counter({(record[1], "failed"): 1})
+    elif record:
+        # The splitter still runs: it is asked to stop, and fails with this batch when it answers.
+        tx.run("cancel_ask", ids=to_json([then]), reason=error.message)
+    return Counter()
+
+
+def why_failed(tx: Transaction, batch: str) -> ErrorInfo:
+    row = tx.row("batch_first_failure", batch=batch)
+    if row is None:
+        return ErrorInfo("PieceFailed", "a piece failed")
+    key, state, error, reason = row
+    if error is None:
+        return ErrorInfo("PieceFailed", f"piece {key} was {state}: {reason or 'no reason was given'}")
+    info = msgspec.json.decode(error, type=ErrorInfo)
+    return ErrorInfo("PieceFailed", f"piece {key} failed: {info.type}: {info.message}", info.traceback)
+
+
+def close(tx: Transaction, id: str, state: str, reason: str) -> None:
+    """Ends a batch whose continuation ended by itself, if there is such a batch and it is open."""
+    if tx.run("batch_end", id=id, state=state, now=tx.now):
+        stop_below(tx, id, reason)
+
+
+def stop_below(tx: Transaction, top: str, reason: str) -> None:
+    """Nothing below this batch starts any more: waiting pieces end with their batches, running ones are asked to stop."""
+    (batches,) = tx.row("stop_tree", batch=top)
+    tx.run("stop_batches", batches=batches, top=top, now=tx.now)
+    tx.run("stop_running", batches=batches, reason=reason)
+    cancel_open(tx, batches, reason)
+
+
+def cancel_open(tx: Transaction, batches: str, reason: str) -> int:
+    """Cancels pieces of dead batches that have not started; nothing is released by their ends.
+
+    All that wait for batches of their own, because no fetch would ever meet them, and a bite of the others.
+    """
+    rows = tx.rows("stop_waiting", batches=batches) + tx.rows("stop_available", batches=batches, limit=STOP_BITE)
+    if rows:
+        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, now=tx.now)
+        ends: Counter[tuple[str, str]] = Counter()
+        for _, queue, state, batch in rows:
+            tx.moved(queue, state, "cancelled")
+            ends[batch, "cancelled"] += 1
+        count(tx, ends)
+    return len(rows)
+
+
+def nothing() -> Counter[tuple[str, str]]:
+    """No ends to count."""
+    return Counter()

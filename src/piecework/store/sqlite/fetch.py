@@ -1,0 +1,67 @@
+"""Taking due jobs on the SQLite shelf."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from piecework.errors import LeaseLost
+from piecework.job import Claim, Fetched
+from piecework.store.sqlite import fanin
+from piecework.store.sqlite.transaction import Transaction, to_json
+
+_decode = msgspec.json.Decoder(list[Fetched]).decode
+
+
+def fetch(tx: Transaction, claim: Claim) -> list[Fetched]:
+    """The verb `fetch`, inside a transaction."""
+    session = claim.worker.rpartition(".")[0]
+    if not tx.row("fetch_session", session=session):
+        raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
+    (again,) = tx.row("fetch_again", worker=claim.worker, claim=claim.number)
+    if again != "[]":
+        return _decode(again)
+    if claim.limit <= 0:
+        return []
+    ripen(tx)
+    while True:
+        seqs, jobs = candidates(tx, claim)
+        if not jobs:
+            return []
+        dead = _dead_batches(tx, jobs)
+        if not dead:
+            break
+        fanin.cancel_open(tx, to_json(dead), "its batch had ended")
+    tx.run("fetch_start", seqs=seqs, worker=claim.worker, claim=claim.number, now=tx.now)
+    for queue, n in Counter([job.queue for job in jobs]).items():
+        tx.moved(queue, "available", "running", n)
+    return jobs
+
+
+def ripen(tx: Transaction) -> None:
+    """Lets jobs whose time has come join the line, a bite of them."""
+    (due,) = tx.row("fetch_due")
+    if due is not None and due <= tx.now:
+        tx.run("fetch_ripe", now=tx.now)
+
+
+def candidates(tx: Transaction, claim: Claim) -> tuple[str, list[Fetched]]:
+    """The jobs that are next, best first, as one row: a step for each job would give the interpreter lock away each time."""
+    lines = [row[0] for row in tx.rows("fetch_lines")]
+    if claim.queues is not None:
+        lines = [line for line in lines if line in claim.queues]
+    if not lines:
+        return "[]", []
+    if len(lines) == 1:
+        seqs, jobs = tx.row("fetch_one_line", queue=lines[0], limit=claim.limit, now=tx.now)
+    else:
+        seqs, jobs = tx.row("fetch_lines_merged", queues=to_json(lines), limit=claim.limit, now=tx.now)
+    return seqs, _decode(jobs)
+
+
+def _dead_batches(tx: Transaction, jobs: list[Fetched]) -> list[str]:
+    batches = {job.batch for job in jobs if job.batch is not None}
+    if not batches:
+        return []
+    return [row[0] for row in tx.rows("fetch_dead_batches", ids=to_json(list(batches)))]

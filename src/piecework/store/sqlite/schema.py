@@ -1,0 +1,74 @@
+"""The schema of the SQLite shelf: numbered SQL files, applied forward only, each in one transaction."""
+
+from __future__ import annotations
+
+from piecework.errors import SchemaOutdated
+from piecework.store.sql import migrations
+from piecework.store.sqlite.database import Database
+
+MIGRATIONS = migrations("piecework.store.sqlite")
+VERSION = MIGRATIONS[-1][0]
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS piecework_schema (
+    version    INTEGER NOT NULL PRIMARY KEY,
+    name       TEXT    NOT NULL,
+    applied_at REAL    NOT NULL
+) STRICT, WITHOUT ROWID
+"""
+
+
+def version(db: Database) -> int | None:
+    """The version of the schema in the file; None where piecework has no tables yet."""
+    with db.read() as con:
+        if not con.execute("SELECT 1 FROM sqlite_master WHERE name = 'piecework_schema'").fetchone():
+            return None
+        (found,) = con.execute("SELECT max(version) FROM piecework_schema").fetchone()
+        return int(found) if found is not None else None
+
+
+def ensure(db: Database, now: float) -> None:
+    """Sets up a file without tables; refuses one whose tables are older or newer than this version."""
+    found = version(db)
+    if found is None:
+        migrate(db, now)
+    elif found < VERSION:
+        raise SchemaOutdated(
+            f"the store {db.path} has schema {found}, and this version of piecework needs {VERSION}; run: piecework migrate"
+        )
+    elif found > VERSION:
+        raise SchemaOutdated(
+            f"the store {db.path} has schema {found}, newer than this version of piecework knows ({VERSION}); "
+            "update piecework here too"
+        )
+
+
+def migrate(db: Database, now: float) -> list[str]:
+    """Applies what is missing, and returns the names of it. Two processes may race: each takes the writer's lock first."""
+    applied = []
+    with db.write() as con:
+        con.execute(_TABLE)
+        (found,) = con.execute("SELECT coalesce(max(version), 0) FROM piecework_schema").fetchone()
+        if found > VERSION:
+            raise SchemaOutdated(
+                f"the store {db.path} has schema {found}; this version of piecework knows up to {VERSION}"
+            )
+        for number, name, sql in MIGRATIONS:
+            if number > found:
+                for statement in _statements(sql):
+                    con.execute(statement)
+                con.execute("INSERT INTO piecework_schema VALUES (?, ?, ?)", (number, name, now))
+                applied.append(name)
+    return applied
+
+
+def _statements(sql: str) -> list[str]:
+    """The statements of a file. (`executescript` would commit the transaction that makes the migration one thing.)"""
+    found, statement = [], ""
+    for line in sql.splitlines():
+        code = line.partition("--")[0].rstrip()
+        statement += code + "\n"
+        if code.endswith(";"):
+            found.append(statement)
+            statement = ""
+    return found

@@ -1,0 +1,129 @@
+"""Ends of runs on the SQLite shelf: fences, counters and fan-in, all inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from piecework.job import Answer, ErrorInfo, State
+from piecework.outcome import Settlement
+from piecework.store.sqlite import fanin
+from piecework.store.sqlite.transaction import Transaction, to_json
+
+
+class FenceMismatch(Exception):
+    """Not every settlement matched its fence; the transaction is begun again, with care."""
+
+
+def settle(tx: Transaction, settlements: Sequence[Settlement], *, careful: bool = False) -> list[Answer]:
+    """The verb `settle`, inside a transaction.
+
+    First it hopes that every fence matches, which takes no extra statement. Where the number of changed rows says
+    otherwise it raises `FenceMismatch`, and the caller rolls back and comes again with `careful`.
+    """
+    if not settlements:
+        return []
+    answers = [Answer.OK] * len(settlements)
+    valid: Sequence[Settlement] = settlements
+    if careful:
+        answers = _check_fences(tx, settlements)
+        valid = [s for s, answer in zip(settlements, answers, strict=True) if answer is Answer.OK]
+    _apply(tx, valid)
+    return answers
+
+
+def _check_fences(tx: Transaction, settlements: Sequence[Settlement]) -> list[Answer]:
+    rows = {row[0]: row[1:] for row in tx.rows("settle_fences", ids=to_json([s.id for s in settlements]))}
+    seen: set[str] = set()
+    answers = []
+    for s in settlements:
+        run, state, settled = rows.get(s.id, (None, None, None))
+        if run == s.run and state == "running" and s.id not in seen:
+            seen.add(s.id)
+            answers.append(Answer.OK)
+        elif settled == s.run or (run == s.run and s.id in seen):
+            answers.append(Answer.ALREADY)
+        else:
+            answers.append(Answer.STALE)
+    return answers
+
+
+def _apply(tx: Transaction, settlements: Sequence[Settlement]) -> None:
+    """Sorts the settlements once: by far the most are completions, and those without a result need only their ids."""
+    plain: dict[tuple[int, int, str, str | None], list[str]] = {}
+    other: list[Settlement] = []
+    special: list[Settlement] = []
+    for s in settlements:
+        if s.state is State.COMPLETED:
+            if s.result is None and s.history is None:
+                key = (s.run, s.attempt, s.queue, s.batch)
+                ids = plain.get(key)
+                if ids is None:
+                    plain[key] = [s.id]
+                else:
+                    ids.append(s.id)
+            else:
+                other.append(s)
+        else:
+            special.append(s)
+    if special:
+        special = fanin.before(tx, _mind_stops(tx, special))
+        other += special
+    if _change(tx, plain, other) != len(settlements):
+        raise FenceMismatch
+    ends = fanin.nothing()
+    for (_, _, queue, batch), ids in plain.items():
+        tx.moved(queue, "running", "completed", len(ids))
+        if batch is not None:
+            ends[batch, "completed"] += len(ids)
+    for s in other:
+        tx.moved(s.queue, "running", s.state.value)
+        if s.batch is not None and s.state in fanin.COUNTED:
+            ends[s.batch, fanin.COUNTED[s.state]] += 1
+    _keep_history(tx, special)
+    fanin.after(tx, ends, special)
+
+
+def _change(
+    tx: Transaction, plain: dict[tuple[int, int, str, str | None], list[str]], other: Sequence[Settlement]
+) -> int:
+    """Writes the ends of the runs, and says how many rows that changed."""
+    by_run: dict[tuple[int, int], list[str]] = {}
+    for (run, attempt, _, _), ids in plain.items():
+        by_run.setdefault((run, attempt), []).extend(ids)
+    changed = 0
+    for (run, attempt), ids in by_run.items():
+        changed += tx.run("settle_complete", ids=to_json(ids), run=run, attempt=attempt, now=tx.now)
+    if other:
+        changed += tx.run("settle_any", rows=to_json([_row(s) for s in other]), now=tx.now)
+    return changed
+
+
+def _mind_stops(tx: Transaction, settlements: list[Settlement]) -> list[Settlement]:
+    """A job that was asked to stop does not come back: where it would run again, it is cancelled instead."""
+    back = [s.id for s in settlements if s.state is State.AVAILABLE or s.state is State.WAITING]
+    stopping = dict(tx.rows("settle_stopping", ids=to_json(back))) if back else {}
+    if not stopping:
+        return settlements
+    return [_cancelled(s, stopping[s.id]) if s.id in stopping else s for s in settlements]
+
+
+def _cancelled(s: Settlement, reason: str | None) -> Settlement:
+    return msgspec.structs.replace(
+        s, state=State.CANCELLED, reason=reason, history="cancelled", delay=None, seal=None, cursor=None
+    )
+
+
+def _row(s: Settlement) -> tuple[object, ...]:
+    return s.id, s.run, s.state, s.attempt, s.result, s.delay, s.cursor, _text(s.error), s.reason
+
+
+def _text(error: ErrorInfo | None) -> str | None:
+    return None if error is None else to_json(error)
+
+
+def _keep_history(tx: Transaction, settlements: Sequence[Settlement]) -> None:
+    lines = [(s.id, s.run, s.attempt, s.history, _text(s.error), s.reason) for s in settlements if s.history]
+    if lines:
+        tx.run("settle_history", rows=to_json(lines), now=tx.now)

@@ -1,0 +1,9 @@
+-- Pieces, and jobs with a unique key.
+INSERT INTO piecework_job (
+    id, args, ordinal, piece, key, task, queue, priority, state, due, run_at, created_at, options, batch, root, offer
+)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+       :task, :queue, :priority, :state, :due, :run_at, :now, :options, :batch, :root, :offer
+FROM json_each(:rows)
+WHERE true
+ON CONFLICT DO NOTHING

@@ -1,0 +1,2 @@
+SELECT id FROM piecework_batch
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state IN ('failed', 'stopped')

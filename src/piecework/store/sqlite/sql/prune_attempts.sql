@@ -1,0 +1,1 @@
+DELETE FROM piecework_attempt WHERE job IN (SELECT value FROM json_each(:ids))

@@ -1,0 +1,1 @@
+DELETE FROM piecework_batch WHERE id IN (SELECT value FROM json_each(:ids))

@@ -1,0 +1,1 @@
+DELETE FROM piecework_job WHERE seq IN (SELECT value FROM json_each(:seqs))

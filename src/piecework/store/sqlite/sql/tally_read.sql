@@ -1,0 +1,1 @@
+SELECT queue, state, n FROM piecework_tally WHERE n <> 0

@@ -1,0 +1,327 @@
+"""The store on one SQLite file: each verb opens a transaction and says what is done in it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from piecework.clock import Clock, SystemClock
+from piecework.errors import BadSettings, WithinNotSupported
+from piecework.failpoints import failpoint
+from piecework.job import (
+    Answer,
+    AttemptRecord,
+    BatchRecord,
+    Claim,
+    Fence,
+    Fetched,
+    Filter,
+    Finding,
+    NewBatch,
+    NewJob,
+    PieceResult,
+    Progress,
+    Record,
+    SessionRecord,
+)
+from piecework.outcome import Settlement
+from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, schema, settle
+from piecework.store.sqlite.database import Database
+from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, where
+from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+
+POLL_SECONDS = 0.004
+
+_pieces = msgspec.json.Decoder(list[PieceResult]).decode
+
+
+class SqliteStore:
+    """Jobs in one SQLite file, shared by any number of processes of one machine.
+
+    `synchronous` is FULL unless the URL says ``?synchronous=normal``: with FULL, what was acknowledged survives a loss
+    of power; with NORMAL it survives the death of any process, but the last commits may be gone after a loss of power.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None, synchronous: str = "FULL") -> None:
+        path, synchronous = parse(url, synchronous)
+        self.url = url
+        self.clock = clock or SystemClock()
+        self.db = Database(path, synchronous=synchronous)
+        self._ready_for: int | None = None
+        self._prune_from = 0
+        self._repair_from = ""
+
+    # ── transactions ─────────────────────────────────────────────────────────────────────────────
+
+    def _set_up(self) -> None:
+        """A new file gets its schema at first use; an old one has to be migrated by hand."""
+        if self._ready_for != os.getpid():
+            schema.ensure(self.db, self.clock.now())
+            self._ready_for = os.getpid()
+
+    @contextmanager
+    def _write(self) -> Iterator[Transaction]:
+        self._set_up()
+        with self.db.write() as con:
+            tx = Transaction(con, self.clock.now())
+            yield tx
+            tx.finish()
+
+    @contextmanager
+    def _read(self) -> Iterator[Transaction]:
+        self._set_up()
+        with self.db.read() as con:
+            yield Transaction(con, self.clock.now())
+
+    # ── the schema ───────────────────────────────────────────────────────────────────────────────
+
+    def migrate(self) -> list[str]:
+        applied = schema.migrate(self.db, self.clock.now())
+        self._ready_for = os.getpid()
+        return applied
+
+    def examine(self) -> list[Finding]:
+        return examine.examine(self.db)
+
+    # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
+
+    def add(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        batch: NewBatch | None = None,
+        fence: Fence | None = None,
+        within: Any = None,
+    ) -> list[str]:
+        if within is not None:
+            with self._within(within) as tx:
+                return enqueue.add(tx, jobs, batch, fence)
+        with self._write() as tx:
+            return enqueue.add(tx, jobs, batch, fence)
+
+    @contextmanager
+    def _within(self, connection: Any) -> Iterator[Transaction]:
+        """Writes on the caller's connection: a savepoint makes it all or nothing, the caller's commit makes it last."""
+        if not isinstance(connection, sqlite3.Connection):
+            raise WithinNotSupported(
+                f"within= takes an sqlite3.Connection to the store's own file, not {type(connection).__name__}"
+            )
+        self._set_up()
+        with self.db.speaking_plainly():
+            main = next(row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+            if self.db.memory or not main or not os.path.samefile(main, self.db.path):
+                raise WithinNotSupported(
+                    f"within= takes a connection to {self.db.path}, the store's own file; this one is to "
+                    f"{main or 'memory'}"
+                )
+            if not connection.in_transaction:
+                connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SAVEPOINT piecework")
+            try:
+                tx = Transaction(connection, self.clock.now())
+                yield tx
+                tx.finish()
+            except BaseException:
+                connection.execute("ROLLBACK TO piecework")
+                connection.execute("RELEASE piecework")
+                raise
+            connection.execute("RELEASE piecework")
+
+    def seal(self, batch: str) -> bool:
+        with self._write() as tx:
+            sealed = bool(tx.run("batch_seal", id=batch))
+            if sealed:
+                fanin.count(tx, fanin.nothing(), [batch])
+            return sealed
+
+    # ── work ─────────────────────────────────────────────────────────────────────────────────────
+
+    def fetch(self, claim: Claim) -> list[Fetched]:
+        if not self._anything(claim):
+            return []
+        with self._write() as tx:
+            return fetch.fetch(tx, claim)
+
+    def _anything(self, claim: Claim) -> bool:
+        """Looks before it locks: an idle worker's question must not hold up those who write."""
+        with self._read() as tx:
+            if not tx.row("fetch_session", session=claim.worker.rpartition(".")[0]):
+                return True
+            due = tx.row("fetch_due")[0]
+            if due is not None and due <= tx.now:
+                return True
+            if tx.row("fetch_again", worker=claim.worker, claim=claim.number)[0] != "[]":
+                return True
+            lines = {row[0] for row in tx.rows("fetch_lines")}
+            return bool(lines if claim.queues is None else lines & set(claim.queues))
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
+        return self._exchange(settlements, None)[0]
+
+    def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
+        if not settlements:
+            return [], self.fetch(claim)
+        return self._exchange(settlements, claim)
+
+    def _exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], list[Fetched]]:
+        for careful in (False, True):
+            try:
+                with self._write() as tx:
+                    answers = settle.settle(tx, settlements, careful=careful)
+                    if settlements:
+                        failpoint("settle.in_transaction")
+                    return answers, [] if claim is None else fetch.fetch(tx, claim)
+            except settle.FenceMismatch:
+                continue
+        raise AssertionError("a settlement that had been checked did not match its fence inside the same transaction")
+
+    def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
+        if progress:
+            rows = to_json([(id, to_json(value)) for id, value in progress.items()])
+            with self._write() as tx:
+                tx.run("report_progress", rows=rows, worker=worker)
+        with self._read() as tx:
+            return [row[0] for row in tx.rows("report_stopping", worker=worker)]
+
+    # ── liveness ─────────────────────────────────────────────────────────────────────────────────
+
+    def enlist(self, session: SessionRecord) -> None:
+        with self._write() as tx:
+            tx.run("session_add", **msgspec.structs.asdict(session))
+
+    def renew(self, session: str) -> bool:
+        with self._write() as tx:
+            return bool(tx.run("session_renew", id=session, now=tx.now))
+
+    def sessions(self) -> list[SessionRecord]:
+        with self._read() as tx:
+            names = SessionRecord.__struct_fields__
+            return [SessionRecord(**dict(zip(names, row, strict=True))) for row in tx.rows("session_list")]
+
+    def bury(self, session: str, beat: int | None = None) -> int | None:
+        with self._write() as tx:
+            if not tx.run("session_end", id=session, beat=beat) and beat is not None:
+                return None
+            why = "its worker's session ended" if beat is None else "its worker's session stopped beating"
+            return len(operators.hand_back(tx, f"{session}.", f"{session}/", crashed=(), reason=why, crash_limit=1))
+
+    def reap(self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = 3) -> list[str]:
+        with self._write() as tx:
+            return operators.hand_back(
+                tx, worker, worker + "\x01", crashed=set(crashed), reason=reason, crash_limit=crash_limit
+            )
+
+    # ── operators ────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
+        with self._write() as tx:
+            return operators.cancel(tx, which, reason, limit)
+
+    def retry(self, which: Filter, *, limit: int = 1000) -> int:
+        with self._write() as tx:
+            return operators.retry(tx, which, limit)
+
+    def prune(self, *, before: float, limit: int = 1000) -> int:
+        with self._write() as tx:
+            n, self._prune_from = operators.prune(tx, before, limit, self._prune_from)
+            return n
+
+    def repair(self, *, limit: int = 10) -> list[str]:
+        with self._write() as tx:
+            mended, self._repair_from = operators.repair(tx, limit, self._repair_from)
+            return mended
+
+    def pause(self, queue: str, on: bool = True) -> None:
+        with self._write() as tx:
+            tx.run("pause_on" if on else "pause_off", queue=queue)
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        with self._read() as tx:
+            sql = SQL["get_records"].format(columns=RECORD_COLUMNS)
+            found = {row[0]: record(row) for row in tx.con.execute(sql, {"ids": to_json(list(ids))})}
+        return [found[id] for id in ids if id in found]
+
+    def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
+        condition, params = where(which)
+        sql = SQL["find_page_newest" if newest else "find_page"].format(columns=RECORD_COLUMNS, where=condition)
+        with self._read() as tx:
+            start = tx.row("get_seq", id=after) if after is not None else None
+            params |= {"after": start[0] if start else None, "limit": limit}
+            return [record(row) for row in tx.con.execute(sql, params)]
+
+    def count(self, which: Filter) -> int:
+        asked = {name for name in which.__struct_fields__ if getattr(which, name) is not None}
+        if asked <= {"queue", "state"}:
+            return sum(
+                n
+                for (queue, state), n in self.counts().items()
+                if which.queue in (None, queue) and which.state in (None, state)
+            )
+        condition, params = where(which)
+        with self._read() as tx:
+            (n,) = tx.con.execute(SQL["find_count"].format(where=condition), params).fetchone()
+            return int(n)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        with self._read() as tx:
+            return {(queue, state): n for queue, state, n in tx.rows("tally_read")}
+
+    def batch(self, id: str) -> BatchRecord | None:
+        with self._read() as tx:
+            row = tx.row("batch_read", id=id)
+            return None if row is None else batch_record(row)
+
+    def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
+        with self._read() as tx:
+            title = "pieces_failed_page" if failed else "pieces_page"
+            return _pieces(tx.row(title, batch=batch, after=after, limit=limit)[0])
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        with self._read() as tx:
+            return [attempt_record(row) for row in tx.rows("attempts_read", id=id)]
+
+    def paused(self) -> list[str]:
+        with self._read() as tx:
+            return [row[0] for row in tx.rows("pause_list")]
+
+    # ── waiting ──────────────────────────────────────────────────────────────────────────────────
+
+    def wait(self, timeout: float) -> bool:
+        self._set_up()
+        return self.db.changed(timeout, POLL_SECONDS)
+
+    def next_due(self) -> float | None:
+        with self._read() as tx:
+            (due,) = tx.row("fetch_due")
+            return None if due is None else max(0.0, due - tx.now)
+
+    def close(self) -> None:
+        self.db.close()
+        self._ready_for = None
+
+
+def parse(url: str, synchronous: str) -> tuple[str, str]:
+    """The path and the `synchronous` setting that a URL names."""
+    parts = urlsplit(url)
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    synchronous = options.pop("synchronous", synchronous).upper()
+    if synchronous not in ("FULL", "NORMAL", "EXTRA"):
+        raise BadSettings(f"the store's URL says synchronous={synchronous.lower()}; it can be full, normal or extra")
+    if options:
+        raise BadSettings(f"the store's URL has an option that SQLite does not know: {', '.join(sorted(options))}")
+    if parts.netloc == ":memory:":
+        return ":memory:", synchronous
+    path = unquote(parts.path)
+    if parts.netloc or len(path) < 2:
+        raise BadSettings(
+            f"{url!r} names no file: write sqlite:///jobs.db for a relative path, sqlite:////srv/jobs.db for an absolute one"
+        )
+    return path[1:], synchronous

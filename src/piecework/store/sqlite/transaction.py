@@ -1,0 +1,53 @@
+"""One transaction on the SQLite shelf: its moment, its statements, and the counters that it changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from piecework.store.sql import titles
+
+SQL = titles("piecework.store.sqlite")
+
+_encoder = msgspec.json.Encoder()
+
+
+def to_json(value: Any) -> str:
+    """JSON text, as SQLite's json functions take it."""
+    return _encoder.encode(value).decode()
+
+
+class Transaction:
+    """Runs titled statements at one moment, and writes the changed counters once, at the end."""
+
+    def __init__(self, con: sqlite3.Connection, now: float) -> None:
+        self.con = con
+        self.now = now
+        self.tally: Counter[tuple[str, str]] = Counter()
+
+    def run(self, title: str, **params: Any) -> int:
+        """How many rows the statement changed."""
+        return self.con.execute(SQL[title], params).rowcount
+
+    def row(self, title: str, **params: Any) -> Any:
+        """The first row, or None."""
+        return self.con.execute(SQL[title], params).fetchone()
+
+    def rows(self, title: str, **params: Any) -> list[Any]:
+        return self.con.execute(SQL[title], params).fetchall()
+
+    def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
+        """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
+        if before is not None:
+            self.tally[queue, before] -= n
+        if after is not None:
+            self.tally[queue, after] += n
+
+    def finish(self) -> None:
+        """Writes the counters."""
+        changed = [(queue, state, n) for (queue, state), n in self.tally.items() if n]
+        if changed:
+            self.run("tally_add", rows=to_json(changed))
