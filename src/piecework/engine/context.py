@@ -1,0 +1,110 @@
+"""What a running job may touch: `current`."""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from piecework.errors import BadArguments, JobCancelled, JobTimeout, UsageError
+from piecework.job import Fetched, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from piecework.options import TaskOptions
+    from piecework.registry import TaskSpec
+
+
+class Running(msgspec.Struct, eq=False):
+    """One run of a job inside this process: what was fetched, what it says of itself, and whether it should stop."""
+
+    job: Fetched
+    spec: TaskSpec | None
+    options: TaskOptions | None
+    progress: Progress | None = None
+    stopping: bool = False
+    begun: bool = False
+    deadline: float | None = None
+    monotonic: Callable[[], float] | None = None
+    task: Any = None  # the asyncio task, where it runs on the loop
+
+
+running: ContextVar[Running | None] = ContextVar("piecework_running", default=None)
+
+
+class Current:
+    """The job that this code runs in. Outside of a job, `progress` and `check` do nothing, so that the same code runs now.
+
+    Example::
+
+        for n, row in enumerate(rows):
+            current.check()                       # raises if the job was cancelled or is past its timeout
+            current.progress(n, len(rows), "importing")
+    """
+
+    @property
+    def inside(self) -> bool:
+        """Whether this code runs in a job."""
+        return running.get() is not None
+
+    @property
+    def id(self) -> str:
+        """The job's id. Raises `UsageError` outside of a job."""
+        return self._running().job.id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._running().job.attempt + 1
+
+    @property
+    def run(self) -> int:
+        """How often the job was fetched, this time included; it only grows, so it can fence outside effects."""
+        return self._running().job.run
+
+    @property
+    def queue(self) -> str:
+        return self._running().job.queue
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked the job to stop."""
+        now = running.get()
+        return now is not None and now.stopping
+
+    def check(self) -> None:
+        """Raises `JobCancelled` when the job was asked to stop, `JobTimeout` when it is past its timeout."""
+        now = running.get()
+        if now is None:
+            return
+        if now.stopping:
+            raise JobCancelled(f"job {now.job.id} was asked to stop")
+        if now.deadline is not None and now.monotonic is not None and now.monotonic() > now.deadline:
+            assert now.options is not None
+            raise JobTimeout(f"job {now.job.id} ran longer than its timeout of {now.options.timeout:g} s")
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Says how far the job is; cheap enough for every row, written about twice a second.
+
+        `total` is None while nobody knows it. Raises `BadArguments` for numbers that cannot be.
+        """
+        for name, value in (("done", done), ("total", total)):
+            if value is None and name == "total":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+                raise BadArguments(f"progress: {name} must be a number, 0 or more, not {value!r}")
+        now = running.get()
+        if now is not None:
+            now.progress = Progress(done, total, str(note)[:500])
+
+    def _running(self) -> Running:
+        now = running.get()
+        if now is None:
+            raise UsageError("this code does not run in a job, so there is no current one; ask current.inside first")
+        return now
+
+
+current = Current()

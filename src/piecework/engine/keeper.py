@@ -1,0 +1,131 @@
+"""What keeps the store in order beside the work: beats for a session, watches the other sessions, prunes and repairs.
+
+It runs no user code. In a worker process started from the command line it lives in the supervisor, whose beat therefore
+does not depend on what the jobs do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+from collections.abc import Callable
+
+from piecework.clock import Clock
+from piecework.ids import short_token
+from piecework.job import SessionRecord
+from piecework.store.protocol import Store
+
+log = logging.getLogger("piecework.keeper")
+
+LEASE_SECONDS = 20.0
+BEAT_SECONDS = 5.0
+TIDY_SECONDS = 60.0
+PRUNE_BITE = 500
+
+
+class Keeper:
+    """One session's housekeeping; `turn` is called often and does what is due."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        name: str,
+        lease: float = LEASE_SECONDS,
+        keep_completed: float | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._name = name
+        self._lease = lease
+        self._beat_every = min(BEAT_SECONDS, lease / 4)
+        self._keep_completed = keep_completed
+        self._draw = draw
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._beat_at = 0.0
+        self._watched_at = clock.monotonic()
+        self._tidy_at = clock.monotonic() + TIDY_SECONDS * draw()
+        self.session = ""
+
+    def enlist(self) -> str:
+        """Begins a new session and returns its id."""
+        self.session = short_token()
+        now = self._clock.now()
+        self._store.enlist(
+            SessionRecord(
+                id=self.session,
+                beat=0,
+                started_at=now,
+                seen_at=now,
+                name=self._name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+        )
+        self._beat_at = self._clock.monotonic() + self._beat_every
+        return self.session
+
+    def turn(self) -> bool:
+        """Beats, watches and tidies, as far as it is time. False when the session was declared dead by others."""
+        now = self._clock.monotonic()
+        if now >= self._beat_at:
+            # The next beat is planned from before the call: a slow store must not stretch the interval.
+            self._beat_at = now + self._beat_every
+            if not self._store.renew(self.session):
+                return False
+            self._watch(now)
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS * (0.5 + self._draw())
+            self._tidy()
+        return True
+
+    def next_turn(self) -> float:
+        """Seconds until `turn` has something to do."""
+        return max(0.0, min(self._beat_at, self._tidy_at) - self._clock.monotonic())
+
+    def leave(self) -> None:
+        """Ends the session in good order."""
+        self._store.bury(self.session)
+
+    def _watch(self, now: float) -> None:
+        """Buries sessions whose beat stood still for a whole lease, by this process's own clock.
+
+        No stored time is compared: a clock that jumps, here or there, buries nobody. After a pause of this process
+        itself every session gets a whole lease anew.
+        """
+        seen: dict[str, tuple[int, float]] = {}
+        for session in self._store.sessions():
+            if session.id == self.session:
+                continue
+            beat, since = self._seen.get(session.id, (-1, now))
+            if beat != session.beat or now - self._watched_at > 2 * self._beat_every:
+                since = now
+            seen[session.id] = (session.beat, since)
+            if now - since >= self._lease:
+                returned = self._store.bury(session.id, session.beat)
+                if returned is not None:
+                    seen.pop(session.id)
+                    log.warning(
+                        "session %s (%s, pid %d on %s) stopped beating; %d jobs went back to their queues",
+                        session.id,
+                        session.name,
+                        session.pid,
+                        session.host,
+                        returned,
+                    )
+        self._seen = seen
+        self._watched_at = now
+
+    def _tidy(self) -> None:
+        """One bounded bite of pruning and of checking counters; the next one follows in about a minute."""
+        for sentence in self._store.repair():
+            log.error("repaired: %s", sentence)
+        if self._keep_completed is not None:
+            before = self._clock.now() - self._keep_completed
+            while self._store.prune(before=before, limit=PRUNE_BITE) == PRUNE_BITE:
+                if self._clock.monotonic() >= self._beat_at:
+                    break

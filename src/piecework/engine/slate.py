@@ -1,0 +1,48 @@
+"""A small shared file on which a worker process writes which jobs it is running, so that its supervisor can read them
+after the process is gone, whatever ended it. Only jobs on the slate are charged with a crash."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+
+WIDTH = 64  # bytes for one slot: an id is 36
+
+
+class Slate:
+    """`slots` places for ids, in memory shared through a file."""
+
+    def __init__(self, path: str, slots: int) -> None:
+        self.path = path
+        self.slots = slots
+        with open(path, "r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), slots * WIDTH)
+
+    @classmethod
+    def create(cls, slots: int) -> Slate:
+        """A new, empty slate in a temporary file."""
+        handle, path = tempfile.mkstemp(prefix="piecework-")
+        os.ftruncate(handle, slots * WIDTH)
+        os.close(handle)
+        return cls(path, slots)
+
+    def write(self, slot: int, id: str) -> None:
+        start = slot * WIDTH
+        self._memory[start : start + WIDTH] = id.encode().ljust(WIDTH, b"\0")
+
+    def clear(self, slot: int) -> None:
+        self._memory[slot * WIDTH] = 0
+
+    def read(self) -> list[str]:
+        """The ids that stand on the slate."""
+        found = []
+        for start in range(0, self.slots * WIDTH, WIDTH):
+            text = self._memory[start : start + WIDTH]
+            if text[0]:
+                found.append(text.rstrip(b"\0").decode())
+        return found
+
+    def remove(self) -> None:
+        self._memory.close()
+        os.unlink(self.path)

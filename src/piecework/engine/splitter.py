@@ -1,0 +1,140 @@
+"""Runs a splitter: streams its pieces into the store in bounded bites, so that the first run while the last are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from piecework.clock import Clock
+from piecework.engine.context import Running
+from piecework.errors import BadArguments, JobCancelled
+from piecework.failpoints import failpoint
+from piecework.ids import new_ids
+from piecework.job import NewBatch, NewJob, PieceResult, State
+from piecework.outcome import Outcome, Seal
+from piecework.registry import Registry, TaskSpec
+from piecework.split import Piece, Pieces, check_piece
+
+if TYPE_CHECKING:
+    from piecework.store.protocol import Store
+
+FIRST_BITE = 50  # small, so that workers have something to do soon
+LARGEST_BITE = 1000
+BITE_SECONDS = 0.2  # a slow splitter stores what it has at least this often
+PAGE = 500
+
+
+class BatchEnded(JobCancelled):
+    """The split's batch was stopped, or failed, while the splitter was still at it."""
+
+
+def split(
+    now: Running, spec: TaskSpec, store: Store, clock: Clock, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Outcome:
+    """Runs the generator to its end and offers every piece; run again after a crash, it stores none twice."""
+    stream = _Stream(now, spec, store, clock)
+    for offered in spec.function(*args, **kwargs):
+        stream.offer(check_piece(offered, spec.name))
+    stream.flush()
+    failpoint("split.before_seal")
+    return Seal(stream.total)
+
+
+class _Stream:
+    """The bites of one splitter's run."""
+
+    def __init__(self, now: Running, spec: TaskSpec, store: Store, clock: Clock) -> None:
+        self._now = now
+        self._store = store
+        self._clock = clock
+        job = now.job
+        compose = spec.compose
+        self._batch = NewBatch(
+            job.id,
+            then=job.id,
+            on_failure=spec.on_failure,
+            then_queue=compose.queue if compose else None,
+            then_priority=compose.priority if compose else None,
+        )
+        self._root = job.root or job.id
+        self._bite: list[Piece[Any]] = []
+        self._size = FIRST_BITE
+        self._flushed_at = clock.monotonic()
+        self.total = 0
+
+    def offer(self, piece: Piece[Any]) -> None:
+        self._bite.append(piece)
+        if len(self._bite) >= self._size or self._clock.monotonic() - self._flushed_at > BITE_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Stores the bite; the first one, even an empty one, opens the batch."""
+        if not self._bite and self.total:
+            return
+        if self._now.stopping:
+            raise BatchEnded("the split was asked to stop")
+        failpoint("split.before_bite")
+        ids = new_ids(len(self._bite))
+        jobs = [self._job(id, piece, self.total + n) for n, (id, piece) in enumerate(zip(ids, self._bite, strict=True))]
+        try:
+            self._store.add(jobs, batch=self._batch, fence=self._now.job.fence)
+        except JobCancelled as error:
+            raise BatchEnded(str(error)) from error
+        failpoint("split.after_bite")
+        self.total += len(jobs)
+        self._bite = []
+        self._size = min(self._size * 2, LARGEST_BITE)
+        self._flushed_at = self._clock.monotonic()
+
+    def _job(self, id: str, piece: Piece[Any], ordinal: int) -> NewJob:
+        return NewJob(
+            id=id,
+            task=piece.task,
+            args=piece.args,
+            queue=piece.queue,
+            priority=piece.priority,
+            run_at=piece.run_at,
+            delay=piece.delay,
+            options=piece.options,
+            batch=self._batch.id,
+            root=self._root,
+            ordinal=ordinal,
+            piece=piece.key,
+        )
+
+
+def stored_pieces(store: Store, registry: Registry, batch: str) -> Pieces[Any]:
+    """The pieces of a batch as its compose reads them: a page at a time."""
+    record = store.batch(batch)
+    if record is None:
+        raise BadArguments(f"batch {batch} is not in the store any more")
+
+    def read(failed: bool) -> Iterator[PieceResult]:
+        after = -1
+        while page := store.pieces(batch, after=after, limit=PAGE, failed=failed):
+            yield from page
+            after = page[-1].ordinal
+
+    def decode(task: str, text: str | None) -> Any:
+        return registry[task].outcome_codec.decode(text)
+
+    return Pieces(
+        total=record.total,
+        completed=record.completed,
+        failed=record.failed + record.cancelled,
+        read=read,
+        decode=decode,
+    )
+
+
+def inline_pieces(found: list[PieceResult], registry: Registry) -> Pieces[Any]:
+    """The same for a split that is run now."""
+
+    def read(failed: bool) -> Iterator[PieceResult]:
+        return iter([p for p in found if not failed or p.state is not State.COMPLETED])
+
+    def decode(task: str, text: str | None) -> Any:
+        return registry[task].outcome_codec.decode(text)
+
+    completed = sum(p.state is State.COMPLETED for p in found)
+    return Pieces(total=len(found), completed=completed, failed=len(found) - completed, read=read, decode=decode)

@@ -1,0 +1,356 @@
+"""The process that starts workers, beats for them, replaces the dead, and stops them in good order.
+
+It imports no user code and decodes no payload, so that nothing a job does can silence the beat or take the supervisor
+along. A worker process tells it over a socket which store the app uses; the end of that socket is the end of the process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from piecework.clock import Clock
+from piecework.engine.keeper import Keeper
+from piecework.engine.slate import Slate
+from piecework.engine.worker import Trouble
+from piecework.errors import PieceworkError, StoreError
+from piecework.store.protocol import Store
+
+log = logging.getLogger("piecework.supervisor")
+
+EXIT_BROKEN_APP = 3
+EXIT_FENCED = 4
+KILL_AFTER = 2.0  # seconds between "stop now" and SIGKILL
+QUICK_DEATH = 10.0  # a process that lived shorter is replaced with a growing delay
+
+
+class Hello(msgspec.Struct):
+    """What a worker process says first: where its app's jobs live, and how they are kept."""
+
+    url: str
+    lease: float
+    keep_completed: float | None
+    tasks: int
+
+
+class WorkerFailed(PieceworkError):
+    """The worker processes cannot start: the app is broken."""
+
+
+class Child:
+    """One worker process, from its start to its end."""
+
+    def __init__(self, command: Sequence[str], slots: int) -> None:
+        self.slate = Slate.create(slots)
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, "--fd", str(theirs.fileno()), "--slate", self.slate.path, "--slots", str(slots)],
+                pass_fds=[theirs.fileno()],
+                start_new_session=False,
+            )
+        self.started_at = time.monotonic()
+        self.worker = ""
+        self.killed = False
+        self._buffer = b""
+
+    def say(self, **message: Any) -> None:
+        """Sends a message; a process that is gone is noticed by the end of its socket."""
+        try:
+            self.socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            log.debug("worker process %d does not listen any more", self.process.pid)
+
+    def hear(self) -> list[bytes] | None:
+        """The messages that have arrived; None at the end."""
+        try:
+            data = self.socket.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return lines
+
+    def kill(self) -> None:
+        self.killed = True
+        self.process.kill()
+
+    def bury(self) -> int:
+        """Waits for the process, and returns its exit code."""
+        code = self.process.wait()
+        self.socket.close()
+        return code
+
+
+class Supervisor:
+    """Keeps `processes` workers running until it is told to stop."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        open_store: Callable[[str], Store],
+        clock: Clock,
+        *,
+        processes: int,
+        concurrency: int,
+        name: str,
+        burst: bool = False,
+        shutdown_timeout: float = 25.0,
+        on_ready: Callable[[Hello, str], None] | None = None,
+    ) -> None:
+        self._command = list(command)
+        self._open_store = open_store
+        self._clock = clock
+        self._processes = processes
+        self._slots = 2 * concurrency
+        self._name = name
+        self._burst = burst
+        self._shutdown_timeout = shutdown_timeout
+        self._on_ready = on_ready
+        self._children: list[Child] = []
+        self._selector = selectors.DefaultSelector()
+        self._store: Store | None = None
+        self._keeper: Keeper | None = None
+        self._count = 0
+        self._stops = 0
+        self._kill_at: float | None = None
+        self._start_at: list[float] = []
+        self._deaths: list[float] = []
+        self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
+        self._trouble = Trouble()
+        self._broken = False
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> int:
+        """Works until stopped, or, with `burst`, until every worker found nothing to do. The exit code."""
+        wake, theirs = socket.socketpair()
+        wake.setblocking(False)
+        theirs.setblocking(False)
+        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        handlers = {s: signal.signal(s, self._signalled) for s in (signal.SIGTERM, signal.SIGINT)}
+        self._selector.register(wake, selectors.EVENT_READ)
+        try:
+            self._start_at = [self._clock.monotonic()] * self._processes
+            while self._turn(wake):
+                pass
+        finally:
+            for child in self._children:
+                child.kill()
+                self._ended(child)
+            self._leave()
+            for s, handler in handlers.items():
+                signal.signal(s, handler)
+            signal.set_wakeup_fd(before)
+            wake.close()
+            theirs.close()
+            self._selector.close()
+        return 1 if self._broken else 0
+
+    def stop(self) -> None:
+        """Once: finish what runs, for as long as the shutdown timeout. Twice: now."""
+        self._stops += 1
+        now = self._clock.monotonic()
+        if self._stops == 1:
+            log.info("stopping: finishing what runs, for up to %g s", self._shutdown_timeout)
+            for child in self._children:
+                child.say(stop="drain")
+            self._kill_at = now + self._shutdown_timeout
+        elif self._stops == 2:
+            self._now()
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self.stop()
+
+    def _now(self) -> None:
+        log.info("stopping now: what still runs goes back to its queue, with its attempt unspent")
+        self._stops = max(self._stops, 2)
+        for child in self._children:
+            child.say(stop="now")
+        self._kill_at = self._clock.monotonic() + KILL_AFTER
+
+    def _turn(self, wake: socket.socket) -> bool:
+        """One round; False when there is nothing left to supervise."""
+        now = self._clock.monotonic()
+        self._start_due(now)
+        if not self._children and not self._start_at:
+            return False
+        for key, _ in self._selector.select(self._patience(now)):
+            if key.fileobj is wake:
+                wake.recv(4096)
+            else:
+                self._attend(key.data)
+        self._press()
+        self._with_store(self._keep)
+        return True
+
+    def _patience(self, now: float) -> float:
+        waits = [1.0]
+        if self._keeper is not None:
+            waits.append(self._keeper.next_turn())
+        if self._kill_at is not None:
+            waits.append(self._kill_at - now)
+        waits += [at - now for at in self._start_at]
+        if self._owed:
+            waits.append(0.1)
+        return max(0.0, min(waits))
+
+    def _press(self) -> None:
+        """Grows more urgent once the time for stopping is over."""
+        if self._kill_at is None or self._clock.monotonic() < self._kill_at:
+            return
+        if self._stops < 2:
+            self._now()
+        else:
+            self._kill_at = None
+            for child in self._children:
+                child.kill()
+
+    # ── processes ────────────────────────────────────────────────────────────────────────────────
+
+    def _start_due(self, now: float) -> None:
+        due = [at for at in self._start_at if at <= now]
+        self._start_at = [at for at in self._start_at if at > now]
+        if self._stops:
+            self._start_at = []
+            return
+        for _ in due:
+            child = Child(self._command, self._slots)
+            self._children.append(child)
+            self._selector.register(child.socket, selectors.EVENT_READ, child)
+
+    def _attend(self, child: Child) -> None:
+        lines = child.hear()
+        if lines is None:
+            self._ended(child)
+            return
+        for line in lines:
+            hello = msgspec.json.decode(line, type=Hello)
+            if self._keeper is None:
+                self._open(hello)
+            assert self._keeper is not None
+            self._count += 1
+            child.worker = f"{self._keeper.session}.{self._count}"
+            child.say(worker=child.worker)
+            if self._stops:
+                child.say(stop="drain" if self._stops == 1 else "now")
+
+    def _open(self, hello: Hello) -> None:
+        self._store = self._open_store(hello.url)
+        self._keeper = Keeper(
+            self._store, self._clock, name=self._name, lease=hello.lease, keep_completed=hello.keep_completed
+        )
+        while True:
+            try:
+                self._keeper.enlist()
+                break
+            except StoreError as error:
+                self._trouble.meet(error)
+                time.sleep(self._trouble.delay(0.5))
+        self._trouble.over()
+        if self._on_ready is not None:
+            self._on_ready(hello, self._keeper.session)
+
+    def _ended(self, child: Child) -> None:
+        """A worker process is gone: gives its jobs back at once, and starts another where one is wanted."""
+        self._selector.unregister(child.socket)
+        self._children.remove(child)
+        code = child.bury()
+        crashed = [] if child.killed or code in (0, EXIT_FENCED) else child.slate.read()
+        child.slate.remove()
+        if child.worker:
+            why = "its worker was stopped" if not crashed else f"its worker process died: {_exit(code)}"
+            self._owed.append((child.worker, crashed, why))
+            self._with_store(self._pay)
+        if code == EXIT_BROKEN_APP or not child.worker:
+            self._broken = self._broken or not self._stops
+            self.stop()
+            return
+        if code != 0 and not child.killed:
+            log.warning("worker process %d ended: %s; starting another", child.process.pid, _exit(code))
+        if not self._stops and not (self._burst and code == 0):
+            self._start_at.append(self._clock.monotonic() + self._respite(child))
+
+    def _respite(self, child: Child) -> float:
+        """How long to wait before replacing a process: not at all, unless processes die one after the other."""
+        now = self._clock.monotonic()
+        if time.monotonic() - child.started_at > QUICK_DEATH:
+            self._deaths.clear()
+        self._deaths = [at for at in self._deaths if now - at < 60.0] + [now]
+        return 0.0 if len(self._deaths) <= 5 else min(10.0, 0.1 * 2 ** (len(self._deaths) - 5))
+
+    # ── the store ────────────────────────────────────────────────────────────────────────────────
+
+    def _with_store(self, work: Callable[[], None]) -> None:
+        """Store work that is tried again in the next round when the store is away."""
+        if self._keeper is None:
+            return
+        try:
+            work()
+        except StoreError as error:
+            self._trouble.meet(error)
+        else:
+            self._trouble.over()
+
+    def _keep(self) -> None:
+        assert self._keeper is not None
+        self._pay()
+        if not self._keeper.turn():
+            log.warning("this session was declared dead by others; starting anew")
+            for child in self._children:
+                child.kill()
+            self._keeper.enlist()
+
+    def _pay(self) -> None:
+        """Hands back the jobs of processes that are gone."""
+        assert self._store is not None
+        while self._owed:
+            worker, crashed, why = self._owed[0]
+            back = self._store.reap(worker, crashed=crashed, reason=why)
+            self._owed.pop(0)
+            if back:
+                log.warning("%d jobs went back to their queues: %s", len(back), why)
+
+    def _leave(self) -> None:
+        if self._keeper is None or self._store is None:
+            return
+        try:
+            self._pay()
+            self._keeper.leave()
+        except StoreError as error:
+            log.warning("the store could not be told that this session ended; others will notice in a lease: %s", error)
+        finally:
+            self._store.close()
+
+
+def _exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def die_with_parent() -> None:
+    """Asks Linux to kill this process when the thread that started it ends; elsewhere the socket's end must do."""
+    if os.name != "posix":
+        return
+    import ctypes
+
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+    except (OSError, AttributeError):
+        log.debug("no prctl here")

@@ -1,0 +1,347 @@
+"""The loop of one worker: what ended is settled, what is free is filled, in one trip to the store.
+
+Jobs that prove short are fetched ahead, so that a trip is shared by hundreds of them; jobs that turn out long hand back
+what was fetched behind them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from piecework.clock import Clock
+from piecework.engine.context import Running
+from piecework.engine.pool import Ended, Inbox, LoopPool, ThreadPool
+from piecework.engine.runner import Runner
+from piecework.engine.slate import Slate
+from piecework.errors import LeaseLost, StoreError, StoreUnavailable
+from piecework.failpoints import failpoint
+from piecework.job import Answer, Claim, Fetched, Progress
+from piecework.options import TaskOptions
+from piecework.outcome import Outcome, Park, Release, Settlement
+from piecework.registry import Registry
+from piecework.settle import settle
+from piecework.store.protocol import Store
+
+log = logging.getLogger("piecework.worker")
+
+MAX_AHEAD = 1000  # jobs fetched beyond what runs
+AHEAD_SECONDS = 0.03  # … but never more than the pool was seen to run in this time
+FLUSH = 500  # ended jobs that are settled without waiting for more
+LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
+STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
+POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
+KEEP_SECONDS = 0.5  # how often progress is written and stop requests are read
+
+_NO_OPTIONS = TaskOptions()
+
+
+class Stopping(Enum):
+    """How far a worker is with stopping."""
+
+    NO = 0
+    DRAIN = 1  # takes nothing new, finishes what runs
+    NOW = 2  # leaves what runs to whoever reaps it
+
+
+class Worker:
+    """Takes due jobs and sees them through, until it is told to stop."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        clock: Clock,
+        *,
+        name: str,
+        concurrency: int = 10,
+        queues: Sequence[str] | None = None,
+        burst: bool = False,
+        max_payload: int | None = None,
+        draw: Callable[[], float] = random.random,
+        slate: Slate | None = None,
+    ) -> None:
+        self.name = name
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+        self._concurrency = concurrency
+        self._queues = tuple(queues) if queues is not None else None
+        self._burst = burst
+        self._draw = draw
+        self._runner = Runner(registry, store, clock, **({} if max_payload is None else {"max_payload": max_payload}))
+        self._inbox = Inbox()
+        self._slate = slate
+        self._threads = ThreadPool(self._runner, self._inbox, concurrency, slate)
+        self._loop: LoopPool | None = None
+        self._in_hand: dict[str, Running] = {}
+        self._unsent: list[Settlement] = []
+        self._claim = 1
+        self._ahead = 0
+        self._stopping = Stopping.NO
+        self._finished = threading.Event()
+        self._hungry = threading.Event()  # set while the worker would like a hint
+        self._hinted = True  # something may have changed since the last look
+        self._empty = False  # the last look found nothing
+        now = clock.monotonic()
+        self._look_at = now  # when to look again without a hint
+        self._tripped_at = now
+        self._ended_at = now
+        self._kept_at = now
+        self._trouble = Trouble()
+        self.polled_at: float | None = None
+        self.settled = 0
+
+    # ── from outside ─────────────────────────────────────────────────────────────────────────────
+
+    def stop(self, how: Stopping = Stopping.DRAIN) -> None:
+        """Asks the worker to stop; may be called from any thread, and again with more urgency."""
+        if how.value > self._stopping.value:
+            self._stopping = how
+        self._hungry.set()
+        self._inbox.nudge()
+
+    def run(self) -> None:
+        """Works until stopped (or, with `burst`, until nothing is due). Raises `LeaseLost` when its session was buried."""
+        listener = threading.Thread(target=self._listen, name="piecework-hints", daemon=True)
+        listener.start()
+        try:
+            while not self._is_done():
+                self._turn()
+        finally:
+            self._finished.set()
+            self._hungry.set()
+            self._threads.close()
+            if self._loop is not None:
+                self._loop.close()
+
+    def running(self) -> list[str]:
+        """The ids of the jobs in hand."""
+        return list(self._in_hand)
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────────
+
+    def _is_done(self) -> bool:
+        if self._stopping is Stopping.NOW:
+            return True
+        nothing_left = not self._in_hand and not self._unsent and not self._inbox.items
+        if self._stopping is Stopping.DRAIN:
+            return nothing_left
+        return self._burst and nothing_left and self._empty
+
+    def _turn(self) -> None:
+        """One round: wait, settle and fetch in one trip, start what came."""
+        ended = self._collect()
+        self._unsent.extend(self._settlement(running, outcome) for running, outcome in ended)
+        if self._stopping is Stopping.DRAIN:
+            self._unsent.extend(self._hand_back("the worker is stopping"))
+        elif self._stuck():
+            self._ahead = 0
+            self._unsent.extend(self._hand_back("the jobs before it took long"))
+        self._keep()
+        limit = self._room()
+        if self._unsent or (limit > 0 and self._may_look()):
+            self._trip(limit)
+
+    def _collect(self) -> list[Ended]:
+        """Waits for something to do; while jobs are in line, a little longer, so that one trip settles many."""
+        if not self._inbox.items:
+            self._inbox.wait(self._patience())
+        if self._threads.backlog() and len(self._inbox.items) < FLUSH and self._stopping is Stopping.NO:
+            self._threads.dry.wait(LINGER_SECONDS)
+        ended = self._inbox.take()
+        if ended:
+            self._ended_at = self._clock.monotonic()
+        return ended
+
+    def _patience(self) -> float:
+        """How long to wait for an end, a hint or a stop."""
+        if self._stopping is not Stopping.NO or self._unsent:
+            return 0.05
+        if self._room() <= 0:
+            return 0.1
+        if self._hinted:
+            return 0.0
+        until = max(0.0, self._look_at - self._clock.monotonic())
+        return min(until, 0.1) if self._in_hand else until
+
+    def _may_look(self) -> bool:
+        """Whether to ask for work: after a hint, after a look that found some, else once in a while."""
+        if self._stopping is not Stopping.NO:
+            return False
+        return self._hinted or self._clock.monotonic() >= self._look_at
+
+    def _room(self) -> int:
+        if self._stopping is not Stopping.NO:
+            return 0
+        # What is settled on this trip makes room on this trip.
+        return self._concurrency + self._ahead - len(self._in_hand) + len(self._unsent)
+
+    def _trip(self, limit: int) -> None:
+        settlements, self._unsent = self._unsent, []
+        claim = Claim(self.name, self._claim, limit, self._queues)
+        failpoint("worker.before_exchange")
+        self._hinted = False
+        try:
+            answers, jobs = self._store.exchange(settlements, claim)
+        except LeaseLost:
+            # Buried: others have the jobs now, and whatever is settled for them would be refused.
+            raise
+        except StoreError as error:
+            self._hinted = True
+            self._unsent = settlements + self._unsent
+            self._trouble.meet(error)
+            self._inbox.wait(self._trouble.delay(self._draw()))
+            return
+        self._trouble.over()
+        failpoint("worker.after_exchange")
+        self._claim += 1
+        self.polled_at = self._clock.now()
+        self._report_refused(settlements, answers)
+        self._forget(settlements)
+        self._learn(len(settlements))
+        self._plan_look(limit, jobs)
+        if jobs:
+            failpoint("worker.after_fetch")
+            self._start(jobs)
+
+    def _learn(self, settled: int) -> None:
+        """Sets how many jobs may be fetched ahead from how many ended since the last trip."""
+        now = self._clock.monotonic()
+        span, self._tripped_at = max(now - self._tripped_at, 1e-6), now
+        self.settled += settled
+        if settled:
+            fit = int(settled / span * AHEAD_SECONDS)
+            self._ahead = min(MAX_AHEAD, fit, max(4 * self._ahead, 4 * self._concurrency))
+
+    def _plan_look(self, limit: int, jobs: Sequence[Fetched]) -> None:
+        """When to look next: at once after a look that found work, else with the next hint, due job or poll."""
+        if limit <= 0:
+            return
+        now = self._clock.monotonic()
+        self._empty = not jobs
+        if jobs:
+            self._hungry.clear()
+            self._look_at = now
+        else:
+            due = self._store.next_due()
+            self._look_at = now + (POLL_SECONDS if due is None else min(POLL_SECONDS, due))
+            self._hungry.set()
+
+    def _start(self, jobs: Sequence[Fetched]) -> None:
+        sync: list[Running] = []
+        on_loop: list[Running] = []
+        for job in jobs:
+            prepared = self._runner.prepare(job)
+            if isinstance(prepared, Park):
+                self._inbox.put((Running(job, None, None), prepared))
+                continue
+            self._in_hand[job.id] = prepared
+            assert prepared.spec is not None
+            (on_loop if prepared.spec.is_async else sync).append(prepared)
+        if sync:
+            self._threads.submit(sync)
+        if on_loop:
+            if self._loop is None:
+                self._loop = LoopPool(self._runner, self._inbox, self._concurrency, self._slate)
+            self._loop.submit(on_loop)
+
+    # ── ends ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _settlement(self, running: Running, outcome: Outcome) -> Settlement:
+        return settle(running.job, outcome, running.options or _NO_OPTIONS, self._draw())
+
+    def _hand_back(self, reason: str) -> list[Settlement]:
+        back = self._threads.take_back()
+        if self._loop is not None:
+            back += self._loop.take_back()
+        return [self._settlement(running, Release(reason)) for running in back]
+
+    def _stuck(self) -> bool:
+        """Whether jobs wait in line behind others that do not end."""
+        if not self._threads.backlog() and not (self._loop and self._loop.backlog()):
+            return False
+        return self._clock.monotonic() - self._ended_at > STUCK_SECONDS
+
+    def _forget(self, settlements: Sequence[Settlement]) -> None:
+        for s in settlements:
+            self._in_hand.pop(s.id, None)
+
+    def _report_refused(self, settlements: Sequence[Settlement], answers: Sequence[Answer]) -> None:
+        for s, answer in zip(settlements, answers, strict=True):
+            if answer is Answer.STALE:
+                log.warning(
+                    "job %s run %d: the store refused its outcome, because the job belongs to another run or has ended",
+                    s.id,
+                    s.run,
+                )
+
+    # ── keeping ──────────────────────────────────────────────────────────────────────────────────
+
+    def _keep(self) -> None:
+        """Writes progress and learns which jobs should stop, about twice a second while something runs."""
+        now = self._clock.monotonic()
+        if now - self._kept_at < KEEP_SECONDS or not self._in_hand:
+            return
+        self._kept_at = now
+        progress: dict[str, Progress] = {}
+        for id, running in list(self._in_hand.items()):
+            if running.progress is not None:
+                progress[id], running.progress = running.progress, None
+        try:
+            stopping = self._store.report(self.name, progress)
+        except StoreUnavailable as error:
+            self._trouble.meet(error)
+            return
+        for id in stopping:
+            self._ask_to_stop(id)
+
+    def _ask_to_stop(self, id: str) -> None:
+        running = self._in_hand.get(id)
+        if running is None or running.stopping:
+            return
+        running.stopping = True
+        if self._loop is not None and running.spec is not None and running.spec.is_async:
+            self._loop.cancel(running)
+
+    # ── hints ────────────────────────────────────────────────────────────────────────────────────
+
+    def _listen(self) -> None:
+        """Turns the store's hints into nudges, while the worker is hungry. A lost hint costs one poll interval."""
+        while not self._finished.is_set():
+            self._hungry.wait()
+            if self._finished.is_set():
+                return
+            try:
+                hinted = self._store.wait(POLL_SECONDS)
+            except StoreError:
+                self._finished.wait(POLL_SECONDS)
+                continue
+            if hinted:
+                self._hungry.clear()
+                self._hinted = True
+                self._inbox.nudge()
+
+
+class Trouble:
+    """The store's absences, told once when they begin and once when they are over."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def meet(self, error: Exception) -> None:
+        self._times += 1
+        if self._times == 1:
+            log.warning("the store is not available, trying again until it is: %s", error)
+
+    def over(self) -> None:
+        if self._times:
+            log.info("the store is available again after %d tries", self._times)
+            self._times = 0
+
+    def delay(self, draw: float) -> float:
+        """Seconds to wait before the next try: doubling to five, with jitter."""
+        return min(5.0, 0.05 * float(1 << min(self._times, 10))) * (0.5 + draw / 2)
