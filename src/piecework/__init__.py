@@ -1,0 +1,61 @@
+"""piecework: background jobs in pieces. The work stays ordinary code; its state lives in one database you already have."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from piecework.app import Piecework
+    from piecework.engine.context import current
+    from piecework.errors import PieceworkError
+    from piecework.job import ErrorInfo, OnFailure, Progress, State
+    from piecework.jobs import Job
+    from piecework.retry import exponential, fixed
+    from piecework.split import FailedPiece, Piece, Pieces
+    from piecework.task import Split, Task
+
+__all__ = [
+    "ErrorInfo",
+    "FailedPiece",
+    "Job",
+    "OnFailure",
+    "Piece",
+    "Pieces",
+    "Piecework",
+    "PieceworkError",
+    "Progress",
+    "Split",
+    "State",
+    "Task",
+    "current",
+    "exponential",
+    "fixed",
+]
+
+__version__ = "0.1.0"
+
+# Names are fetched from their rooms at first use, so that `piecework --help` does not pay for the whole house.
+_ROOMS = {
+    "piecework.app": ("Piecework",),
+    "piecework.engine.context": ("current",),
+    "piecework.errors": ("PieceworkError",),
+    "piecework.job": ("ErrorInfo", "OnFailure", "Progress", "State"),
+    "piecework.jobs": ("Job",),
+    "piecework.retry": ("exponential", "fixed"),
+    "piecework.split": ("FailedPiece", "Piece", "Pieces"),
+    "piecework.task": ("Split", "Task"),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'piecework' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

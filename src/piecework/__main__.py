@@ -1,0 +1,5 @@
+"""``python -m piecework``."""
+
+from piecework.cli import run
+
+run()

@@ -1,0 +1,220 @@
+"""The front door: an app, with its tasks, its store and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
+
+from piecework.aio import Edge
+from piecework.batch import Batch
+from piecework.clock import Clock, SystemClock
+from piecework.codec import ResultCodec, Signature
+from piecework.config import Settings, current_settings
+from piecework.engine.embedded import EmbeddedWorker
+from piecework.errors import BadOption
+from piecework.job import NewJob, OnFailure, Record
+from piecework.jobs import Jobs
+from piecework.options import TaskKeywords, check_queue, task_options
+from piecework.registry import Registry, TaskSpec, kind_of, task_name
+from piecework.split import Piece
+from piecework.store import Store, open_store
+from piecework.task import Split, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Piecework:
+    """A background-job system: tasks that run now or later, and the database in which later is kept.
+
+    `url` is the store's: ``sqlite:///jobs.db``; without one, ``$PIECEWORK_URL``, ``[tool.piecework] url``, or
+    ``sqlite:///piecework.db``. `max_payload` bounds arguments and results (bytes, 1 MiB); `lease` is how long a silent
+    worker machine keeps its jobs (seconds, 20); `keep_completed` is how long completed jobs are kept (days, 7).
+    Nothing is opened before it is needed, and nothing is global: two apps can live in one process.
+    Raises `BadSettings`.
+
+    Example::
+
+        app = Piecework("sqlite:///jobs.db")
+
+        @app.task
+        def send_report(user_id: int) -> str: ...
+
+        send_report(42)              # now
+        send_report.later(42)        # later; returns a handle
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        max_payload: int | None = None,
+        lease: float | None = None,
+        keep_completed: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings: Settings = current_settings(
+            url=url, max_payload=max_payload, lease=lease, keep_completed=keep_completed
+        )
+        self.clock: Clock = clock or SystemClock()
+        self.registry = Registry()
+        self.store: Store = open_store(self.settings.url, clock=self.clock)
+        self.edge = Edge()
+        self.jobs = Jobs(self)
+        self._tasks: dict[str, Task[Any, Any, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<piecework app with {len(self.registry)} tasks on {self.store.url}>"
+
+    # ── declaring ────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    @overload
+    def task(self, *, name: str | None = None, **options: Unpack[TaskKeywords]) -> _TaskDecorator: ...
+
+    def task(self, function: Any = None, *, name: str | None = None, **options: Any) -> Any:
+        """Registers a function, `def` or `async def`, as a task.
+
+        `name` is the stable name under which its jobs are stored (its module and qualified name, unless given).
+        Options: `queue`, `priority` (lower runs sooner; 0), `attempts` (10), `retry` (`exponential(…)`, `fixed(…)` or
+        seconds), `timeout` (seconds). Raises `BadOption` and `DuplicateTask`.
+        """
+        declare = _TaskDecorator(self, name, options)
+        return declare if function is None else declare(function)
+
+    @overload
+    def split(self, function: Callable[P, Iterator[Piece[Any]]]) -> Split[P]: ...
+    @overload
+    def split(
+        self,
+        *,
+        name: str | None = None,
+        on_failure: Literal["fail_fast", "finish", "compose"] = "finish",
+        **options: Unpack[TaskKeywords],
+    ) -> Callable[[Callable[P, Iterator[Piece[Any]]]], Split[P]]: ...
+
+    def split(
+        self,
+        function: Any = None,
+        *,
+        name: str | None = None,
+        on_failure: Literal["fail_fast", "finish", "compose"] = "finish",
+        **options: Any,
+    ) -> Any:
+        """Registers a generator function as a split: what it yields runs as jobs, and its compose joins their results.
+
+        `on_failure` says what becomes of the batch when a piece fails for good: ``"fail_fast"`` fails it at once,
+        ``"finish"`` lets the others run to their end and then fails it, ``"compose"`` composes with the failures visible.
+        Other options are those of `task`.
+        """
+        if on_failure not in list(OnFailure):
+            raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
+
+        def declare(splitter: Any) -> Any:
+            if kind_of(splitter) != "generator":
+                raise BadOption(
+                    f"{getattr(splitter, '__qualname__', splitter)!s} is not a generator function; a splitter is a def that "
+                    "yields task.piece(…)"
+                )
+            spec = self._spec(splitter, name, options)
+            spec.is_split = True
+            spec.on_failure = OnFailure(on_failure)
+            return self._register(Split[Any](self, spec))
+
+        return declare if function is None else declare(function)
+
+    def _spec(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> TaskSpec:
+        stable = task_name(function, name)
+        return TaskSpec(
+            name=stable,
+            function=function,
+            options=task_options(options, f"the task {stable}"),
+            signature=Signature(function, stable),
+            result=ResultCodec(function, stable),
+            is_async=kind_of(function) == "async",
+        )
+
+    def _register(self, task: Any) -> Any:
+        self.registry.add(task._spec)
+        self._tasks[task.name] = task
+        return task
+
+    # ── running ──────────────────────────────────────────────────────────────────────────────────
+
+    def batch(self, then: Piece[Any] | None = None, *, on_failure: str = "finish") -> Batch:
+        """A batch to be put together by hand; `then` is what runs once, when all its pieces have settled.
+
+        Example::
+
+            with app.batch(then=report.piece(day)) as batch:
+                for url in urls:
+                    batch.add(fetch.piece(url))
+            batch.then.result(timeout=60)
+        """
+        if on_failure not in list(OnFailure):
+            raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
+        return Batch(self, then, OnFailure(on_failure))
+
+    def worker(
+        self, *, concurrency: int = 10, queues: Sequence[str] | None = None, burst: bool = False
+    ) -> EmbeddedWorker:
+        """A worker inside this process, to be used as a context manager; `burst` ends it when nothing is due.
+
+        Example::
+
+            with app.worker(concurrency=4):
+                job.result(timeout=10)
+        """
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
+            raise BadOption(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
+        names = None if queues is None else [check_queue(queue, "queues") for queue in queues]
+        return EmbeddedWorker(
+            self.registry, self.store, self.clock, self.settings, concurrency=concurrency, queues=names, burst=burst
+        )
+
+    def close(self) -> None:
+        """Lets go of the store's connections; the next use opens them again."""
+        self.edge.close()
+        self.store.close()
+
+    # ── for the other rooms ──────────────────────────────────────────────────────────────────────
+
+    def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[str]:
+        return self.store.add(jobs, within=within)
+
+    def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:
+        return self._tasks[spec.name]
+
+    def decode_result(self, record: Record) -> Any:
+        """A job's result as its task's annotation says; plain JSON types where this process does not know the task."""
+        spec = self.registry.get(record.task)
+        if spec is None:
+            return ResultCodec(lambda: None, record.task).decode(record.result)
+        return spec.outcome_codec.decode(record.result)
+
+
+class _TaskDecorator:
+    """`@app.task(…)` with options, typed for both colours."""
+
+    def __init__(self, app: Piecework, name: str | None, options: dict[str, Any]) -> None:
+        self._app = app
+        self._name = name
+        self._options = options
+        task_options(options, "@app.task")  # a bad option is told where it is given, not where the function follows
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+
+    def __call__(self, function: Any, /) -> Any:
+        kind = kind_of(function) if callable(function) else "value"
+        if kind not in ("plain", "async") or isinstance(function, type):
+            raise BadOption(
+                f"@app.task takes a def or an async def, not {'a class' if isinstance(function, type) else kind}: {function!r}"
+                + ("; a generator that yields pieces is registered with @app.split" if kind == "generator" else "")
+            )
+        return self._app._register(Task(self._app, self._app._spec(function, self._name, self._options)))

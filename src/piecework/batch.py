@@ -1,0 +1,109 @@
+"""Batches put together by hand: ``with app.batch(then=report.piece()) as batch: batch.add(fetch.piece(url))``."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from piecework.errors import UsageError
+from piecework.ids import new_id, new_ids
+from piecework.job import BatchRecord, Filter, NewBatch, NewJob, OnFailure, State
+from piecework.jobs import Job
+from piecework.split import Piece, check_piece
+from piecework.task import piece_job
+
+if TYPE_CHECKING:
+    from piecework.app import Piecework
+
+BITE = 500
+
+
+class Batch:
+    """A set of pieces with a continuation, stored while the block runs and sealed at its end.
+
+    The continuation is stored first, waiting; it runs once, when the batch is sealed and every piece has settled. When
+    the block raises, the batch is stopped: pieces that have not started never do, and the continuation does not run.
+    """
+
+    def __init__(self, app: Piecework, then: Piece[Any] | None, on_failure: OnFailure) -> None:
+        self._app = app
+        self._then = then
+        self._on_failure = on_failure
+        self._line: list[Piece[Any]] = []
+        self._total = 0
+        self._opened = False
+        self._sealed = False
+        self.id = new_id()
+
+    @property
+    def then(self) -> Job[Any] | None:
+        """The handle of the continuation."""
+        return None if self._then is None else Job(self._app, self.id)
+
+    @property
+    def record(self) -> BatchRecord | None:
+        """The batch's counters, now; None before the first pieces are stored."""
+        return self._app.store.batch(self.id)
+
+    def add(self, piece: Piece[Any]) -> None:
+        """Adds a piece. Pieces are stored in bites, and run as soon as they are stored."""
+        if self._sealed:
+            raise UsageError("this batch is sealed; it takes no further pieces")
+        self._line.append(check_piece(piece, "batch.add"))
+        if len(self._line) >= BITE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Stores what was added so far."""
+        if not self._opened:
+            self._open()
+        if self._line:
+            ids = new_ids(len(self._line))
+            jobs = [
+                piece_job(piece, id, self.id, self._total + n)
+                for n, (id, piece) in enumerate(zip(ids, self._line, strict=True))
+            ]
+            self._app.store.add(jobs)
+            self._total += len(jobs)
+            self._line = []
+
+    def seal(self) -> None:
+        """Fixes the number of pieces; what the end of the block does."""
+        self.flush()
+        self._app.store.seal(self.id)
+        self._sealed = True
+
+    def stop(self, reason: str) -> None:
+        """Stops the batch: what has not started never does, and the continuation does not run."""
+        if self._then is not None:
+            self._app.store.cancel(Filter(ids=(self.id,)), reason=reason)
+        while self._app.store.cancel(Filter(batch=self.id), reason=reason):
+            pass
+        self._sealed = True
+
+    def _open(self) -> None:
+        batch = NewBatch(self.id, then=None if self._then is None else self.id, on_failure=self._on_failure)
+        self._app.store.add([] if self._then is None else [self._continuation(self._then)], batch=batch)
+        self._opened = True
+
+    def _continuation(self, then: Piece[Any]) -> NewJob:
+        return NewJob(
+            id=self.id,
+            task=then.task,
+            args=then.args,
+            queue=then.queue,
+            priority=then.priority,
+            options=then.options,
+            state=State.WAITING,
+        )
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.seal()
+        elif self._opened:
+            self.stop(f"the code that built the batch raised {type(error).__name__}")

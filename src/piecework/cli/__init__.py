@@ -1,0 +1,66 @@
+"""The command line. Commands are imported when they are called, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "work": ("piecework.cli.work", "Run jobs."),
+    "jobs": ("piecework.cli.jobs", "List, show, retry and cancel jobs."),
+    "watch": ("piecework.cli.watching", "Watch a job and its pieces until it ends."),
+    "check": ("piecework.cli.check", "Check the configuration and the store."),
+    "migrate": ("piecework.cli.migrate", "Bring the store's schema to this version."),
+}
+
+
+class _Lazy(click.Group):
+    """Commands by name, each in a module of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="piecework", message="piecework %(version)s")
+def cli() -> None:
+    """Background jobs in pieces, in the database you already have."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """The entry point: errors of piecework are told in a sentence, not as a traceback, and exit with 1."""
+    try:
+        return cli.main(args=args, standalone_mode=False) or 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        click.echo("aborted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception as error:
+        from piecework.errors import PieceworkError
+
+        if not isinstance(error, PieceworkError):
+            raise
+        click.echo(f"piecework: {error}", err=True)
+        return 1
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

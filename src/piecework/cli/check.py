@@ -1,0 +1,30 @@
+"""`piecework check`."""
+
+from __future__ import annotations
+
+import click
+
+from piecework.cli.common import app_option, find_app, json_option, print_json, store_option
+from piecework.job import Finding
+
+_MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ERROR", "red")}
+
+
+@click.command("check")
+@app_option
+@store_option
+@json_option
+def command(reference: str | None, url: str | None, as_json: bool) -> int:
+    """Check the configuration and the store: its version, its settings, known weaknesses of its library.
+
+    Exits with 1 when something is wrong; a warning is not.
+    """
+    app = find_app(reference, url)
+    findings = [Finding("ok", "settings", f"url {app.store.url}"), *app.store.examine()]
+    if as_json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            mark, colour = _MARKS[finding.level]
+            click.echo(f"{click.style(f'{mark:8}', fg=colour)}{finding.subject}: {finding.message}")
+    return 1 if any(finding.level == "error" for finding in findings) else 0

@@ -1,0 +1,123 @@
+"""One worker process: imports the app, says hello to its supervisor, works until told to stop.
+
+Not for calling by hand; `piecework work` starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+
+import msgspec
+
+from piecework.app import Piecework
+from piecework.appref import load_app
+from piecework.cli.work import set_up_logging
+from piecework.engine.slate import Slate
+from piecework.engine.supervisor import EXIT_BROKEN_APP, EXIT_FENCED, Hello, die_with_parent
+from piecework.engine.worker import Stopping, Worker
+from piecework.errors import LeaseLost, PieceworkError
+
+log = logging.getLogger("piecework.worker")
+
+SWITCH_SECONDS = 0.0005  # how long a job's Python code may keep the worker's own threads from running
+
+
+class Told(msgspec.Struct):
+    """What the supervisor's command line says."""
+
+    reference: str
+    concurrency: int
+    queues: list[str] | None
+    burst: bool
+    app_dir: str | None
+    log_level: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="piecework.cli.child")
+    parser.add_argument("told")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--slate", required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    args = parser.parse_args()
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
+    told = msgspec.json.decode(args.told, type=Told)
+    set_up_logging(told.log_level)
+    control = socket.socket(fileno=args.fd)
+    app = _load(told)
+    settings = app.settings
+    hello = Hello(settings.url, settings.lease, settings.keep_completed_seconds, len(app.registry))
+    control.sendall(msgspec.json.encode(hello) + b"\n")
+    lines = control.makefile("r", encoding="utf-8")
+    first = lines.readline()
+    if not first:
+        os._exit(1)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    worker = Worker(
+        app.registry,
+        app.store,
+        app.clock,
+        name=json.loads(first)["worker"],
+        concurrency=told.concurrency,
+        queues=told.queues,
+        burst=told.burst,
+        max_payload=settings.max_payload,
+        slate=Slate(args.slate, args.slots),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop(Stopping.DRAIN))
+    threading.Thread(target=_obey, args=(lines, worker), name="piecework-control", daemon=True).start()
+    _end(_work(worker))
+
+
+def _load(told: Told) -> Piecework:
+    try:
+        return load_app(told.reference, told.app_dir)
+    except PieceworkError as error:
+        sys.stderr.write(f"piecework: {error}\n")
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.write(f"piecework: the app {told.reference!r} could not be imported\n")
+    _end(EXIT_BROKEN_APP)
+    raise AssertionError
+
+
+def _work(worker: Worker) -> int:
+    try:
+        worker.run()
+    except LeaseLost as error:
+        log.warning("stopping: %s", error)
+        return EXIT_FENCED
+    except Exception:
+        log.exception("the worker's own loop failed; its supervisor takes its jobs back")
+        return 1
+    return 0
+
+
+def _obey(lines: object, worker: Worker) -> None:
+    """Follows the supervisor's words; its silence means that it is gone, and nobody beats for this process any more."""
+    for line in lines:  # type: ignore[attr-defined]
+        worker.stop(Stopping.DRAIN if json.loads(line)["stop"] == "drain" else Stopping.NOW)
+    _end(1)
+
+
+def _end(code: int) -> None:
+    """Ends the process without waiting for threads that a job may have left behind."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # a job may have closed it
+            continue
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What the commands share: which store or app is meant, how data is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from piecework.app import Piecework
+from piecework.appref import app_reference, load_app
+from piecework.errortext import clean
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+app_option = click.option("-a", "--app", "reference", metavar="MODULE:APP", help="The app; default: $PIECEWORK_APP.")
+store_option = click.option("--store", "url", metavar="URL", help="The store, without an app; default: $PIECEWORK_URL.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def find_app(reference: str | None, url: str | None) -> Piecework:
+    """The app that a command means: a store by its URL, else an app by its reference, else the settings' own store."""
+    if url is not None:
+        return Piecework(url)
+    found = app_reference(reference)
+    return load_app(found) if found is not None else Piecework()
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+
+
+def plain(text: Any, limit: int = 200) -> str:
+    """Text from a job, safe for a terminal: without control characters, which could repaint it, and on one line."""
+    said = clean(str(text), limit).replace("\n", " ")
+    return "".join(c if c.isprintable() else "·" for c in said)
+
+
+def block(text: str) -> str:
+    """Text of several lines, safe for a terminal."""
+    return "\n".join("".join(c if c.isprintable() or c == "\t" else "·" for c in line) for line in text.split("\n"))
+
+
+def when(seconds: float | None) -> str:
+    """A moment in local time."""
+    if seconds is None:
+        return "–"
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,224 @@
+"""`piecework jobs`: list, show, retry, cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from piecework.cli.common import app_option, block, find_app, json_option, plain, print_json, store_option, when
+from piecework.errors import UsageError
+from piecework.job import AttemptRecord, BatchRecord, Record, State
+from piecework.jobs import ErrorNode, Job, Query
+
+states = click.Choice([state.value for state in State])
+
+
+@click.group("jobs")
+def command() -> None:
+    """List, show, retry and cancel jobs."""
+
+
+def _filters(function: Any) -> Any:
+    for option in (
+        click.option("--queue", help="Only this queue."),
+        click.option("--task", help="Only this task."),
+        click.option("--state", type=states, help="Only this state."),
+        click.option("--batch", help="Only the pieces of this batch or split."),
+    ):
+        function = option(function)
+    return function
+
+
+# ── list ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command("list")
+@_filters
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--after", metavar="ID", help="Begin behind this job.")
+@click.option("--oldest", is_flag=True, help="Oldest first.")
+@app_option
+@store_option
+@json_option
+def list_jobs(
+    queue: str | None, task: str | None, state: str | None, batch: str | None, limit: int, after: str | None,
+    oldest: bool, reference: str | None, url: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """List jobs, newest first, and the number of jobs in each queue and state."""
+    app = find_app(reference, url)
+    query = app.jobs.where(queue=queue, task=task, state=state, batch=batch)
+    records = [job.known for job in query.page(after=after, limit=limit, newest=not oldest)]
+    if as_json:
+        print_json([msgspec.structs.asdict(record) for record in records])
+        return
+    for record in records:
+        click.echo(_line(record))
+    if not records:
+        click.echo("no jobs match")
+    elif len(records) == limit:
+        click.echo(f"… more: --after {records[-1].id}")
+    _echo_counts(app.jobs.counts())
+
+
+def _line(record: Record) -> str:
+    said = record.error.message if record.error else record.reason or ""
+    colour = {State.FAILED: "red", State.COMPLETED: "green", State.RUNNING: "cyan", State.PARKED: "yellow"}.get(
+        record.state
+    )
+    return (
+        f"{record.id}  {click.style(f'{record.state:10}', fg=colour)} {plain(record.queue, 20):12} "
+        f"{when(record.created_at)}  {plain(record.task, 60)}{('  ' + plain(said, 60)) if said else ''}"
+    )
+
+
+def _echo_counts(counts: dict[tuple[str, str], int]) -> None:
+    for queue in sorted({queue for queue, _ in counts}):
+        numbers = ", ".join(f"{counts[queue, state]:,} {state}" for state in State if counts.get((queue, state)))
+        if numbers:
+            click.echo(f"{plain(queue, 40)}: {numbers}")
+
+
+# ── show ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command("show")
+@click.argument("id")
+@app_option
+@store_option
+@json_option
+def show(id: str, reference: str | None, url: str | None, as_json: bool) -> None:
+    """Show one job: its state, arguments, attempts with tracebacks, pieces, and why it failed."""
+    job = find_app(reference, url).jobs.get(id)
+    record, attempts, batch, errors = job.record(), job.attempts(), job.batch, job.errors(limit=20)
+    if as_json:
+        print_json({"job": record, "attempts": attempts, "batch": batch, "errors": errors})
+        return
+    for name, value in _facts(record, job):
+        click.echo(f"{name:12}{value}")
+    if batch is not None:
+        click.echo(f"{'pieces':12}{_pieces(batch)}")
+    for attempt in attempts:
+        _echo_attempt(attempt)
+    if errors is not None and errors.pieces:
+        click.echo("\nfailed pieces:")
+        _echo_tree(errors, 0)
+
+
+def _facts(record: Record, job: Job[Any]) -> list[tuple[str, str]]:
+    facts = [
+        ("job", record.id),
+        ("task", plain(record.task)),
+        ("state", record.state.value + (" (asked to stop)" if record.stopping else "")),
+        ("queue", f"{plain(record.queue)}, priority {record.priority}"),
+        ("arguments", plain(record.args, 500)),
+        ("created", when(record.created_at)),
+        ("due", when(record.run_at)),
+        ("started", when(record.started_at)),
+        ("finished", when(record.finished_at)),
+        (
+            "attempts",
+            f"{record.attempt} spent, fetched {record.run} times"
+            + (f", {record.crashes} crashes" if record.crashes else ""),
+        ),
+    ]
+    progress = job.progress
+    optional = [
+        ("worker", record.worker),
+        ("key", record.key),
+        ("piece", f"{record.piece_key} of {record.batch}" if record.batch else None),
+        ("progress", f"{progress.done:g} of {'?' if progress.total is None else f'{progress.total:g}'} {progress.note}" if progress else None),
+        ("reason", record.reason),
+        ("result", record.result),
+        ("error", f"{record.error.type}: {record.error.message}" if record.error else None),
+    ]  # fmt: skip
+    return facts + [(name, plain(value, 500)) for name, value in optional if value]
+
+
+def _pieces(batch: BatchRecord) -> str:
+    return (
+        f"{batch.total:,}{'' if batch.sealed else ' so far'}: {batch.completed:,} completed, {batch.failed:,} failed, "
+        f"{batch.cancelled:,} cancelled, {batch.open:,} open"
+    )
+
+
+def _echo_attempt(attempt: AttemptRecord) -> None:
+    said = f": {plain(attempt.error.type)}: {plain(attempt.error.message, 500)}" if attempt.error else ""
+    why = f" ({plain(attempt.reason)})" if attempt.reason else ""
+    click.echo(
+        f"\nrun {attempt.run}, {when(attempt.started_at)} to {when(attempt.finished_at)}: {attempt.outcome}{said}{why}"
+    )
+    if attempt.error and attempt.error.traceback:
+        click.echo(block(attempt.error.traceback.rstrip()))
+
+
+def _echo_tree(node: ErrorNode, depth: int) -> None:
+    said = f"{plain(node.error.type)}: {plain(node.error.message)}" if node.error else plain(node.reason or node.state)
+    if depth:
+        click.echo(f"{'  ' * depth}{plain(node.key or '')}  {node.id}  {said}")
+    for piece in node.pieces:
+        _echo_tree(piece, depth + 1)
+
+
+# ── retry and cancel ─────────────────────────────────────────────────────────────────────────────
+
+
+@command.command("retry")
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every job that failed, was cancelled or is parked.")
+@app_option
+@store_option
+@json_option
+def retry(
+    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
+    reference: str | None, url: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Make failed, cancelled or parked jobs available again: by id, or by filter. Completed pieces are not run again."""
+    app = find_app(reference, url)
+    if ids:
+        done = sum(app.jobs.get(id).retry() for id in ids)
+    else:
+        done = _chosen(
+            app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
+        ).retry()
+    return _told("retried", done, len(ids), as_json)
+
+
+@command.command("cancel")
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every job that has not ended.")
+@click.option("--reason", default="cancelled from the command line", show_default=True)
+@app_option
+@store_option
+@json_option
+def cancel(
+    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
+    reason: str, reference: str | None, url: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Cancel jobs that have not ended, with everything below them: by id, or by filter. Running ones are asked to stop."""
+    app = find_app(reference, url)
+    if ids:
+        done = sum(app.jobs.get(id).cancel(reason) for id in ids)
+    else:
+        query = _chosen(
+            app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
+        )
+        done = query.cancel(reason)
+    return _told("cancelled", done, len(ids), as_json)
+
+
+def _chosen(query: Query, everything: bool, *filters: str | None) -> Query:
+    if not everything and not any(filters):
+        raise UsageError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
+    return query
+
+
+def _told(verb: str, done: int, asked: int, as_json: bool) -> int:
+    if as_json:
+        print_json({verb: done})
+    else:
+        click.echo(f"{verb} {done:,} job{'' if done == 1 else 's'}")
+    return 1 if asked and done < asked else 0

@@ -1,0 +1,99 @@
+"""`piecework work`: a supervisor and its worker processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+
+import click
+
+from piecework.appref import app_reference
+from piecework.clock import SystemClock
+from piecework.engine.supervisor import Hello, Supervisor
+from piecework.options import check_queue
+from piecework.store import open_store
+
+
+@click.command("work")
+@click.argument("reference", metavar="[MODULE:APP]", required=False)
+@click.option(
+    "-c",
+    "--concurrency",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Jobs at a time, in each process.",
+)
+@click.option("-Q", "--queues", metavar="A,B", help="Only these queues; default: all.")
+@click.option("-n", "--name", help="The worker's name in lists; default: the host's.")
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 1000), help="Worker processes.")
+@click.option("--burst", is_flag=True, help="End when nothing is due.")
+@click.option(
+    "--shutdown-timeout",
+    default=25.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds to finish what runs after a first SIGTERM.",
+)
+@click.option("--app-dir", metavar="DIR", help="Where to import the app from; default: here.")
+@click.option(
+    "-l", "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
+def command(
+    reference: str | None,
+    concurrency: int,
+    queues: str | None,
+    name: str | None,
+    processes: int,
+    burst: bool,
+    shutdown_timeout: float,
+    app_dir: str | None,
+    log_level: str,
+) -> int:
+    """Run the jobs of an app until stopped.
+
+    SIGTERM or Ctrl-C finishes what runs and hands back the rest; a second one stops now. Either way nothing is lost and
+    no attempt is spent on what was handed back.
+    """
+    found = app_reference(reference)
+    if found is None:
+        raise click.UsageError("name the app: piecework work MODULE:APP (or set PIECEWORK_APP)")
+    set_up_logging(log_level)
+    lines = None if queues is None else [check_queue(q.strip(), "--queues") for q in queues.split(",") if q.strip()]
+    told = {
+        "reference": found,
+        "concurrency": concurrency,
+        "queues": lines,
+        "burst": burst,
+        "app_dir": app_dir,
+        "log_level": log_level,
+    }
+
+    def ready(hello: Hello, session: str) -> None:
+        click.echo(
+            f"piecework: {processes} process{'es' if processes > 1 else ''} × {concurrency}, "
+            f"{'all queues' if lines is None else 'queues ' + ', '.join(lines)}, {hello.tasks} tasks, {hello.url} "
+            f"(session {session})",
+            err=True,
+        )
+
+    supervisor = Supervisor(
+        [sys.executable, "-m", "piecework.cli.child", json.dumps(told)],
+        open_store,
+        SystemClock(),
+        processes=processes,
+        concurrency=concurrency,
+        name=name or socket.gethostname(),
+        burst=burst,
+        shutdown_timeout=shutdown_timeout,
+        on_ready=ready,
+    )
+    return supervisor.run()
+
+
+def set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )

@@ -1,0 +1,329 @@
+"""Handles to jobs, and questions to the queue: `job.result()`, `app.jobs.where(queue="mail", state="failed").retry()`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+from piecework import aio
+from piecework.errors import JobCancelled, JobFailed, JobNotFound, ResultTimeout, UsageError
+from piecework.job import (
+    AttemptRecord,
+    BatchRecord,
+    ErrorInfo,
+    Filter,
+    PieceResult,
+    Progress,
+    Record,
+    State,
+    as_utc,
+)
+from piecework.split import key_of
+
+if TYPE_CHECKING:
+    from piecework.app import Piecework
+
+R = TypeVar("R")
+
+PAGE = 200
+BITE = 1000
+FIRST_WAIT, LONGEST_WAIT = 0.002, 0.25
+
+
+class ErrorNode(msgspec.Struct, frozen=True):
+    """One failed job in a tree of failures, with the failed pieces below it."""
+
+    id: str
+    task: str
+    state: State
+    key: str | None
+    error: ErrorInfo | None
+    reason: str | None
+    pieces: list[ErrorNode]
+
+
+class Job(Generic[R]):
+    """A handle to one stored job. Every property reads the store anew; `record()` reads them all at once."""
+
+    def __init__(self, app: Piecework, id: str, known: Record | None = None) -> None:
+        self._app = app
+        self._known = known
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<job {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────
+
+    def record(self) -> Record:
+        """Everything the store keeps of the job, now. Raises `JobNotFound`."""
+        found = self._app.store.get([self.id])
+        if not found:
+            raise JobNotFound(f"no job {self.id}: it never existed, or was pruned")
+        self._known = found[0]
+        return found[0]
+
+    @property
+    def known(self) -> Record:
+        """What was last read of the job; reads it if nothing was."""
+        return self._known or self.record()
+
+    @property
+    def state(self) -> State:
+        return self.record().state
+
+    @property
+    def task(self) -> str:
+        return self.known.task
+
+    @property
+    def queue(self) -> str:
+        return self.known.queue
+
+    @property
+    def run_at(self) -> datetime:
+        """When the job is or was due, aware UTC."""
+        at = as_utc(self.record().run_at)
+        assert at is not None
+        return at
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """The last error, as text."""
+        return self.record().error
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the job last said of itself; for a split, how many of its pieces have settled."""
+        record = self.record()
+        batch = self._app.store.batch(self.id) if record.progress is None else None
+        if batch is None:
+            return record.progress
+        return Progress(batch.total - batch.open, batch.total if batch.sealed else None)
+
+    @property
+    def batch(self) -> BatchRecord | None:
+        """The counters of the job's pieces, where it is a split or the continuation of a batch."""
+        return self._app.store.batch(self.id)
+
+    def attempts(self) -> list[AttemptRecord]:
+        """Every run of the job that did not complete, oldest first, with its error and traceback."""
+        return self._app.store.attempts(self.id)
+
+    def pieces(self) -> Iterator[Job[Any]]:
+        """The jobs that this one was split into, in order."""
+        after = -1
+        while page := self._app.store.pieces(self.id, after=after, limit=PAGE):
+            for piece in page:
+                yield Job(self._app, piece.id)
+            after = page[-1].ordinal
+
+    def errors(self, *, limit: int = 100) -> ErrorNode | None:
+        """Why the job failed, down to the pieces that did; None where nothing failed. At most `limit` nodes."""
+        return error_tree(self._app, self.record(), [limit])
+
+    # ── waiting ──────────────────────────────────────────────────────────────────────────────────
+
+    def result(self, timeout: float | None = None) -> R:
+        """Waits until the job has ended, and returns what its task returned.
+
+        `timeout` is in seconds. Raises `JobFailed`, `JobCancelled`, `ResultTimeout`, `JobNotFound`.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        waits = _waits()
+        while True:
+            ended, value = self._ended()
+            if ended:
+                return cast(R, value)
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise self._late(timeout)
+            pause = next(waits)
+            time.sleep(pause if left is None else min(pause, left))
+
+    async def aresult(self, timeout: float | None = None) -> R:
+        """`result`, awaited: reads on a thread of the app's own pool, and waits on the loop."""
+        end = None if timeout is None else time.monotonic() + timeout
+        waits = _waits()
+        while True:
+            ended, value = await self._app.edge.call(self._ended)
+            if ended:
+                return cast(R, value)
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise self._late(timeout)
+            pause = next(waits)
+            await aio.pause(pause if left is None else min(pause, left))
+
+    def _ended(self) -> tuple[bool, Any]:
+        """Whether the job has ended, and its result; raises what a job that did not complete raises."""
+        record = self.record()
+        if record.state is State.COMPLETED:
+            return True, self._app.decode_result(record)
+        if record.state is State.FAILED:
+            error = record.error
+            said = f"{error.type}: {error.message}" if error else "no error was recorded"
+            raise JobFailed(f"job {self.id} ({record.task}) failed: {said}", self.id, error)
+        if record.state is State.CANCELLED:
+            raise JobCancelled(f"job {self.id} ({record.task}) was cancelled: {record.reason or 'no reason was given'}")
+        return False, None
+
+    def _late(self, timeout: float | None) -> ResultTimeout:
+        record = self.known
+        why = f" ({record.reason})" if record.state is State.PARKED else ""
+        return ResultTimeout(f"job {self.id} ({record.task}) is still {record.state}{why} after {timeout:g} s")
+
+    # ── verbs ────────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, reason: str = "cancelled by its caller") -> bool:
+        """Cancels the job, with everything below it; a running one is asked to stop. False if it had ended."""
+        return self._app.store.cancel(Filter(ids=(self.id,)), reason=reason) > 0
+
+    async def acancel(self, reason: str = "cancelled by its caller") -> bool:
+        return await self._app.edge.call(self.cancel, reason)
+
+    def retry(self) -> bool:
+        """Makes a failed, cancelled or parked job available again; a split takes its failed pieces along.
+
+        What has completed is not run again. False if there was nothing to retry.
+        """
+        if not self._app.store.retry(Filter(ids=(self.id,)), limit=BITE):
+            return False
+        if self._app.store.batch(self.id) is not None:
+            for state in (State.FAILED, State.CANCELLED):
+                while self._app.store.retry(Filter(batch=self.id, state=state), limit=BITE):
+                    pass
+        return True
+
+    async def aretry(self) -> bool:
+        return await self._app.edge.call(self.retry)
+
+
+def _waits() -> Iterator[float]:
+    """Short waits first, for short jobs; then longer ones."""
+    wait = FIRST_WAIT
+    while True:
+        yield wait
+        wait = min(LONGEST_WAIT, wait * 1.5)
+
+
+def error_tree(app: Piecework, record: Record, budget: list[int]) -> ErrorNode | None:
+    """The failures at and below a job, as far as the budget of nodes goes."""
+    below: list[ErrorNode] = []
+    after = -1
+    while budget[0] > 0 and (page := app.store.pieces(record.id, after=after, limit=PAGE, failed=True)):
+        for piece in page:
+            if budget[0] <= 0:
+                break
+            node = _piece_node(app, piece, budget)
+            if node is not None:
+                below.append(node)
+        after = page[-1].ordinal
+    if record.error is None and record.state not in (State.FAILED, State.CANCELLED, State.PARKED) and not below:
+        return None
+    budget[0] -= 1
+    return ErrorNode(record.id, record.task, record.state, record.piece_key, record.error, record.reason, below)
+
+
+def _piece_node(app: Piecework, piece: PieceResult, budget: list[int]) -> ErrorNode | None:
+    found = app.store.get([piece.id])
+    if found:
+        return error_tree(app, found[0], budget)
+    return ErrorNode(piece.id, piece.task, piece.state, key_of(piece), piece.error, None, [])
+
+
+class Jobs:
+    """The queue as a table to be asked: ``app.jobs.where(queue="toxic", state="failed").count()``."""
+
+    def __init__(self, app: Piecework) -> None:
+        self._app = app
+
+    def get(self, id: str) -> Job[Any]:
+        """A handle to a stored job. Raises `JobNotFound`."""
+        found = self._app.store.get([id])
+        if not found:
+            raise JobNotFound(f"no job {id}: it never existed, or was pruned")
+        return Job(self._app, id, found[0])
+
+    async def aget(self, id: str) -> Job[Any]:
+        return await self._app.edge.call(self.get, id)
+
+    def where(
+        self,
+        *,
+        queue: str | None = None,
+        task: str | None = None,
+        state: State | str | None = None,
+        batch: str | None = None,
+        root: str | None = None,
+        key: str | None = None,
+        worker: str | None = None,
+    ) -> Query:
+        """The jobs that match everything that is given. Raises `UsageError` for a state that does not exist."""
+        if state is not None:
+            try:
+                state = State(state)
+            except ValueError:
+                raise UsageError(f"no state {state!r}; the states are {', '.join(State)}") from None
+        return Query(
+            self._app, Filter(queue=queue, task=task, state=state, batch=batch, root=root, key=key, worker=worker)
+        )
+
+    def __iter__(self) -> Iterator[Job[Any]]:
+        return iter(self.where())
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs are in each (queue, state), from maintained counters."""
+        return self._app.store.counts()
+
+
+class Query:
+    """Some jobs: iterate over them in order of arrival, count them, or act on them in bounded bites."""
+
+    def __init__(self, app: Piecework, which: Filter) -> None:
+        self._app = app
+        self._which = which
+
+    def __iter__(self) -> Iterator[Job[Any]]:
+        after: str | None = None
+        while page := self._app.store.find(self._which, after=after, limit=PAGE):
+            for record in page:
+                yield Job(self._app, record.id, record)
+            after = page[-1].id
+
+    def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Job[Any]]:
+        """One page, beginning behind the job `after`."""
+        records = self._app.store.find(self._which, after=after, limit=limit, newest=newest)
+        return [Job(self._app, record.id, record) for record in records]
+
+    def first(self) -> Job[Any] | None:
+        """The oldest, or None."""
+        return next(iter(self.page(limit=1)), None)
+
+    def count(self) -> int:
+        return self._app.store.count(self._which)
+
+    def retry(self) -> int:
+        """Retries all that failed, were cancelled or are parked; how many."""
+        return self._in_bites(lambda: self._app.store.retry(self._which, limit=BITE))
+
+    def cancel(self, reason: str = "cancelled by its caller") -> int:
+        """Cancels all that have not ended; how many."""
+        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=reason, limit=BITE))
+
+    @staticmethod
+    def _in_bites(bite: Any) -> int:
+        done = 0
+        while n := bite():
+            done += n
+        return done

@@ -1,0 +1,268 @@
+"""Tasks: functions that run now when they are called, and later when that is what the call says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+
+from piecework.engine.splitter import inline_pieces
+from piecework.errors import BadArguments, BadOption, Duplicate, UsageError
+from piecework.errortext import describe
+from piecework.ids import new_id, new_ids
+from piecework.job import NewJob, OnFailure, PieceResult, State
+from piecework.jobs import Job
+from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
+from piecework.registry import Compose, TaskSpec, kind_of
+from piecework.split import Piece, check_piece, raise_failed
+
+if TYPE_CHECKING:
+    from piecework.app import Piecework
+
+P = ParamSpec("P")
+C = TypeVar("C")  # what a call returns: a value, or a coroutine
+R = TypeVar("R")  # what the job's result is
+
+_PLAIN = CallOptions()
+
+
+class Task(Generic[P, C, R]):
+    """A registered function. Calling it calls the function; `later` stores the same call as a job.
+
+    Made by `@app.task`. Its parameters are the function's own, for type checkers too.
+    """
+
+    def __init__(self, app: Piecework, spec: TaskSpec, options: CallOptions = _PLAIN) -> None:
+        self._app = app
+        self._spec = spec
+        self._options = options
+        self.__wrapped__ = spec.function
+        self.__doc__ = spec.function.__doc__
+        self.__name__ = spec.function.__name__
+        self.__qualname__ = spec.function.__qualname__
+        self.__module__ = spec.function.__module__
+
+    @property
+    def name(self) -> str:
+        """The stable name under which jobs are stored."""
+        return self._spec.name
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        return cast(C, self._spec.function(*args, **kwargs))
+
+    def using(self, **options: Unpack[CallKeywords]) -> Task[P, C, R]:
+        """The same task with options for the calls that follow.
+
+        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own.
+        `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
+        carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
+        ``on_duplicate="raise"``. For a piece, `key` is its key in its batch. `within` is a connection of the caller's in
+        whose transaction the job is stored. Raises `BadOption`.
+
+        Example: ``send_report.using(priority=1, delay=60).later(42)``
+        """
+        return type(self)(self._app, self._spec, call_options(options, self._options, f"{self.name}.using"))
+
+    # ── later ────────────────────────────────────────────────────────────────────────────────────
+
+    def later(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Stores the call as a job, and returns a handle to it.
+
+        Raises `BadArguments` (or `NotSerializable`, `TooLarge`) where the arguments do not fit or cannot travel unchanged;
+        nothing is stored then. Raises `StoreUnavailable` where the store could not be reached.
+        """
+        job = self._new_job(new_id(), args, kwargs)
+        (stored,) = self._app.add([job], within=self._options.within)
+        if stored != job.id and self._options.on_duplicate == "raise":
+            raise Duplicate(f"job {stored} carries the unique key {job.key!r} and has not finished", stored)
+        return Job(self._app, stored)
+
+    async def alater(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """`later`, awaited."""
+        return await self._app.edge.call(self.later, *args, **kwargs)
+
+    def later_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
+        """Stores many calls at once, all or none. Each is the tuple of its positional arguments.
+
+        Example: ``send_report.later_many([(1,), (2,)])``
+        """
+        if self._options.key is not None:
+            raise BadOption(
+                f"{self.name}.later_many: one unique key cannot be carried by many jobs; call later for each"
+            )
+        texts = []
+        encode, limit = self._spec.signature.encode, self._app.settings.max_payload
+        for n, call in enumerate(calls):
+            if not isinstance(call, tuple | list):
+                raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
+            texts.append(encode(call, {}, limit))
+        task, queue, priority, run_at, delay, travelling = self._common()
+        jobs = [
+            NewJob(id, task, text, queue, priority, run_at, delay, None, travelling)
+            for id, text in zip(new_ids(len(texts)), texts, strict=True)
+        ]
+        return [Job(self._app, id) for id in self._app.add(jobs, within=self._options.within)]
+
+    async def alater_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
+        """`later_many`, awaited."""
+        return await self._app.edge.call(self.later_many, calls)
+
+    def piece(self, *args: P.args, **kwargs: P.kwargs) -> Piece[R]:
+        """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
+        if self._options.within is not None:
+            raise BadOption(f"{self.name}: within= does not apply to a piece; its split stores it")
+        text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
+        task, queue, priority, run_at, delay, travelling = self._common()
+        return Piece(
+            task,
+            text,
+            queue=queue,
+            priority=priority,
+            key=self._options.key,
+            options=travelling,
+            run_at=run_at,
+            delay=delay,
+        )
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _new_job(self, id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
+        text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
+        task, queue, priority, run_at, delay, travelling = self._common()
+        return NewJob(id, task, text, queue, priority, run_at, delay, self._options.key, travelling)
+
+    def _common(self) -> tuple[str, str, int, float | None, float | None, str | None]:
+        """What all jobs of one call share: task, queue, priority, run_at, delay, and the options that travel."""
+        spec, options = self._spec, self._options
+        return (
+            spec.name,
+            options.queue or spec.options.queue,
+            options.priority if options.priority is not None else spec.options.priority,
+            options.run_at,
+            options.delay,
+            overrides_of(options),
+        )
+
+
+class Split(Task[P, Any, Any]):
+    """A task whose pieces run as jobs and are composed once. Called, it does all of that now, with the same answer.
+
+    Made by `@app.split` on a generator function that yields ``task.piece(…)``.
+    """
+
+    def compose(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+    ) -> Any:
+        """Declares how the pieces are joined: a function of the `Pieces` and the split's own arguments.
+
+        `queue` and `priority` are where the compose runs, if not where the split did. Its return value is the split's
+        result, and its return annotation the result's type.
+        """
+        if queue is not None:
+            check_queue(queue, f"{self.name}.compose: queue")
+        if priority is not None:
+            call_options({"priority": priority}, _PLAIN, f"{self.name}.compose")
+
+        def declare(joined: Callable[..., Any]) -> Callable[..., Any]:
+            if self._spec.compose is not None and self._spec.compose.function is not joined:
+                raise UsageError(f"{self.name} has a compose already: {self._spec.compose.function.__qualname__}")
+            if kind_of(joined) != "plain":
+                raise BadOption(
+                    f"{self.name}.compose: {joined.__qualname__} must be a plain function, not {kind_of(joined)}"
+                )
+            from piecework.codec import ResultCodec
+
+            self._spec.compose = Compose(joined, ResultCodec(joined, self.name), queue, priority)
+            return joined
+
+        return declare if function is None else declare(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Runs the split now, in this thread: its pieces in order, each once, then the compose."""
+        spec = self._spec
+        found: list[PieceResult] = []
+        keys: set[str] = set()
+        offered = (check_piece(piece, spec.name) for piece in spec.function(*args, **kwargs))
+        first_failure: tuple[PieceResult, BaseException | None] | None = None
+        for ordinal, piece in enumerate(offered):
+            if piece.key is not None and piece.key in keys:
+                from piecework.errors import SplitChanged
+
+                raise SplitChanged(
+                    f"piece {piece.key!r} was offered twice; a split's keys must be different from each other"
+                )
+            keys.add(piece.key or str(ordinal))
+            result, error = self._run_piece(ordinal, piece)
+            found.append(result)
+            if error is not None and first_failure is None:
+                first_failure = result, error
+                if spec.on_failure is OnFailure.FAIL_FAST:
+                    break
+        if first_failure is not None and spec.on_failure is not OnFailure.COMPOSE:
+            raise_failed(*first_failure)
+        if spec.compose is None:
+            return None
+        return spec.compose.function(inline_pieces(found, self._app.registry), *args, **kwargs)
+
+    def _run_piece(self, ordinal: int, piece: Piece[Any]) -> tuple[PieceResult, Exception | None]:
+        """One piece, with its arguments and result sent through the codec, so that now and later see the same values."""
+        spec = self._app.registry[piece.task]
+        args, kwargs = spec.signature.decode(piece.args)
+        try:
+            value = self._app.task_of(spec)(*args, **kwargs)
+            if spec.is_async:
+                value = _finish(value)
+            text = spec.outcome_codec.encode(value, self._app.settings.max_payload)
+        except Exception as error:
+            info = describe(error)
+            return PieceResult(ordinal, piece.key, "", piece.task, State.FAILED, None, info), error
+        return PieceResult(ordinal, piece.key, "", piece.task, State.COMPLETED, text, None), None
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end from synchronous code, also where a loop runs in this very thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    box: list[Any] = []
+
+    def run() -> None:
+        try:
+            box.append((asyncio.run(coroutine), None))
+        except BaseException as error:
+            box.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    value, error = box[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def piece_job(piece: Piece[Any], id: str, batch: str, ordinal: int) -> NewJob:
+    """A piece of an ad hoc batch as a job to add."""
+    return NewJob(
+        id=id,
+        task=piece.task,
+        args=piece.args,
+        queue=piece.queue,
+        priority=piece.priority,
+        run_at=piece.run_at,
+        delay=piece.delay,
+        options=piece.options,
+        batch=batch,
+        root=batch,
+        ordinal=ordinal,
+        piece=piece.key,
+    )
