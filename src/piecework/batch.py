@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from piecework.engine.splitter import placed
 from piecework.errors import UsageError
-from piecework.ids import new_id, new_ids
+from piecework.ids import new_id
 from piecework.job import BatchRecord, Filter, NewBatch, NewJob, OnFailure, State
 from piecework.jobs import Job
 from piecework.split import Piece, check_piece
-from piecework.task import piece_job
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
@@ -27,7 +27,7 @@ class Batch:
 
     def __init__(self, app: Piecework, then: Piece[Any] | None, on_failure: OnFailure) -> None:
         self._app = app
-        self._then = then
+        self._then = None if then is None else check_piece(then, "app.batch", app.registry)
         self._on_failure = on_failure
         self._line: list[Piece[Any]] = []
         self._total = 0
@@ -49,7 +49,7 @@ class Batch:
         """Adds a piece. Pieces are stored in bites, and run as soon as they are stored."""
         if self._sealed:
             raise UsageError("this batch is sealed; it takes no further pieces")
-        self._line.append(check_piece(piece, "batch.add"))
+        self._line.append(check_piece(piece, "batch.add", self._app.registry))
         if len(self._line) >= BITE:
             self.flush()
 
@@ -58,11 +58,7 @@ class Batch:
         if not self._opened:
             self._open()
         if self._line:
-            ids = new_ids(len(self._line))
-            jobs = [
-                piece_job(piece, id, self.id, self._total + n)
-                for n, (id, piece) in enumerate(zip(ids, self._line, strict=True))
-            ]
+            jobs = placed(self._line, self.id, self.id, self._total)
             self._app.store.add(jobs)
             self._total += len(jobs)
             self._line = []

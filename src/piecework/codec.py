@@ -20,6 +20,7 @@ from piecework.errors import BadArguments, NotSerializable, TooLarge
 
 MAX_PAYLOAD = 1024 * 1024
 
+_SELF_EVIDENT = {int, str, bool}
 _IMMUTABLE = (type(None), bool, int, float, str, bytes, frozenset, tuple)
 
 
@@ -81,12 +82,16 @@ class Signature:
         self._signature = inspect.Signature(self._parameters)
         self._names = tuple(p.name for p in self._parameters)
         self._simple = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in self._parameters)
+        self._exact: tuple[Any, ...] = ()
         self._decoder: msgspec.json.Decoder[Any] | None = None
 
     def _resolve(self) -> msgspec.json.Decoder[Any]:
         """Built at first use, when every name that the annotations mention exists."""
         if self._decoder is None:
             hints = resolve_hints(self._function)
+            self._exact = tuple(hints.get(p.name) for p in self._parameters)
+            if not set(self._exact) <= _SELF_EVIDENT:
+                self._exact = (None,)
             fields = [(p.name, _field_type(p, hints.get(p.name, Any)), *_default(p)) for p in self._parameters]
             try:
                 kind = msgspec.defstruct("Arguments", fields, frozen=True, forbid_unknown_fields=True, kw_only=True)
@@ -108,6 +113,8 @@ class Signature:
             text = _encode(given)
             if len(text) > limit:
                 raise TooLarge(_too_large(f"the arguments of {self.task}", len(text), limit))
+            if whole and tuple(map(type, args)) == self._exact:
+                return text.decode()  # these types cannot but arrive as they are
             arrived = decoder.decode(text)
             if whole:
                 same = bool(_astuple(arrived) == tuple(args))

@@ -6,6 +6,7 @@ Made by the client so that an enqueue may be sent twice; in time order because r
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 
@@ -21,7 +22,8 @@ class _Source:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._node = int.from_bytes(os.urandom(4), "big")
+        self._random = random.Random(os.urandom(32))
+        self._node = self._random.getrandbits(32)
         self._millis = 0
         self._count = 0
 
@@ -32,7 +34,7 @@ class _Source:
             millis = time.time_ns() // 1_000_000
             if millis > self._millis:
                 self._millis = millis
-                self._count = int.from_bytes(os.urandom(4), "big")
+                self._count = self._random.getrandbits(32)
             first = self._count
             self._count += n
             millis, node = self._millis, self._node

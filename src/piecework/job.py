@@ -56,7 +56,7 @@ class Progress(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-class NewJob(msgspec.Struct, frozen=True):
+class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be added. `delay` counts from the store's own now; `run_at` is absolute; at most one is set."""
 
     id: str
@@ -85,7 +85,7 @@ class NewBatch(msgspec.Struct, frozen=True):
     then_priority: int | None = None
 
 
-class Fence(msgspec.Struct, frozen=True, array_like=True):
+class Fence(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The right to write for one run of one job: `run` counts fetches and never goes back."""
 
     id: str
@@ -101,7 +101,7 @@ class Claim(msgspec.Struct, frozen=True):
     queues: tuple[str, ...] | None = None  # None: every queue
 
 
-class Fetched(msgspec.Struct, frozen=True, array_like=True):
+class Fetched(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One run of a job, as a worker gets it. The field order is the wire order of the stores' fetch."""
 
     id: str
@@ -197,7 +197,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
 
 
-class PieceResult(msgspec.Struct, frozen=True, array_like=True):
+class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One piece as the compose reads it: its place, its key, and either a result or an error."""
 
     ordinal: int

@@ -11,7 +11,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """The root of everything that a run can come to."""
 
 
-class Complete(Outcome, frozen=True):
+class Complete(Outcome, frozen=True, gc=False):
     """The run ended well; `result` is JSON text, None for Python's None."""
 
     result: str | None = None
@@ -54,7 +54,7 @@ class Seal(Outcome, frozen=True):
     total: int
 
 
-class Settlement(msgspec.Struct, frozen=True, array_like=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The full consequence of an outcome: plain data that a store applies in one transaction, behind the fence (id, run).
 
     `delay` counts from the store's own now. `history` names the line that is kept of this run, if one is.

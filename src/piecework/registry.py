@@ -71,6 +71,9 @@ class Registry:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UnknownTask(f"no task is registered as {name!r}{hint}") from None
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._tasks
+
     def __iter__(self) -> Iterator[TaskSpec]:
         return iter(self._tasks.values())
 

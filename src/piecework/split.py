@@ -9,6 +9,7 @@ import msgspec
 
 from piecework.errors import BadArguments, PieceFailed
 from piecework.job import ErrorInfo, PieceResult, State
+from piecework.registry import Registry
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -18,34 +19,20 @@ Reader = Callable[[bool], Iterator[PieceResult]]
 Decoder = Callable[[str, str | None], Any]
 
 
-class Piece(Generic[R_co]):
+class Piece(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     """One job of a split or batch, not yet stored: which task, with which arguments, and what else was said of it.
 
     Made by ``task.piece(…)``; yielded by a splitter, or given to ``batch.add``.
     """
 
-    __slots__ = ("args", "delay", "key", "options", "priority", "queue", "run_at", "task")
-
-    def __init__(
-        self,
-        task: str,
-        args: str,
-        *,
-        queue: str,
-        priority: int,
-        key: str | None = None,
-        options: str | None = None,
-        run_at: float | None = None,
-        delay: float | None = None,
-    ) -> None:
-        self.task = task
-        self.args = args
-        self.queue = queue
-        self.priority = priority
-        self.key = key
-        self.options = options
-        self.run_at = run_at
-        self.delay = delay
+    task: str
+    args: str
+    queue: str
+    priority: int
+    run_at: float | None = None
+    delay: float | None = None
+    key: str | None = None
+    options: str | None = None
 
     def __repr__(self) -> str:
         named = f", key={self.key!r}" if self.key is not None else ""
@@ -108,9 +95,11 @@ def key_of(piece: PieceResult) -> str:
     return piece.key if piece.key is not None else str(piece.ordinal)
 
 
-def check_piece(offered: Any, split: str) -> Piece[Any]:
-    """Raises `BadArguments` for anything but a piece, with the fix."""
+def check_piece(offered: Any, split: str, registry: Registry) -> Piece[Any]:
+    """Raises `BadArguments` for anything but a piece, and `UnknownTask` for one of a task that this app does not have."""
     if isinstance(offered, Piece):
+        if offered.task not in registry:
+            registry[offered.task]  # says what is near
         return offered
     raise BadArguments(
         f"{split} yielded {type(offered).__name__} {str(offered)[:80]!r}; yield some_task.piece(…), which names the task and its arguments"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
+from piecework.codec import ResultCodec
 from piecework.engine.splitter import inline_pieces
-from piecework.errors import BadArguments, BadOption, Duplicate, UsageError
+from piecework.errors import BadArguments, BadOption, Duplicate, SplitChanged, UsageError
 from piecework.errortext import describe
 from piecework.ids import new_id, new_ids
 from piecework.job import NewJob, OnFailure, PieceResult, State
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 C = TypeVar("C")  # what a call returns: a value, or a coroutine
 R = TypeVar("R")  # what the job's result is
+F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = CallOptions()
+
+# Task, queue, priority, run_at, delay, and the options that travel.
+_Shared = tuple[str, str, int, float | None, float | None, str | None]
 
 
 class Task(Generic[P, C, R]):
@@ -37,6 +42,7 @@ class Task(Generic[P, C, R]):
         self._app = app
         self._spec = spec
         self._options = options
+        self._shared: _Shared | None = None
         self.__wrapped__ = spec.function
         self.__doc__ = spec.function.__doc__
         self.__name__ = spec.function.__name__
@@ -117,16 +123,7 @@ class Task(Generic[P, C, R]):
             raise BadOption(f"{self.name}: within= does not apply to a piece; its split stores it")
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
         task, queue, priority, run_at, delay, travelling = self._common()
-        return Piece(
-            task,
-            text,
-            queue=queue,
-            priority=priority,
-            key=self._options.key,
-            options=travelling,
-            run_at=run_at,
-            delay=delay,
-        )
+        return Piece(task, text, queue, priority, run_at, delay, self._options.key, travelling)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
@@ -135,8 +132,13 @@ class Task(Generic[P, C, R]):
         task, queue, priority, run_at, delay, travelling = self._common()
         return NewJob(id, task, text, queue, priority, run_at, delay, self._options.key, travelling)
 
-    def _common(self) -> tuple[str, str, int, float | None, float | None, str | None]:
-        """What all jobs of one call share: task, queue, priority, run_at, delay, and the options that travel."""
+    def _common(self) -> _Shared:
+        """What all jobs of this task with these options share."""
+        if self._shared is None:
+            self._shared = self._work_out()
+        return self._shared
+
+    def _work_out(self) -> _Shared:
         spec, options = self._spec, self._options
         return (
             spec.name,
@@ -154,9 +156,14 @@ class Split(Task[P, Any, Any]):
     Made by `@app.split` on a generator function that yields ``task.piece(…)``.
     """
 
+    @overload
+    def compose(self, function: F) -> F: ...
+    @overload
+    def compose(self, *, queue: str | None = None, priority: int | None = None) -> Callable[[F], F]: ...
+
     def compose(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Any = None,
         *,
         queue: str | None = None,
         priority: int | None = None,
@@ -171,15 +178,13 @@ class Split(Task[P, Any, Any]):
         if priority is not None:
             call_options({"priority": priority}, _PLAIN, f"{self.name}.compose")
 
-        def declare(joined: Callable[..., Any]) -> Callable[..., Any]:
+        def declare(joined: Any) -> Any:
             if self._spec.compose is not None and self._spec.compose.function is not joined:
                 raise UsageError(f"{self.name} has a compose already: {self._spec.compose.function.__qualname__}")
             if kind_of(joined) != "plain":
                 raise BadOption(
                     f"{self.name}.compose: {joined.__qualname__} must be a plain function, not {kind_of(joined)}"
                 )
-            from piecework.codec import ResultCodec
-
             self._spec.compose = Compose(joined, ResultCodec(joined, self.name), queue, priority)
             return joined
 
@@ -190,16 +195,15 @@ class Split(Task[P, Any, Any]):
         spec = self._spec
         found: list[PieceResult] = []
         keys: set[str] = set()
-        offered = (check_piece(piece, spec.name) for piece in spec.function(*args, **kwargs))
+        offered = (check_piece(piece, spec.name, self._app.registry) for piece in spec.function(*args, **kwargs))
         first_failure: tuple[PieceResult, BaseException | None] | None = None
         for ordinal, piece in enumerate(offered):
-            if piece.key is not None and piece.key in keys:
-                from piecework.errors import SplitChanged
-
+            if piece.key in keys:
                 raise SplitChanged(
                     f"piece {piece.key!r} was offered twice; a split's keys must be different from each other"
                 )
-            keys.add(piece.key or str(ordinal))
+            if piece.key is not None:
+                keys.add(piece.key)
             result, error = self._run_piece(ordinal, piece)
             found.append(result)
             if error is not None and first_failure is None:
@@ -248,21 +252,3 @@ def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if error is not None:
         raise error
     return value
-
-
-def piece_job(piece: Piece[Any], id: str, batch: str, ordinal: int) -> NewJob:
-    """A piece of an ad hoc batch as a job to add."""
-    return NewJob(
-        id=id,
-        task=piece.task,
-        args=piece.args,
-        queue=piece.queue,
-        priority=piece.priority,
-        run_at=piece.run_at,
-        delay=piece.delay,
-        options=piece.options,
-        batch=batch,
-        root=batch,
-        ordinal=ordinal,
-        piece=piece.key,
-    )

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import click
 
+from piecework.app import Piecework
 from piecework.cli.common import app_option, find_app, json_option, print_json, store_option
 from piecework.job import Finding
+
+
+def _settings(app: Piecework) -> Finding:
+    kept = "for ever" if app.settings.keep_completed is None else f"{app.settings.keep_completed:g} days"
+    return Finding(
+        "ok",
+        "settings",
+        f"url {app.store.url}, {len(app.registry)} tasks, payloads up to {app.settings.max_payload:,} bytes, lease "
+        f"{app.settings.lease:g} s, completed jobs kept {kept}",
+    )
+
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ERROR", "red")}
 
@@ -20,7 +32,7 @@ def command(reference: str | None, url: str | None, as_json: bool) -> int:
     Exits with 1 when something is wrong; a warning is not.
     """
     app = find_app(reference, url)
-    findings = [Finding("ok", "settings", f"url {app.store.url}"), *app.store.examine()]
+    findings = [_settings(app), *app.store.examine()]
     if as_json:
         print_json(findings)
     else:

@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="piecework.cli.child")
     parser.add_argument("told")
     parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--slate", required=True)
+    parser.add_argument("--slate", type=int, required=True)
     parser.add_argument("--slots", type=int, required=True)
     args = parser.parse_args()
     die_with_parent()

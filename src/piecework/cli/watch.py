@@ -29,6 +29,7 @@ _LINE_EVERY = 1.0
 _ROWS = 8  # batches drawn below the root
 _IDLE_ROWS = 4  # rows that are filled with batches that have not begun
 _LOOK = 32  # batches that these are chosen from
+_ASK = 300  # questions to the store in one look
 _DEEPEST = 4
 _SMALL = (
     10_000  # above so many pieces, those that run are not looked for: a store may read the whole batch to find them
@@ -130,35 +131,43 @@ class _Watcher:
         return _Picture(record, _root_row(record, batch), below)
 
 
+class _Node(msgspec.Struct, frozen=True):
+    """A nested batch, and when it or one below it moved last."""
+
+    record: Record
+    batch: BatchRecord
+    moved: int
+    below: list[_Node]
+
+
 class _Nested:
     """Chooses the nested batches to draw: those that moved last, in the order in which they arrived."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._seen: dict[str, _Motion] = {}
+        self._before: dict[str, _Motion] = {}
+        self._now: dict[str, _Motion] = {}
         self._looks = 0
+        self._asked = 0
 
     def rows(self, root: BatchRecord) -> tuple[_Row, ...]:
         self._looks += 1
-        seen: dict[str, _Motion] = {}
-        rows = tuple(self._below(root, 1, _ROWS, seen))
-        self._seen = seen
-        return rows
+        self._asked = 0
+        self._before, self._now = self._now, {}
+        return tuple(_rows(self._explore(root, 1), 1, _ROWS))
 
-    def _below(self, parent: BatchRecord, depth: int, room: int, seen: dict[str, _Motion]) -> list[_Row]:
-        found = self._batches(parent)
-        for record, batch in found:
-            seen[record.id] = self._motion(record.id, batch)
-        rows: list[_Row] = []
-        for record, batch in _liveliest(found, seen, room):
-            if len(rows) < room:
-                rows.append(_nested_row(record, batch, depth))
-                if depth < _DEEPEST:
-                    rows += self._below(batch, depth + 1, room - len(rows), seen)
-        return rows
+    def _explore(self, parent: BatchRecord, depth: int) -> list[_Node]:
+        if depth > _DEEPEST or self._asked > _ASK:
+            return []
+        nodes = []
+        for record, batch in self._batches(parent):
+            motion = self._now[record.id] = self._motion(record.id, batch)
+            below = self._explore(batch, depth + 1)
+            nodes.append(_Node(record, batch, max([motion.at, *(node.moved for node in below)]), below))
+        return nodes
 
     def _motion(self, id: str, batch: BatchRecord) -> _Motion:
-        before = self._seen.get(id)
+        before = self._before.get(id)
         if before is None:
             return _Motion(batch.open, 0 if batch.open == batch.total else 1)
         return before if before.left == batch.open else _Motion(batch.open, self._looks)
@@ -168,26 +177,31 @@ class _Nested:
         found = []
         states = (State.WAITING, State.RUNNING) if parent.total <= _SMALL else (State.WAITING,)
         for state in states:
-            for record in self._store.find(Filter(batch=parent.id, state=state), limit=_LOOK):
+            pieces = self._store.find(Filter(batch=parent.id, state=state), limit=_LOOK)
+            self._asked += 1 + len(pieces)
+            for record in pieces:
                 batch = self._store.batch(record.id)
                 if batch is not None and batch.state is BatchState.OPEN:
                     found.append((record, batch))
-        return sorted(found, key=_place)[:_LOOK]
+        return sorted(found, key=lambda pair: pair[0].ordinal or 0)[:_LOOK]
 
 
-def _liveliest(
-    found: list[tuple[Record, BatchRecord]], seen: dict[str, _Motion], room: int
-) -> list[tuple[Record, BatchRecord]]:
-    """Those that moved, the latest first to be chosen; of those that did not begin, a few that are next."""
-    moved = [pair for pair in found if seen[pair[0].id].at]
-    idle = [pair for pair in found if not seen[pair[0].id].at]
-    moved.sort(key=lambda pair: -seen[pair[0].id].at)
+def _rows(nodes: list[_Node], depth: int, room: int) -> list[_Row]:
+    """A row for each node that is worth one, with those below it."""
+    rows: list[_Row] = []
+    for node in _liveliest(nodes, room):
+        if len(rows) < room:
+            rows.append(_nested_row(node.record, node.batch, depth))
+            rows += _rows(node.below, depth + 1, room - len(rows))
+    return rows
+
+
+def _liveliest(nodes: list[_Node], room: int) -> list[_Node]:
+    """Those that moved, the latest first to be chosen; of those that have not begun, a few that are next."""
+    moved = sorted((node for node in nodes if node.moved), key=lambda node: -node.moved)
+    idle = [node for node in nodes if not node.moved]
     chosen = moved[:room] + idle[: max(0, min(room, _IDLE_ROWS) - len(moved))]
-    return sorted(chosen, key=_place)
-
-
-def _place(pair: tuple[Record, BatchRecord]) -> int:
-    return pair[0].ordinal or 0
+    return sorted(chosen, key=lambda node: node.record.ordinal or 0)
 
 
 # ── saying ───────────────────────────────────────────────────────────────────────────────────────
@@ -198,6 +212,9 @@ def _root_row(record: Record, batch: BatchRecord | None) -> _Row:
     if batch is not None:
         row = _batch_row(label, batch, 0)
         return msgspec.structs.replace(row, note=_phase(record, batch))
+    if record.state is State.COMPLETED:  # whatever it said last of its progress
+        total = (record.progress and record.progress.total) or 1
+        return _Row(label, 0, total, total, note=_phase(record, None))
     if record.progress is not None:
         progress = record.progress
         note = _plain(progress.note) if not _ended(record) else ""
@@ -220,13 +237,13 @@ def _phase(record: Record, batch: BatchRecord | None) -> str:
         return record.state.value
     if record.stopping:
         return "stopping"
+    if record.state is State.AVAILABLE and record.run_at > time.time():
+        return "retry is due later" if record.attempt else "scheduled"
     if batch is not None:
         if not batch.sealed:
             return "splitting"
         return "composing" if batch.open == 0 else ""
-    if record.state is State.AVAILABLE:
-        return "scheduled" if record.run_at > time.time() else "in line"
-    return record.state.value
+    return "in line" if record.state is State.AVAILABLE else record.state.value
 
 
 def _ended(record: Record) -> bool:
@@ -255,6 +272,9 @@ def _plain(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
+_STYLES: dict[str, str] = {State.COMPLETED: "green", State.FAILED: "red", State.CANCELLED: "red", State.PARKED: "red"}
+
+
 # ── drawing ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -280,11 +300,12 @@ class _Bars:
     def show(self, picture: _Picture) -> None:
         # Columns of a fixed width: bars that jump while names come and go cannot be read.
         grid = Table.grid(padding=(0, 1), expand=True)
-        grid.add_column(width=min(36, self._console.width * 3 // 10), no_wrap=True, overflow="ellipsis")
+        width = self._console.width
+        grid.add_column(width=min(36, width * 3 // 10), no_wrap=True, overflow="ellipsis")
         grid.add_column(ratio=1)
         grid.add_column(min_width=9, justify="right", no_wrap=True)
         grid.add_column(min_width=5, justify="right", no_wrap=True)
-        grid.add_column(min_width=17, no_wrap=True)
+        grid.add_column(min_width=17, max_width=max(17, width // 3), no_wrap=True, overflow="ellipsis")
         self._add(grid, picture.root, _elapsed(picture.record))
         for row in picture.below:
             self._add(grid, row)
@@ -298,9 +319,9 @@ class _Bars:
 
 
 def _tail(elapsed: str, row: _Row) -> Text:
-    failed = (f"{row.failed:,} failed", "red") if row.failed else ""
-    parts = [part for part in (elapsed, row.note, failed) if part]
-    return Text(" ").join(Text(*part) if isinstance(part, tuple) else Text(part) for part in parts)
+    failed = f"{row.failed:,} failed" if row.failed else ""
+    note = Text(row.note, style=_STYLES.get(row.note, ""))
+    return Text(" ").join(part for part in (Text(elapsed), note, Text(failed, style="red")) if part.plain)
 
 
 class _Lines:

@@ -11,7 +11,17 @@ from piecework.clock import Clock
 from piecework.codec import MAX_PAYLOAD
 from piecework.engine import splitter
 from piecework.engine.context import Running, running
-from piecework.errors import BadArguments, JobCancelled, JobTimeout, LeaseLost, NotSerializable, SplitChanged, TooLarge
+from piecework.errors import (
+    BadArguments,
+    JobCancelled,
+    JobTimeout,
+    LeaseLost,
+    NotSerializable,
+    SplitChanged,
+    StoreUnavailable,
+    TooLarge,
+    UnknownTask,
+)
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import Fetched
@@ -75,7 +85,7 @@ class Runner:
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:
-            return splitter.split(now, spec, self._store, self._clock, args, kwargs)
+            return splitter.split(now, spec, self._registry, self._store, self._clock, args, kwargs)
         if spec.compose is None:
             return _NOTHING
         failpoint("compose.running")
@@ -121,9 +131,9 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Cancel("it was asked to stop")
     if isinstance(error, splitter.BatchEnded):
         return Cancel(str(error))
-    if isinstance(error, LeaseLost):
-        return Release(str(error))
-    if isinstance(error, NotSerializable | TooLarge | SplitChanged):
+    if isinstance(error, LeaseLost) or (isinstance(error, StoreUnavailable) and now.spec and now.spec.is_split):
+        return Release(str(error))  # nothing that the job did: no attempt is spent
+    if isinstance(error, NotSerializable | TooLarge | SplitChanged | UnknownTask):
         # Running it again would do the same work and end at the same place.
         return Fail(describe(error))
     return Errored(describe(error), type(error))

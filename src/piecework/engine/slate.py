@@ -1,4 +1,4 @@
-"""A small shared file on which a worker process writes which jobs it is running, so that its supervisor can read them
+"""A small piece of memory on which a worker process writes which jobs it is running, so that its supervisor can read them
 after the process is gone, whatever ended it. Only jobs on the slate are charged with a crash."""
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ WIDTH = 64  # bytes for one slot: an id is 36
 
 
 class Slate:
-    """`slots` places for ids, in memory shared through a file."""
+    """`slots` places for ids, in memory that two processes share through an open file without a name."""
 
-    def __init__(self, path: str, slots: int) -> None:
-        self.path = path
+    def __init__(self, handle: int, slots: int) -> None:
+        self.handle = handle
         self.slots = slots
-        with open(path, "r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), slots * WIDTH)
+        self._memory = mmap.mmap(handle, slots * WIDTH)
 
     @classmethod
     def create(cls, slots: int) -> Slate:
-        """A new, empty slate in a temporary file."""
-        handle, path = tempfile.mkstemp(prefix="piecework-")
-        os.ftruncate(handle, slots * WIDTH)
-        os.close(handle)
-        return cls(path, slots)
+        """A new, empty slate. Its file is gone from the folder at once, so that no crash leaves one behind."""
+        with tempfile.TemporaryFile(prefix="piecework-") as file:
+            file.truncate(slots * WIDTH)
+            return cls(os.dup(file.fileno()), slots)
 
     def write(self, slot: int, id: str) -> None:
         start = slot * WIDTH
@@ -43,6 +41,6 @@ class Slate:
                 found.append(text.rstrip(b"\0").decode())
         return found
 
-    def remove(self) -> None:
+    def close(self) -> None:
         self._memory.close()
-        os.unlink(self.path)
+        os.close(self.handle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from piecework.clock import Clock
@@ -29,12 +29,18 @@ class BatchEnded(JobCancelled):
 
 
 def split(
-    now: Running, spec: TaskSpec, store: Store, clock: Clock, args: tuple[Any, ...], kwargs: dict[str, Any]
+    now: Running,
+    spec: TaskSpec,
+    registry: Registry,
+    store: Store,
+    clock: Clock,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Outcome:
     """Runs the generator to its end and offers every piece; run again after a crash, it stores none twice."""
     stream = _Stream(now, spec, store, clock)
     for offered in spec.function(*args, **kwargs):
-        stream.offer(check_piece(offered, spec.name))
+        stream.offer(check_piece(offered, spec.name, registry))
     stream.flush()
     failpoint("split.before_seal")
     return Seal(stream.total)
@@ -74,8 +80,7 @@ class _Stream:
         if self._now.stopping:
             raise BatchEnded("the split was asked to stop")
         failpoint("split.before_bite")
-        ids = new_ids(len(self._bite))
-        jobs = [self._job(id, piece, self.total + n) for n, (id, piece) in enumerate(zip(ids, self._bite, strict=True))]
+        jobs = placed(self._bite, self._batch.id, self._root, self.total)
         try:
             self._store.add(jobs, batch=self._batch, fence=self._now.job.fence)
         except JobCancelled as error:
@@ -86,21 +91,13 @@ class _Stream:
         self._size = min(self._size * 2, LARGEST_BITE)
         self._flushed_at = self._clock.monotonic()
 
-    def _job(self, id: str, piece: Piece[Any], ordinal: int) -> NewJob:
-        return NewJob(
-            id=id,
-            task=piece.task,
-            args=piece.args,
-            queue=piece.queue,
-            priority=piece.priority,
-            run_at=piece.run_at,
-            delay=piece.delay,
-            options=piece.options,
-            batch=self._batch.id,
-            root=self._root,
-            ordinal=ordinal,
-            piece=piece.key,
-        )
+
+def placed(pieces: Sequence[Piece[Any]], batch: str, root: str, first: int) -> list[NewJob]:
+    """Pieces as jobs to add, numbered from `first`."""
+    return [
+        NewJob(id, p.task, p.args, p.queue, p.priority, p.run_at, p.delay, None, p.options, batch, root, n, p.key)
+        for n, (id, p) in enumerate(zip(new_ids(len(pieces)), pieces, strict=True), first)
+    ]
 
 
 def stored_pieces(store: Store, registry: Registry, batch: str) -> Pieces[Any]:

@@ -55,9 +55,8 @@ class Child:
         self.socket, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [*command, "--fd", str(theirs.fileno()), "--slate", self.slate.path, "--slots", str(slots)],
-                pass_fds=[theirs.fileno()],
-                start_new_session=False,
+                [*command, "--fd", str(theirs.fileno()), "--slate", str(self.slate.handle), "--slots", str(slots)],
+                pass_fds=[theirs.fileno(), self.slate.handle],
             )
         self.started_at = time.monotonic()
         self.worker = ""
@@ -268,11 +267,13 @@ class Supervisor:
         self._children.remove(child)
         code = child.bury()
         crashed = [] if child.killed or code in (0, EXIT_FENCED) else child.slate.read()
-        child.slate.remove()
+        child.slate.close()
         if child.worker:
             why = "its worker was stopped" if not crashed else f"its worker process died: {_exit(code)}"
             self._owed.append((child.worker, crashed, why))
             self._with_store(self._pay)
+        if code == EXIT_FENCED and self._keeper is not None:
+            self._keeper.hurry()
         if code == EXIT_BROKEN_APP or not child.worker:
             self._broken = self._broken or not self._stops
             self.stop()

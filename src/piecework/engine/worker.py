@@ -17,7 +17,7 @@ from piecework.engine.context import Running
 from piecework.engine.pool import Ended, Inbox, LoopPool, ThreadPool
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
-from piecework.errors import LeaseLost, StoreError, StoreUnavailable
+from piecework.errors import LeaseLost, StoreError
 from piecework.failpoints import failpoint
 from piecework.job import Answer, Claim, Fetched, Progress
 from piecework.options import TaskOptions
@@ -135,6 +135,7 @@ class Worker:
     def _turn(self) -> None:
         """One round: wait, settle and fetch in one trip, start what came."""
         ended = self._collect()
+        self._report_last(ended)
         self._unsent.extend(self._settlement(running, outcome) for running, outcome in ended)
         if self._stopping is Stopping.DRAIN:
             self._unsent.extend(self._hand_back("the worker is stopping"))
@@ -284,16 +285,24 @@ class Worker:
     def _keep(self) -> None:
         """Writes progress and learns which jobs should stop, about twice a second while something runs."""
         now = self._clock.monotonic()
-        if now - self._kept_at < KEEP_SECONDS or not self._in_hand:
-            return
-        self._kept_at = now
+        if now - self._kept_at >= KEEP_SECONDS and self._in_hand:
+            self._kept_at = now
+            self._report(list(self._in_hand.values()))
+
+    def _report_last(self, ended: Sequence[Ended]) -> None:
+        """Writes what ended jobs said last, while they are still this worker's."""
+        said = [running for running, _ in ended if running.progress is not None]
+        if said:
+            self._report(said)
+
+    def _report(self, jobs: Sequence[Running]) -> None:
         progress: dict[str, Progress] = {}
-        for id, running in list(self._in_hand.items()):
+        for running in jobs:
             if running.progress is not None:
-                progress[id], running.progress = running.progress, None
+                progress[running.job.id], running.progress = running.progress, None
         try:
             stopping = self._store.report(self.name, progress)
-        except StoreUnavailable as error:
+        except StoreError as error:
             self._trouble.meet(error)
             return
         for id in stopping:

@@ -20,7 +20,10 @@ from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
 
 BUSY_SECONDS = 10.0
-CHECKPOINT_BYTES = 16 * 1024 * 1024
+SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.008  # seconds between two looks for a change
+CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded back: 16 MB
+PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
+LARGEST_LOG = 256 * 1024 * 1024  # bytes; a log that a long reader let grow beyond is cut when it can be
 MAX_READERS = 4
 
 # Connections that a fork copied into this process. Closing them here could take the parent's locks and files away.
@@ -54,6 +57,9 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._watcher: sqlite3.Connection | None = None
         self._version: int | None = None
+        self._changed_at = 0.0
+        self._pages = 0  # written to the log since this process last folded it back
+        self._changes = 0
 
     def _leave_fork_behind(self) -> None:
         if os.getpid() != self._pid:
@@ -134,27 +140,33 @@ class Database:
                 else:
                     con.close()
 
-    def changed(self, timeout: float, interval: float) -> bool:
-        """Sleeps until another connection committed, or the time is over. Costs a few microseconds an interval."""
+    def changed(self, timeout: float) -> bool:
+        """Sleeps until another connection committed, or the time is over.
+
+        It looks often while the file changes often, and less often the longer it has been quiet: a look costs little,
+        but waking a processor for it does not.
+        """
         self._leave_fork_behind()
         if self.memory:
-            time.sleep(min(timeout, interval))
+            time.sleep(min(timeout, SHORTEST_LOOK))
             return True
         with self.speaking_plainly():
             if self._watcher is None:
                 self._watcher = self._connect()
             watch = self._watcher.execute
-            end = time.monotonic() + timeout
+            now = time.monotonic()
+            end = now + timeout
             while True:
                 # Compared with what the last call saw, so that a commit between two calls is not missed.
                 (seen,) = watch("PRAGMA data_version").fetchone()
                 if seen != self._version:
-                    self._version = seen
+                    self._version, self._changed_at = seen, now
                     return True
-                left = end - time.monotonic()
-                if left <= 0:
+                quiet = now - self._changed_at
+                if now >= end:
                     return False
-                time.sleep(min(interval, left))
+                time.sleep(min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK, end - now))
+                now = time.monotonic()
 
     def close(self) -> None:
         self._leave_fork_behind()
@@ -167,25 +179,33 @@ class Database:
     # ── checkpoints ──────────────────────────────────────────────────────────────────────────────
 
     def _checkpoint(self, con: sqlite3.Connection) -> None:
-        """Folds the log back into the file once it has grown, unless another process is at it."""
-        if self.memory:
+        """Folds the log back into the file once this process has written its share, unless another is at it.
+
+        The log's file keeps its size and is written over from its start: a commit that makes a file longer waits for the
+        file system's own journal too, and takes about twice as long.
+        """
+        self._pages += PAGES_A_COMMIT + (con.total_changes - self._changes) // ROWS_A_PAGE
+        self._changes = con.total_changes
+        if self._pages < CHECKPOINT_PAGES or self.memory:
             return
-        try:
-            if os.stat(self.path + "-wal").st_size < CHECKPOINT_BYTES:
-                return
-        except OSError:
-            return
+        self._pages = 0
         with _file_lock(self.path + "-checkpoint") as mine:
             if mine:
                 con.execute("PRAGMA busy_timeout = 50")
                 try:
-                    con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    con.execute(f"PRAGMA wal_checkpoint({self._how()})").fetchone()
                 except sqlite3.OperationalError as error:
                     # What was to be written is committed; the log is folded back another time.
                     if _code(error) not in _TRY_AGAIN:
                         raise
                 finally:
                     con.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+    def _how(self) -> str:
+        try:
+            return "TRUNCATE" if os.stat(self.path + "-wal").st_size > LARGEST_LOG else "RESTART"
+        except OSError:
+            return "RESTART"
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────
 

@@ -90,7 +90,8 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int, placed: bool) -> in
     if not placed:
         return tx.run("add_plain", rows=to_json([(job.id, job.args) for job in jobs]), **common)
     rows = to_json([(job.id, job.args, job.ordinal, job.piece, job.key) for job in jobs])
-    return tx.run("add_placed", rows=rows, batch=first.batch, root=first.root, offer=offer, **common)
+    root = None if first.root == first.batch else first.root  # a piece of the root's own batch does not repeat its id
+    return tx.run("add_placed", rows=rows, batch=first.batch, root=root, offer=offer, **common)
 
 
 def _takes_pieces(tx: Transaction, batch: str, jobs: list[NewJob]) -> bool:

@@ -10,7 +10,7 @@ from piecework.job import AttemptRecord, BatchRecord, BatchState, ErrorInfo, Fil
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
-    "batch, root, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result"
+    "batch, coalesce(root, batch), ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result"
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
@@ -65,11 +65,16 @@ def where(which: Filter) -> tuple[str, dict[str, Any]]:
     if which.ids is not None:
         parts.append("id IN (SELECT value FROM json_each(:ids))")
         params["ids"] = msgspec.json.encode(which.ids).decode()
-    for name in ("queue", "task", "batch", "root", "key", "worker"):
+    for name in ("queue", "task", "batch", "key", "worker"):
         value = getattr(which, name)
         if value is not None:
-            parts.append(f"{name} = :{name}")
+            # A plus keeps the library from walking a whole batch where the few running jobs are what is asked for.
+            plus = "+" if name == "batch" and which.state is State.RUNNING else ""
+            parts.append(f"{plus}{name} = :{name}")
             params[name] = value
+    if which.root is not None:
+        parts.append("coalesce(root, batch) = :root")
+        params["root"] = which.root
     if which.state is not None:
         parts.append(_STATES[State(which.state)])
     return " AND ".join(parts) or "true", params

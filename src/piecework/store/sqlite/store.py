@@ -36,8 +36,6 @@ from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
-POLL_SECONDS = 0.004
-
 _pieces = msgspec.json.Decoder(list[PieceResult]).decode
 
 
@@ -296,7 +294,7 @@ class SqliteStore:
 
     def wait(self, timeout: float) -> bool:
         self._set_up()
-        return self.db.changed(timeout, POLL_SECONDS)
+        return self.db.changed(timeout)
 
     def next_due(self) -> float | None:
         with self._read() as tx:

@@ -25,7 +25,7 @@ CREATE TABLE piecework_job (
     started_at  REAL,
     finished_at REAL,                               -- set when the end was counted
     batch       TEXT,
-    root        TEXT,
+    root        TEXT,                               -- the root of the tree, where it is not the batch
     piece       TEXT,
     key         TEXT,
     cursor      TEXT,

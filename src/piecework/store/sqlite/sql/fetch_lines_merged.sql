@@ -1,6 +1,6 @@
 -- The best of each line first, then the best of those.
 SELECT json_group_array(seq), json_group_array(json_array(
-    id, run + 1, task, queue, priority, attempt, crashes, batch, root, cursor, options, :now, args))
+    id, run + 1, task, queue, priority, attempt, crashes, batch, coalesce(root, batch), cursor, options, :now, args))
 FROM (
     SELECT j.* FROM json_each(:queues) AS line
     JOIN piecework_job AS j ON j.seq IN (

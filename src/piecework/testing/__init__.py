@@ -1,0 +1,11 @@
+"""What tests of piecework, and of stores for it, are made of: a clock that stands still and a store that is plain dicts.
+
+The conformance suite is in `piecework.testing.conformance`; it needs pytest, which this module does not.
+"""
+
+from __future__ import annotations
+
+from piecework.testing.clock import FrozenClock
+from piecework.testing.model import ModelStore
+
+__all__ = ["FrozenClock", "ModelStore"]

@@ -1,0 +1,128 @@
+"""The store's contract as tests: whoever writes a store proves it with them. Needs pytest.
+
+A suite is a class of tests, and takes two fixtures: `store`, migrated and empty, and `clock`, a
+`piecework.testing.FrozenClock` by which that store tells the time.
+
+    from piecework.testing.conformance import StoreConformance
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        def clock(self): return FrozenClock()
+
+        @pytest.fixture
+        def store(self, clock): ...
+
+A store that writes on a caller's connection proves that with `WithinConformance` (and a fixture `transaction`), one
+that cannot with `NoWithinConformance`. Each theme is a class of its own, for those who build a store verb by verb.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{theme}"
+        for theme in ("kit", "enqueue", "work", "batches", "liveness", "operators", "reads", "waiting", "within")
+    )
+)
+
+from piecework.testing.conformance.batches import (  # noqa: E402
+    FailureConformance,
+    FanInConformance,
+    NestingConformance,
+    SealedNumberConformance,
+)
+from piecework.testing.conformance.enqueue import AddConformance, PiecesConformance, SealConformance  # noqa: E402
+from piecework.testing.conformance.kit import assert_sound  # noqa: E402
+from piecework.testing.conformance.liveness import ReapConformance, SessionConformance  # noqa: E402
+from piecework.testing.conformance.operators import (  # noqa: E402
+    CancelConformance,
+    PauseConformance,
+    PruneConformance,
+    RepairConformance,
+    RetryConformance,
+)
+from piecework.testing.conformance.reads import (  # noqa: E402
+    AttemptsConformance,
+    BatchReadConformance,
+    CountConformance,
+    FindConformance,
+    GetConformance,
+    PurityConformance,
+)
+from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
+from piecework.testing.conformance.within import NoWithinConformance, WithinConformance  # noqa: E402
+from piecework.testing.conformance.work import (  # noqa: E402
+    ExchangeConformance,
+    FetchConformance,
+    ReportConformance,
+    SettleConformance,
+)
+
+
+class StoreConformance(
+    AddConformance,
+    PiecesConformance,
+    SealConformance,
+    FetchConformance,
+    SettleConformance,
+    ExchangeConformance,
+    ReportConformance,
+    FanInConformance,
+    SealedNumberConformance,
+    FailureConformance,
+    NestingConformance,
+    SessionConformance,
+    ReapConformance,
+    CancelConformance,
+    RetryConformance,
+    PruneConformance,
+    RepairConformance,
+    PauseConformance,
+    GetConformance,
+    FindConformance,
+    CountConformance,
+    BatchReadConformance,
+    AttemptsConformance,
+    PurityConformance,
+    WaitConformance,
+    CloseConformance,
+    SchemaConformance,
+):
+    """The whole contract but `within=`."""
+
+
+__all__ = [
+    "AddConformance",
+    "AttemptsConformance",
+    "BatchReadConformance",
+    "CancelConformance",
+    "CloseConformance",
+    "CountConformance",
+    "ExchangeConformance",
+    "FailureConformance",
+    "FanInConformance",
+    "FetchConformance",
+    "FindConformance",
+    "GetConformance",
+    "NestingConformance",
+    "NoWithinConformance",
+    "PauseConformance",
+    "PiecesConformance",
+    "PruneConformance",
+    "PurityConformance",
+    "ReapConformance",
+    "RepairConformance",
+    "ReportConformance",
+    "RetryConformance",
+    "SchemaConformance",
+    "SealConformance",
+    "SealedNumberConformance",
+    "SessionConformance",
+    "SettleConformance",
+    "StoreConformance",
+    "WaitConformance",
+    "WithinConformance",
+    "assert_sound",
+]
