@@ -14,7 +14,7 @@ from piecework.engine.embedded import EmbeddedWorker
 from piecework.errors import BadOption
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Jobs
-from piecework.options import TaskKeywords, check_queue, task_options
+from piecework.options import TaskKeywords, check_queues, task_options
 from piecework.registry import Registry, TaskSpec, kind_of, task_name
 from piecework.split import Piece
 from piecework.store import Store, open_store
@@ -92,7 +92,7 @@ class Piecework:
         self,
         *,
         name: str | None = None,
-        on_failure: Literal["fail_fast", "finish", "compose"] = "finish",
+        on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
         **options: Unpack[TaskKeywords],
     ) -> Callable[[Callable[P, Iterator[Piece[Any]]]], Split[P]]: ...
 
@@ -101,7 +101,7 @@ class Piecework:
         function: Any = None,
         *,
         name: str | None = None,
-        on_failure: Literal["fail_fast", "finish", "compose"] = "finish",
+        on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
         **options: Any,
     ) -> Any:
         """Registers a generator function as a split: what it yields runs as jobs, and its compose joins their results.
@@ -112,6 +112,7 @@ class Piecework:
         """
         if on_failure not in list(OnFailure):
             raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
+        task_options(options, "@app.split")
 
         def declare(splitter: Any) -> Any:
             if kind_of(splitter) != "generator":
@@ -144,7 +145,12 @@ class Piecework:
 
     # ── running ──────────────────────────────────────────────────────────────────────────────────
 
-    def batch(self, then: Piece[Any] | None = None, *, on_failure: str = "finish") -> Batch:
+    def batch(
+        self,
+        then: Piece[Any] | None = None,
+        *,
+        on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
+    ) -> Batch:
         """A batch to be put together by hand; `then` is what runs once, when all its pieces have settled.
 
         Example::
@@ -170,7 +176,7 @@ class Piecework:
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise BadOption(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
-        names = None if queues is None else [check_queue(queue, "queues") for queue in queues]
+        names = None if queues is None else check_queues(queues, "queues")
         return EmbeddedWorker(
             self.registry, self.store, self.clock, self.settings, concurrency=concurrency, queues=names, burst=burst
         )
@@ -183,9 +189,11 @@ class Piecework:
     # ── for the other rooms ──────────────────────────────────────────────────────────────────────
 
     def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[str]:
+        """Stores jobs that tasks have made."""
         return self.store.add(jobs, within=within)
 
     def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:
+        """The task that was registered with a specification."""
         return self._tasks[spec.name]
 
     def decode_result(self, record: Record) -> Any:

@@ -34,11 +34,12 @@ class Batch:
         self._opened = False
         self._sealed = False
         self.id = new_id()
+        self._then_id = None if then is None else new_id()
 
     @property
     def then(self) -> Job[Any] | None:
         """The handle of the continuation."""
-        return None if self._then is None else Job(self._app, self.id)
+        return None if self._then_id is None else Job(self._app, self._then_id)
 
     @property
     def record(self) -> BatchRecord | None:
@@ -71,27 +72,29 @@ class Batch:
 
     def stop(self, reason: str) -> None:
         """Stops the batch: what has not started never does, and the continuation does not run."""
-        if self._then is not None:
-            self._app.store.cancel(Filter(ids=(self.id,)), reason=reason)
-        while self._app.store.cancel(Filter(batch=self.id), reason=reason):
-            pass
+        self._app.store.cancel(Filter(ids=(self._then_id or self.id,)), reason=reason)
         self._sealed = True
 
     def _open(self) -> None:
-        batch = NewBatch(self.id, then=None if self._then is None else self.id, on_failure=self._on_failure)
-        self._app.store.add([] if self._then is None else [self._continuation(self._then)], batch=batch)
+        batch = NewBatch(self.id, then=self._then_id, on_failure=self._on_failure)
+        self._app.store.add(self._continuation(), batch=batch)
         self._opened = True
 
-    def _continuation(self, then: Piece[Any]) -> NewJob:
-        return NewJob(
-            id=self.id,
-            task=then.task,
-            args=then.args,
-            queue=then.queue,
-            priority=then.priority,
-            options=then.options,
-            state=State.WAITING,
-        )
+    def _continuation(self) -> list[NewJob]:
+        then = self._then
+        if then is None or self._then_id is None:
+            return []
+        return [
+            NewJob(
+                id=self._then_id,
+                task=then.task,
+                args=then.args,
+                queue=then.queue,
+                priority=then.priority,
+                options=then.options,
+                state=State.WAITING,
+            )
+        ]
 
     def __enter__(self) -> Batch:
         return self

@@ -11,6 +11,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import PurePath
 from typing import Any, get_origin, get_type_hints
 
@@ -42,6 +43,8 @@ def _enc_hook(value: Any) -> Any:
 
 
 def _dec_hook(kind: Any, value: Any) -> Any:
+    if kind is object:
+        return value
     origin = get_origin(kind) or kind
     if isinstance(origin, type) and issubclass(origin, PurePath):
         return origin(value)
@@ -116,17 +119,13 @@ class Signature:
             if whole and tuple(map(type, args)) == self._exact:
                 return text.decode()  # these types cannot but arrive as they are
             arrived = decoder.decode(text)
-            if whole:
-                same = bool(_astuple(arrived) == tuple(args))
-            else:
-                same = all(getattr(arrived, name) == value for name, value in given.items())
         except TooLarge:
             raise
         except _ENCODE_ERRORS as error:
             raise self._explain(given, error) from error
-        if not same:
+        if b"null" in text or not (whole and _equal(_astuple(arrived), tuple(args))):
             for name, value in given.items():
-                _compare(value, getattr(arrived, name), f"{self.task}: argument {name}")
+                compare(value, getattr(arrived, name), f"{self.task}: argument {name}")
         return text.decode()
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +142,7 @@ class Signature:
     def _explain(self, given: dict[str, Any], error: BaseException) -> BadArguments:
         """Finds the argument that is to blame."""
         for name, value in given.items():
+            compare(value, value, f"{self.task}: argument {name}")
             try:
                 _encode(value)
             except _ENCODE_ERRORS as cause:
@@ -217,15 +217,16 @@ def _too_large(what: str, size: int, limit: int) -> str:
 # ── does it arrive as it was sent? ───────────────────────────────────────────────────────────────
 
 
-def _compare(sent: Any, arrived: Any, path: str) -> None:
+def compare(sent: Any, arrived: Any, path: str) -> None:
     """Raises `NotSerializable` at the first place where what arrives is not what was sent."""
     try:
-        if bool(sent == arrived) and type(sent) is type(arrived):
-            return
-    except Exception:  # a value that cannot be compared is judged by its parts
-        pass
-    if isinstance(sent, float) and not math.isfinite(sent):
-        raise NotSerializable(f"{path} is {sent}, which JSON does not know; pass None, or a string")
+        refuse_nan(sent, path)
+        _compare(sent, arrived, path)
+    except RecursionError:
+        raise NotSerializable(f"{path} is nested too deeply to travel") from None
+
+
+def _compare(sent: Any, arrived: Any, path: str) -> None:
     if isinstance(sent, Mapping) and isinstance(arrived, Mapping):
         if list(sent) != list(arrived):
             raise NotSerializable(
@@ -234,39 +235,74 @@ def _compare(sent: Any, arrived: Any, path: str) -> None:
             )
         for key, value in sent.items():
             _compare(value, arrived[key], f"{path}[{key!r}]")
-    elif isinstance(sent, list | tuple) and type(sent) is type(arrived) and len(sent) == len(arrived):
-        for n, (one, other) in enumerate(zip(sent, arrived, strict=True)):
-            _compare(one, other, f"{path}[{n}]")
-    elif dataclasses.is_dataclass(sent) and type(sent) is type(arrived):
-        for field in dataclasses.fields(sent):
-            _compare(getattr(sent, field.name), getattr(arrived, field.name), f"{path}.{field.name}")
-    elif isinstance(sent, msgspec.Struct) and type(sent) is type(arrived):
-        for name in sent.__struct_fields__:
-            _compare(getattr(sent, name), getattr(arrived, name), f"{path}.{name}")
-    elif type(sent) is not type(arrived) and not _equal(sent, arrived):
+    elif type(sent) is type(arrived) and (parts := _parts(sent, path)) is not None:
+        others = _parts(arrived, path) or []
+        if len(parts) != len(others):
+            raise NotSerializable(f"{path} would arrive with {len(others)} items instead of {len(parts)}")
+        for (inner, one), (_, other) in zip(parts, others, strict=True):
+            _compare(one, other, inner)
+    elif not _equal(sent, arrived) and not _uncomparable(sent, arrived):
+        if type(sent) is type(arrived):
+            raise NotSerializable(f"{path} is {sent!r:.100} and would arrive as {arrived!r:.100}")
         raise NotSerializable(
-            f"{path} is a {_name(type(sent))} and would arrive as a {_name(type(arrived))}; "
-            f"annotate the parameter with its type"
+            f"{path} is a {_name(type(sent))} and would arrive as a {_name(type(arrived))}; annotate it with its type"
         )
 
 
+def _parts(value: Any, path: str) -> list[tuple[str, Any]] | None:
+    """What an ordered compound value is made of; None for a value that is compared as a whole."""
+    if isinstance(value, list | tuple):
+        return [(f"{path}[{n}]", item) for n, item in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(f"{path}.{f.name}", getattr(value, f.name)) for f in dataclasses.fields(value)]
+    if isinstance(value, msgspec.Struct):
+        return [(f"{path}.{name}", getattr(value, name)) for name in value.__struct_fields__]
+    if _is_pydantic(type(value)):
+        return [(f"{path}.{name}", item) for name, item in vars(value).items()]
+    return None
+
+
+def _uncomparable(sent: Any, arrived: Any) -> bool:
+    """Whether two values are of one class that knows no equality but identity; their class must be taken at its word."""
+    kind = type(sent)
+    return kind is type(arrived) and "__eq__" not in {name for base in kind.__mro__[:-1] for name in vars(base)}
+
+
 def _equal(sent: Any, arrived: Any) -> bool:
-    """An int for a float, an enum for its value: other types, the same value."""
+    """Whether two values are equal, an int and a float or an enum and its value too; what cannot be compared is not."""
     try:
+        if isinstance(sent, Decimal) and isinstance(arrived, Decimal):
+            return not sent.is_snan() and (sent.compare_total(arrived) == 0 or sent == arrived)
         return bool(sent == arrived)
     except Exception:
         return False
 
 
+def refuse_nan(value: Any, path: str) -> None:
+    """Raises `NotSerializable` for a float that JSON does not know, however deep; the encoder would make it null."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise NotSerializable(f"{path} is {value}, which JSON does not know; pass None, or a string")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            refuse_nan(key, f"{path}: the key {key!r}")
+            refuse_nan(item, f"{path}[{key!r}]")
+    elif isinstance(value, set | frozenset):
+        for item in value:
+            refuse_nan(item, f"{path}: the item {item!r}")
+    else:
+        for inner, item in _parts(value, path) or ():
+            refuse_nan(item, inner)
+
+
 def _culprit(value: Any, path: str, error: BaseException) -> tuple[str, str]:
     """The innermost part of a value that cannot be encoded."""
-    parts: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
         parts = [(f"{path}[{key!r}]", item) for key, item in value.items()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts = [(f"{path}[{n}]", item) for n, item in enumerate(value)]
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = [(f"{path}.{f.name}", getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, set | frozenset):
+        parts = [(f"{path}: the item {item!r:.50}", item) for item in value]
+    else:
+        parts = _parts(value, path) or []
     for inner, item in parts:
         try:
             _encode(item)
@@ -286,6 +322,7 @@ class ResultCodec:
     def __init__(self, function: Callable[..., Any], task: str) -> None:
         self._function = function
         self._task = task
+        self._plain = False
         self._decoder: msgspec.json.Decoder[Any] | None = None
 
     def encode(self, value: Any, limit: int = MAX_PAYLOAD) -> str | None:
@@ -299,36 +336,39 @@ class ResultCodec:
             raise NotSerializable(f"{self._task}: {path} cannot be stored: {what}") from error
         if len(text) > limit:
             raise TooLarge(_too_large(f"the result of {self._task}", len(text), limit))
-        if b"null" in text:
-            _refuse_nan(value, f"{self._task}: the result")
+        self._check(value, text)
         return text.decode()
+
+    def _check(self, value: Any, text: bytes) -> None:
+        """Whoever waits for the result must be able to read it, and find in it what was returned."""
+        decoder = self._decoder or self._resolve()
+        if b"null" in text:
+            refuse_nan(value, f"{self._task}: the result")
+        if self._plain:
+            return  # without an annotation it is read as plain JSON types, here as everywhere
+        try:
+            arrived = decoder.decode(text)
+        except _ENCODE_ERRORS as error:
+            raise NotSerializable(
+                f"{self._task}: the result does not fit the return annotation: {str(error).replace(' - at `$`', '')}"
+            ) from error
+        if not _equal(arrived, value):
+            compare(value, arrived, f"{self._task}: the result")
 
     def decode(self, text: str | None) -> Any:
         """The value, as the return annotation says; plain JSON types without one."""
         if text is None:
             return None
-        if self._decoder is None:
-            self._decoder = self._resolve()
-        return self._decoder.decode(text)
+        return (self._decoder or self._resolve()).decode(text)
 
     def _resolve(self) -> msgspec.json.Decoder[Any]:
+        kind: Any = Any
         try:
             kind = resolve_hints(self._function).get("return", Any)
-            return msgspec.json.Decoder(kind, dec_hook=_dec_hook)
-        except (BadArguments, TypeError):
-            # The value is stored and sound; without a usable annotation it is read as plain JSON.
-            return msgspec.json.Decoder()
-
-
-def _refuse_nan(value: Any, path: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise NotSerializable(f"{path} is {value}, which JSON does not know; return None, or a string")
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _refuse_nan(item, f"{path}[{key!r}]")
-    elif isinstance(value, list | tuple | set | frozenset):
-        for n, item in enumerate(value):
-            _refuse_nan(item, f"{path}[{n}]")
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            _refuse_nan(getattr(value, field.name), f"{path}.{field.name}")
+            self._decoder = msgspec.json.Decoder(kind, dec_hook=_dec_hook)
+        except BadArguments:
+            kind, self._decoder = Any, msgspec.json.Decoder()
+        except TypeError:  # a type that cannot be read back from JSON; what is plain JSON by itself may still pass
+            self._decoder = msgspec.json.Decoder()
+        self._plain = kind is Any
+        return self._decoder

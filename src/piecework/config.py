@@ -94,9 +94,11 @@ def project_settings(start: Path | None = None) -> dict[str, Any]:
         if file.is_file():
             try:
                 found = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("piecework", {})
-            except (tomllib.TOMLDecodeError, OSError) as error:
+            except (ValueError, OSError, AttributeError) as error:
                 raise BadSettings(f"{file} cannot be read: {error}") from error
-            return dict(found) if isinstance(found, dict) else {}
+            if not isinstance(found, dict):
+                raise BadSettings(f"{file}: [tool.piecework] must be a table of settings, not {found!r}")
+            return found
     return {}
 
 

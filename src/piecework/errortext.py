@@ -16,13 +16,18 @@ def describe(error: BaseException) -> ErrorInfo:
 
 
 def _class_name(error: BaseException) -> str:
-    kind = type(error)
-    return clean(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}", 200)
+    try:
+        kind = type(error)
+        name, module = str(kind.__qualname__), str(kind.__module__)
+    except BaseException:
+        return "an exception whose class has no name"
+    return clean(name if module == "builtins" else f"{module}.{name}", 200)
 
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        # A plain str, whatever class __str__ returned: a subclass may bite later.
+        return str.__str__(str(error))
     except BaseException as broken:  # a __str__ that raises, even SystemExit, must not take the worker along
         return f"(the exception's own __str__ raised {type(broken).__name__})"
 

@@ -51,11 +51,13 @@ def arm(text: str) -> None:
     for part in filter(None, text.split(",")):
         name, _, what = part.partition("=")
         action, _, passage = what.partition(":")
-        if name not in NAMES or action not in ("kill", "raise"):
+        passage = passage or "1"
+        if name not in NAMES or action not in ("kill", "raise") or not passage.isdecimal() or int(passage) < 1:
             raise ValueError(
-                f"PIECEWORK_FAILPOINTS: {part!r} names no point and action; points: {', '.join(sorted(NAMES))}"
+                f"PIECEWORK_FAILPOINTS: {part!r} is not point=kill:n or point=raise:n with n from 1; "
+                f"the points: {', '.join(sorted(NAMES))}"
             )
-        _armed[name] = _Point(action, int(passage or 1))
+        _armed[name] = _Point(action, int(passage))
 
 
 def failpoint(name: str) -> None:

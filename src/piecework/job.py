@@ -25,6 +25,7 @@ class State(StrEnum):
 
     @property
     def finished(self) -> bool:
+        """Whether a job in this state has ended. A parked one has not: it waits for somebody."""
         return self in FINISHED
 
 
@@ -141,6 +142,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None = None
     batch: str | None = None
     root: str | None = None
+    below: str | None = None  # the batch that it waits for, or was split into last
     ordinal: int | None = None
     piece: str | None = None
     key: str | None = None

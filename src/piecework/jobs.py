@@ -80,14 +80,17 @@ class Job(Generic[R]):
 
     @property
     def state(self) -> State:
+        """Where the job stands, now."""
         return self.record().state
 
     @property
     def task(self) -> str:
+        """The name of its task."""
         return self.known.task
 
     @property
     def queue(self) -> str:
+        """The queue that it was last seen in."""
         return self.known.queue
 
     @property
@@ -106,7 +109,7 @@ class Job(Generic[R]):
     def progress(self) -> Progress | None:
         """What the job last said of itself; for a split, how many of its pieces have settled."""
         record = self.record()
-        batch = self._app.store.batch(self.id) if record.progress is None else None
+        batch = self._batch(record) if record.progress is None else None
         if batch is None:
             return record.progress
         return Progress(batch.total - batch.open, batch.total if batch.sealed else None)
@@ -114,7 +117,10 @@ class Job(Generic[R]):
     @property
     def batch(self) -> BatchRecord | None:
         """The counters of the job's pieces, where it is a split or the continuation of a batch."""
-        return self._app.store.batch(self.id)
+        return self._batch(self.record())
+
+    def _batch(self, record: Record) -> BatchRecord | None:
+        return None if record.below is None else self._app.store.batch(record.below)
 
     def attempts(self) -> list[AttemptRecord]:
         """Every run of the job that did not complete, oldest first, with its error and traceback."""
@@ -122,8 +128,8 @@ class Job(Generic[R]):
 
     def pieces(self) -> Iterator[Job[Any]]:
         """The jobs that this one was split into, in order."""
-        after = -1
-        while page := self._app.store.pieces(self.id, after=after, limit=PAGE):
+        below, after = self.record().below, -1
+        while below is not None and (page := self._app.store.pieces(below, after=after, limit=PAGE)):
             for piece in page:
                 yield Job(self._app, piece.id)
             after = page[-1].ordinal
@@ -190,6 +196,7 @@ class Job(Generic[R]):
         return self._app.store.cancel(Filter(ids=(self.id,)), reason=reason) > 0
 
     async def acancel(self, reason: str = "cancelled by its caller") -> bool:
+        """`cancel`, awaited."""
         return await self._app.edge.call(self.cancel, reason)
 
     def retry(self) -> bool:
@@ -197,15 +204,10 @@ class Job(Generic[R]):
 
         What has completed is not run again. False if there was nothing to retry.
         """
-        if not self._app.store.retry(Filter(ids=(self.id,)), limit=BITE):
-            return False
-        if self._app.store.batch(self.id) is not None:
-            for state in (State.FAILED, State.CANCELLED):
-                while self._app.store.retry(Filter(batch=self.id, state=state), limit=BITE):
-                    pass
-        return True
+        return self._app.store.retry(Filter(ids=(self.id,))) > 0
 
     async def aretry(self) -> bool:
+        """`retry`, awaited."""
         return await self._app.edge.call(self.retry)
 
 
@@ -221,7 +223,8 @@ def error_tree(app: Piecework, record: Record, budget: list[int]) -> ErrorNode |
     """The failures at and below a job, as far as the budget of nodes goes."""
     below: list[ErrorNode] = []
     after = -1
-    while budget[0] > 0 and (page := app.store.pieces(record.id, after=after, limit=PAGE, failed=True)):
+    batch = record.below
+    while batch and budget[0] > 0 and (page := app.store.pieces(batch, after=after, limit=PAGE, failed=True)):
         for piece in page:
             if budget[0] <= 0:
                 break
@@ -256,6 +259,7 @@ class Jobs:
         return Job(self._app, id, found[0])
 
     async def aget(self, id: str) -> Job[Any]:
+        """`get`, awaited."""
         return await self._app.edge.call(self.get, id)
 
     def where(
@@ -311,6 +315,7 @@ class Query:
         return next(iter(self.page(limit=1)), None)
 
     def count(self) -> int:
+        """How many there are; by queue and state alone, from counters."""
         return self._app.store.count(self._which)
 
     def retry(self) -> int:

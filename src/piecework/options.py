@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 import msgspec
 
 from piecework.errors import BadOption
-from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, fixed
+from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, check_policy, fixed
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
 MAX_PRIORITY = 1_000_000
@@ -131,6 +131,16 @@ def check_queue(value: Any, where: str) -> str:
     return value
 
 
+def check_queues(value: Any, where: str) -> list[str]:
+    """A list of queue names; a bare string would be taken for the list of its letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise BadOption(f"{where} must be a list of queue names, not {value!r}")
+    names = [check_queue(queue, where) for queue in value]
+    if not names:
+        raise BadOption(f"{where} names no queue; leave it out for all of them")
+    return names
+
+
 def _check_priority(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_PRIORITY:
         raise BadOption(f"{where} must be a whole number between ±{MAX_PRIORITY:,} (lower runs sooner), not {value!r}")
@@ -174,7 +184,7 @@ def _check_at(value: Any, where: str) -> float | None:
 
 def _check_retry(value: Any, where: str) -> RetryPolicy:
     if isinstance(value, RetryPolicy):
-        return value
+        return check_policy(value)
     if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
         return fixed(check_seconds(value, where))
     raise BadOption(f"{where} must be exponential(…), fixed(…) or a number of seconds, not {value!r}")
@@ -183,9 +193,17 @@ def _check_retry(value: Any, where: str) -> RetryPolicy:
 def _check_key(value: Any, where: str) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or "\x00" in value:
-        raise BadOption(f"{where} must be text of 1 to {MAX_KEY} characters, not {value!r}")
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or not _storable(value):
+        raise BadOption(f"{where} must be text of 1 to {MAX_KEY} characters, without NUL, not {value!r}")
     return value
+
+
+def _storable(text: str) -> bool:
+    """Whether a store can keep a text as it is: no NUL, no lone surrogates."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_on_duplicate(value: Any, where: str) -> str:

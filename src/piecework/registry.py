@@ -82,9 +82,13 @@ class Registry:
 
 
 def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """A module that is loaded again registers the same functions again."""
+    """Whether two functions are one, of a module that was loaded twice: another code object from the same place."""
+    if one is other:
+        return True
     a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
-    return a is not None and b is not None and (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
+    if a is None or b is None or a is b or "<" in a.co_qualname:
+        return False
+    return (a.co_filename, a.co_firstlineno, a.co_qualname) == (b.co_filename, b.co_firstlineno, b.co_qualname)
 
 
 def task_name(function: Callable[..., Any], given: str | None) -> str:

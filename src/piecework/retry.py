@@ -24,12 +24,12 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
     def delay(self, attempt: int, draw: float) -> float:
         """Seconds to wait after the `attempt`th failed attempt (1, 2, …); `draw` is a random number in [0, 1)."""
-        exponent = min(attempt - 1, 1000)
+        if self.first == 0:
+            return 0.0
         try:
-            raw = self.first * self.factor**exponent
+            bounded = min(self.first * self.factor ** (attempt - 1), self.ceiling)
         except OverflowError:
-            raw = math.inf
-        bounded = min(raw, self.ceiling)
+            bounded = self.ceiling
         return bounded * (1.0 - self.jitter * draw)
 
 
@@ -40,21 +40,26 @@ def exponential(
 
     Example: ``@app.task(attempts=7, retry=exponential(60))`` waits about 1, 2, 4, 8, 16 and 32 minutes.
     """
-    return _checked(RetryPolicy(first, factor, ceiling, jitter))
+    return check_policy(RetryPolicy(first, factor, ceiling, jitter))
 
 
 def fixed(seconds: float, *, jitter: float = 0.0) -> RetryPolicy:
     """Wait the same number of seconds after every failure."""
-    return _checked(RetryPolicy(seconds, 1.0, seconds, jitter))
+    return check_policy(RetryPolicy(seconds, 1.0, seconds, jitter))
 
 
-def _checked(policy: RetryPolicy) -> RetryPolicy:
+def check_policy(policy: RetryPolicy) -> RetryPolicy:
+    """The policy, if it can be one; else `BadOption`."""
     for name in ("first", "ceiling"):
         value = getattr(policy, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise BadOption(f"retry: {name} must be a number of seconds, 0 or more, not {value!r}")
-    if isinstance(policy.factor, bool) or not isinstance(policy.factor, int | float) or not policy.factor >= 1:
-        raise BadOption(f"retry: factor must be 1 or more, not {policy.factor!r}")
+    if (
+        isinstance(policy.factor, bool)
+        or not isinstance(policy.factor, int | float)
+        or not 1 <= policy.factor < math.inf
+    ):
+        raise BadOption(f"retry: factor must be a number, 1 or more, not {policy.factor!r}")
     if isinstance(policy.jitter, bool) or not isinstance(policy.jitter, int | float) or not 0 <= policy.jitter <= 1:
         raise BadOption(f"retry: jitter must be a share between 0 and 1, not {policy.jitter!r}")
     return policy

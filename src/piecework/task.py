@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from piecework.codec import ResultCodec
 from piecework.engine.splitter import inline_pieces
@@ -16,7 +16,7 @@ from piecework.job import NewJob, OnFailure, PieceResult, State
 from piecework.jobs import Job
 from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
 from piecework.registry import Compose, TaskSpec, kind_of
-from piecework.split import Piece, check_piece, raise_failed
+from piecework.split import Piece, Pieces, check_piece, raise_failed
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 C = TypeVar("C")  # what a call returns: a value, or a coroutine
 R = TypeVar("R")  # what the job's result is
-F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _PLAIN = CallOptions()
 
@@ -121,6 +121,8 @@ class Task(Generic[P, C, R]):
         """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
         if self._options.within is not None:
             raise BadOption(f"{self.name}: within= does not apply to a piece; its split stores it")
+        if self._options.on_duplicate != _PLAIN.on_duplicate:
+            raise BadOption(f"{self.name}: on_duplicate= does not apply to a piece; its key is its key in its batch")
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
         task, queue, priority, run_at, delay, travelling = self._common()
         return Piece(task, text, queue, priority, run_at, delay, self._options.key, travelling)
@@ -150,6 +152,14 @@ class Task(Generic[P, C, R]):
         )
 
 
+class _Composer(Protocol[P]):
+    """`@split.compose(…)` with options."""
+
+    def __call__(
+        self, function: Callable[Concatenate[Pieces[Any], P], T], /
+    ) -> Callable[Concatenate[Pieces[Any], P], T]: ...
+
+
 class Split(Task[P, Any, Any]):
     """A task whose pieces run as jobs and are composed once. Called, it does all of that now, with the same answer.
 
@@ -157,9 +167,11 @@ class Split(Task[P, Any, Any]):
     """
 
     @overload
-    def compose(self, function: F) -> F: ...
+    def compose(
+        self, function: Callable[Concatenate[Pieces[Any], P], T]
+    ) -> Callable[Concatenate[Pieces[Any], P], T]: ...
     @overload
-    def compose(self, *, queue: str | None = None, priority: int | None = None) -> Callable[[F], F]: ...
+    def compose(self, *, queue: str | None = None, priority: int | None = None) -> _Composer[P]: ...
 
     def compose(
         self,
@@ -181,10 +193,8 @@ class Split(Task[P, Any, Any]):
         def declare(joined: Any) -> Any:
             if self._spec.compose is not None and self._spec.compose.function is not joined:
                 raise UsageError(f"{self.name} has a compose already: {self._spec.compose.function.__qualname__}")
-            if kind_of(joined) != "plain":
-                raise BadOption(
-                    f"{self.name}.compose: {joined.__qualname__} must be a plain function, not {kind_of(joined)}"
-                )
+            if not callable(joined) or kind_of(joined) != "plain":
+                raise BadOption(f"{self.name}.compose: {joined!r} must be a plain function")
             self._spec.compose = Compose(joined, ResultCodec(joined, self.name), queue, priority)
             return joined
 
@@ -214,7 +224,8 @@ class Split(Task[P, Any, Any]):
             raise_failed(*first_failure)
         if spec.compose is None:
             return None
-        return spec.compose.function(inline_pieces(found, self._app.registry), *args, **kwargs)
+        value = spec.compose.function(inline_pieces(found, self._app.registry), *args, **kwargs)
+        return spec.compose.result.decode(spec.compose.result.encode(value, self._app.settings.max_payload))
 
     def _run_piece(self, ordinal: int, piece: Piece[Any]) -> tuple[PieceResult, Exception | None]:
         """One piece, with its arguments and result sent through the codec, so that now and later see the same values."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from piecework import __version__
+
 COMMANDS = {
     "work": ("piecework.cli.work", "Run jobs."),
     "jobs": ("piecework.cli.jobs", "List, show, retry and cancel jobs."),
@@ -35,7 +37,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="piecework", message="piecework %(version)s")
+@click.version_option(version=__version__, message="piecework %(version)s")
 def cli() -> None:
     """Background jobs in pieces, in the database you already have."""
 

@@ -36,7 +36,7 @@ def _filters(function: Any) -> Any:
 
 @command.command("list")
 @_filters
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @click.option("--after", metavar="ID", help="Begin behind this job.")
 @click.option("--oldest", is_flag=True, help="Oldest first.")
 @app_option
@@ -48,6 +48,8 @@ def list_jobs(
 ) -> None:  # fmt: skip
     """List jobs, newest first, and the number of jobs in each queue and state."""
     app = find_app(reference, url)
+    if after is not None:
+        app.jobs.get(after)  # an id that is gone would begin at the start again, and a paging loop never end
     query = app.jobs.where(queue=queue, task=task, state=state, batch=batch)
     records = [job.known for job in query.page(after=after, limit=limit, newest=not oldest)]
     if as_json:
@@ -177,6 +179,8 @@ def retry(
 ) -> int:  # fmt: skip
     """Make failed, cancelled or parked jobs available again: by id, or by filter. Completed pieces are not run again."""
     app = find_app(reference, url)
+    if ids and any((queue, task, state, batch, everything)):
+        raise UsageError("name jobs by their ids or by a filter, not both")
     if ids:
         done = sum(app.jobs.get(id).retry() for id in ids)
     else:
@@ -190,7 +194,7 @@ def retry(
 @click.argument("ids", nargs=-1)
 @_filters
 @click.option("--all", "everything", is_flag=True, help="Every job that has not ended.")
-@click.option("--reason", default="cancelled from the command line", show_default=True)
+@click.option("--reason", default="cancelled from the command line", show_default=True, help="Kept with the jobs.")
 @app_option
 @store_option
 @json_option
@@ -200,6 +204,8 @@ def cancel(
 ) -> int:  # fmt: skip
     """Cancel jobs that have not ended, with everything below them: by id, or by filter. Running ones are asked to stop."""
     app = find_app(reference, url)
+    if ids and any((queue, task, state, batch, everything)):
+        raise UsageError("name jobs by their ids or by a filter, not both")
     if ids:
         done = sum(app.jobs.get(id).cancel(reason) for id in ids)
     else:

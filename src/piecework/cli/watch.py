@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from piecework.clock import SystemClock
 from piecework.errors import JobNotFound, StoreUnavailable
 from piecework.job import BatchRecord, BatchState, Filter, Record, State
 from piecework.store.protocol import Store
@@ -31,9 +32,6 @@ _IDLE_ROWS = 4  # rows that are filled with batches that have not begun
 _LOOK = 32  # batches that these are chosen from
 _ASK = 300  # questions to the store in one look
 _DEEPEST = 4
-_SMALL = (
-    10_000  # above so many pieces, those that run are not looked for: a store may read the whole batch to find them
-)
 
 
 def watch(app: Piecework, job_id: str, *, console: Console | None = None) -> Record:
@@ -126,7 +124,7 @@ class _Watcher:
         if not records:
             raise JobNotFound(f"there is no job {self._id}: it never existed, or was pruned")
         [record] = records
-        batch = self._store.batch(self._id)
+        batch = None if record.below is None else self._store.batch(record.below)
         below = self._nested.rows(batch) if batch is not None and not _ended(record) else ()
         return _Picture(record, _root_row(record, batch), below)
 
@@ -175,12 +173,11 @@ class _Nested:
     def _batches(self, parent: BatchRecord) -> list[tuple[Record, BatchRecord]]:
         """Pieces of a batch that have an open batch of their own: they wait for it, or still split."""
         found = []
-        states = (State.WAITING, State.RUNNING) if parent.total <= _SMALL else (State.WAITING,)
-        for state in states:
+        for state in (State.WAITING, State.RUNNING):
             pieces = self._store.find(Filter(batch=parent.id, state=state), limit=_LOOK)
             self._asked += 1 + len(pieces)
             for record in pieces:
-                batch = self._store.batch(record.id)
+                batch = None if record.below is None else self._store.batch(record.below)
                 if batch is not None and batch.state is BatchState.OPEN:
                     found.append((record, batch))
         return sorted(found, key=lambda pair: pair[0].ordinal or 0)[:_LOOK]
@@ -237,7 +234,7 @@ def _phase(record: Record, batch: BatchRecord | None) -> str:
         return record.state.value
     if record.stopping:
         return "stopping"
-    if record.state is State.AVAILABLE and record.run_at > time.time():
+    if record.state is State.AVAILABLE and record.run_at > _now():
         return "retry is due later" if record.attempt else "scheduled"
     if batch is not None:
         if not batch.sealed:
@@ -246,13 +243,17 @@ def _phase(record: Record, batch: BatchRecord | None) -> str:
     return "in line" if record.state is State.AVAILABLE else record.state.value
 
 
+def _now() -> float:
+    return SystemClock().now()
+
+
 def _ended(record: Record) -> bool:
     """Whether nothing more will happen by itself: a parked job waits for somebody to look at it."""
     return record.state.finished or record.state is State.PARKED
 
 
 def _elapsed(record: Record) -> str:
-    end = record.finished_at if record.finished_at is not None and _ended(record) else time.time()
+    end = record.finished_at if record.finished_at is not None and _ended(record) else _now()
     seconds = max(0, int(end - record.created_at))
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

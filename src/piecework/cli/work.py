@@ -12,7 +12,7 @@ import click
 from piecework.appref import app_reference
 from piecework.clock import SystemClock
 from piecework.engine.supervisor import Hello, Supervisor
-from piecework.options import check_queue
+from piecework.options import check_queues
 from piecework.store import open_store
 
 
@@ -39,7 +39,12 @@ from piecework.store import open_store
 )
 @click.option("--app-dir", metavar="DIR", help="Where to import the app from; default: here.")
 @click.option(
-    "-l", "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+    "-l",
+    "--log-level",
+    default="info",
+    show_default=True,
+    help="How much to say.",
+    type=click.Choice(["debug", "info", "warning", "error"]),
 )
 def command(
     reference: str | None,
@@ -61,7 +66,7 @@ def command(
     if found is None:
         raise click.UsageError("name the app: piecework work MODULE:APP (or set PIECEWORK_APP)")
     set_up_logging(log_level)
-    lines = None if queues is None else [check_queue(q.strip(), "--queues") for q in queues.split(",") if q.strip()]
+    lines = None if queues is None else check_queues([q.strip() for q in queues.split(",") if q.strip()], "--queues")
     told = {
         "reference": found,
         "concurrency": concurrency,
@@ -80,7 +85,8 @@ def command(
         )
 
     supervisor = Supervisor(
-        [sys.executable, "-m", "piecework.cli.child", json.dumps(told)],
+        # -P: a worker's imports are not to be taken over by what lies in the current folder.
+        [sys.executable, "-P", "-m", "piecework.cli.child", json.dumps(told)],
         open_store,
         SystemClock(),
         processes=processes,

@@ -67,6 +67,7 @@ class Current:
 
     @property
     def queue(self) -> str:
+        """The queue that the job was taken from."""
         return self._running().job.queue
 
     @property

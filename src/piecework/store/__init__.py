@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from piecework.clock import Clock, SystemClock
 from piecework.errors import BadSettings
 from piecework.store.protocol import Store
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "open_store", "redacted"]
+
+
+def redacted(url: str) -> str:
+    """A URL without its password, for messages."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", url)
 
 
 def open_store(url: str, *, clock: Clock | None = None) -> Store:
@@ -19,4 +26,4 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from piecework.store.sqlite.store import SqliteStore
 
         return SqliteStore(url, clock=clock or SystemClock())
-    raise BadSettings(f"no store for the URL {url!r}: it must begin with sqlite:///")
+    raise BadSettings(f"no store for the URL {redacted(url)!r}: it must begin with sqlite:///")

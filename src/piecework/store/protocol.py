@@ -147,7 +147,7 @@ class Store(Protocol):
         """Cancels up to `limit` unfinished jobs and returns how many it touched.
 
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
-        batch, and all below it, along.
+        batch, and all below it, along. The id of a batch without a continuation stops that batch.
         """
         ...
 

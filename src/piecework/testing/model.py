@@ -109,9 +109,13 @@ class ModelStore:
         with self._transaction():
             if fence is not None and not self._owns(fence):
                 raise LeaseLost(f"run {fence.run} of job {fence.id} has ended")
-            if batch is not None and batch.id not in self._t.batches:
+            opens = batch is not None and batch.id not in self._t.batches
+            if batch is not None and opens:
                 self._open(batch)
-            return [self._add(new, fence) for new in jobs]
+            answers = [self._add(new, fence) for new in jobs]
+            if batch is not None and opens:
+                self._put_below(batch)
+            return answers
 
     def _owns(self, fence: Fence) -> bool:
         job = self._t.jobs.get(fence.id)
@@ -133,6 +137,11 @@ class ModelStore:
             cancelled=0,
             created_at=self._clock.now(),
         )
+
+    def _put_below(self, batch: NewBatch) -> None:
+        """The continuation knows the batch that it waits for."""
+        if batch.then is not None and batch.then in self._t.jobs:
+            self._set_job(batch.then, below=batch.id)
 
     def _add(self, new: NewJob, fence: Fence | None) -> str:
         if new.id in self._t.jobs:
@@ -161,7 +170,7 @@ class ModelStore:
             crashes=0,
             created_at=now,
             batch=new.batch,
-            root=new.root,
+            root=new.root if new.root is not None else new.batch,
             ordinal=new.ordinal,
             piece=new.piece,
             key=new.key,
@@ -272,8 +281,9 @@ class ModelStore:
         self._set_job(s.id, state=s.state, stopping=False)
         if s.state is State.AVAILABLE:
             self._set_job(s.id, run_at=self._clock.now() + (s.delay or 0.0))
-        if s.state is State.WAITING and s.seal is not None:
-            self._seal(s.id)
+        own = self._own(s.id)
+        if s.seal is not None and own is not None:
+            self._seal(own.id)
         return Answer.OK
 
     def _judge(self, job: Record, s: Settlement) -> Settlement:
@@ -282,9 +292,11 @@ class ModelStore:
             s = replace(s, state=State.CANCELLED, reason=job.reason, history="cancelled", cursor=None, seal=None)
         if s.state is State.COMPLETED:
             return s
-        if s.seal is not None and s.id not in self._t.batches:
-            self._open(NewBatch(id=s.id, then=s.id))  # a splitter without pieces
         own = self._own(s.id)
+        if s.seal is not None and own is None:  # a splitter without pieces
+            self._open(NewBatch(id=s.id, then=s.id))
+            self._put_below(self._t.opened[s.id])
+            own = self._own(s.id)
         if own is None:
             return s
         if own.state is BatchState.FAILED and s.state in (State.WAITING, State.CANCELLED, State.FAILED):
@@ -305,8 +317,7 @@ class ModelStore:
 
     def _own(self, id: str) -> BatchRecord | None:
         """The batch that a job waits for, or will."""
-        batch = self._t.batches.get(id)
-        return batch if batch is not None and batch.then == id else None
+        return self._t.batches.get(self._t.jobs[id].below or "")
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         with self._transaction():
@@ -331,6 +342,7 @@ class ModelStore:
         """The one way for a job to end: with its own batch, if that is open, and in the batch it is a piece of."""
         error = error or self._t.jobs[id].error  # a cancelled job still shows why its last run ended
         self._set_job(id, state=state, finished_at=self._clock.now(), stopping=False, error=error, reason=reason)
+        self._t.crashed.pop(id, None)
         own = self._own(id)
         if own is not None and own.state is BatchState.OPEN:
             self._close(own, BatchState.FAILED if state is State.FAILED else BatchState.STOPPED)
@@ -378,14 +390,17 @@ class ModelStore:
         error = self._why_failed(batch.id)
         if then.state is State.RUNNING:
             self._ask_to_stop(then, error.message)
-        elif then.state in (State.WAITING, State.AVAILABLE):
+        elif not self._ended(then):
             self._remember(then, "failed", then.attempt, error, None)
             self._end(then.id, State.FAILED, error=error)
 
     def _close(self, batch: BatchRecord, state: BatchState) -> None:
-        """A batch fails or is stopped: what has not started never does, and what runs is asked to stop."""
+        """A batch fails or is stopped, and all below it: what has not started never does, what runs is asked to stop."""
         self._set_batch(batch.id, state=state, finished_at=self._clock.now())
         for piece in self._pieces(batch.id):
+            own = self._own(piece.id)
+            if own is not None and own.state is BatchState.OPEN:
+                self._close(own, BatchState.STOPPED)
             if piece.state in (State.WAITING, State.AVAILABLE):
                 self._end(piece.id, State.CANCELLED, reason="its batch had ended")
             elif piece.state is State.RUNNING:
@@ -479,18 +494,18 @@ class ModelStore:
 
     def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
         with self._transaction():
-            matching = [job.id for job in self._matching(which) if self._cancellable(job)][:limit]
+            matching = [job.id for job in self._matching(which) if not job.state.finished and not job.stopping][:limit]
             for id in matching:
                 job = self._t.jobs[id]
                 if job.state is State.RUNNING:
                     self._ask_to_stop(job, reason)
                 elif not job.state.finished:  # it may have ended since, with a batch that ended before it
                     self._end(id, State.CANCELLED, reason=reason)
-            return len(matching)
-
-    def _cancellable(self, job: Record) -> bool:
-        """Not a piece that is parked as poison: it was counted as failed, and its end does not change."""
-        return not job.state.finished and not job.stopping and not (job.batch and job.id in self._t.crashed)
+            loose = [batch for id in which.ids or () if (batch := self._t.batches.get(id)) and batch.then is None]
+            stopped = [batch for batch in loose if batch.state is BatchState.OPEN]
+            for batch in stopped:
+                self._close(batch, BatchState.STOPPED)
+            return len(matching) + len(stopped)
 
     def retry(self, which: Filter, *, limit: int = 1000) -> int:
         with self._transaction():
@@ -521,7 +536,7 @@ class ModelStore:
         if batch is None or batch.state is BatchState.DONE:
             return False  # what a compose has read does not change under it
         then = self._t.jobs.get(batch.then or "")
-        if batch.state is BatchState.OPEN or then is None or then.state not in (State.FAILED, State.CANCELLED):
+        if batch.state is BatchState.OPEN or then is None or then.state not in RETRIABLE:
             return True
         return not self._taken(then) and self._may_open_above(then)
 
@@ -531,7 +546,7 @@ class ModelStore:
             return
         batch = self._t.batches[piece.batch]
         then = self._t.jobs.get(batch.then or "")
-        if then is not None and then.state in (State.FAILED, State.CANCELLED):
+        if then is not None and then.state in RETRIABLE:
             self._open_above(then)
             self._begin_anew(then)
         self._set_batch(batch.id, state=BatchState.OPEN, finished_at=None)
@@ -576,19 +591,30 @@ class ModelStore:
             old = [job for job in self._t.jobs.values() if self._prunable(job, before)][:limit]
             for job in old:
                 self._delete(job)
+            for batch in list(self._t.batches.values()):
+                over = batch.then is None and batch.finished_at is not None and batch.finished_at < before
+                if over and not self._pieces(batch.id):
+                    del self._t.batches[batch.id]
             return len(old)
 
     def _prunable(self, job: Record, before: float) -> bool:
-        if not _past(job, before):
-            return False
-        root = self._t.jobs.get(job.root or "")
-        return root is None or _past(root, before)
+        return _past(job, before) and self._gone(job.root, before) and not self._awaited(job, before)
+
+    def _gone(self, id: str | None, before: float) -> bool:
+        job = self._t.jobs.get(id or "")
+        return job is None or _past(job, before)
+
+    def _awaited(self, piece: Record, before: float) -> bool:
+        """Its batch is open, or somebody may still read what the batch came to."""
+        batch = self._t.batches.get(piece.batch or "")
+        return batch is not None and (batch.state is BatchState.OPEN or not self._gone(batch.then, before))
 
     def _delete(self, job: Record) -> None:
         del self._t.jobs[job.id]
         self._t.history.pop(job.id, None)
         self._t.settled.pop(job.id, None)
-        self._t.batches.pop(job.id, None)
+        for batch in [batch for batch in self._t.batches.values() if batch.then == job.id]:
+            del self._t.batches[batch.id]
         if job.batch is not None:
             self._t.pieces[job.batch] = tuple(id for id in self._t.pieces[job.batch] if id != job.id)
             self._t.pruned[job.batch] = (*self._t.pruned.get(job.batch, ()), job.state)

@@ -20,7 +20,7 @@ from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
 
 BUSY_SECONDS = 10.0
-SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.008  # seconds between two looks for a change
+SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.012  # seconds between two looks for a change
 CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded back: 16 MB
 PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
 LARGEST_LOG = 256 * 1024 * 1024  # bytes; a log that a long reader let grow beyond is cut when it can be

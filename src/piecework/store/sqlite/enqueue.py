@@ -18,25 +18,29 @@ def add(tx: Transaction, jobs: Sequence[NewJob], batch: NewBatch | None, fence: 
     """The verb `add`, inside a transaction."""
     if fence is not None and not tx.row("fence_read", id=fence.id, run=fence.run):
         raise LeaseLost(f"run {fence.run} of job {fence.id} does not own its job any more")
-    if batch is not None:
-        _open(tx, batch)
+    opened = batch is not None and _open(tx, batch)
     offer = fence.run if fence is not None else 0
     answers: dict[str, str] = {}
     for group in _groups(jobs):
         for start in range(0, len(group), BITE):
             _add_bite(tx, group[start : start + BITE], offer, answers)
+    if batch is not None and opened and batch.then is not None:
+        tx.run("add_below", id=batch.id, then=batch.then)
     return [answers.get(job.id, job.id) for job in jobs]
 
 
-def _open(tx: Transaction, batch: NewBatch) -> None:
-    tx.run(
-        "add_batch",
-        id=batch.id,
-        then=batch.then,
-        on_failure=batch.on_failure.value,
-        then_queue=batch.then_queue,
-        then_priority=batch.then_priority,
-        now=tx.now,
+def _open(tx: Transaction, batch: NewBatch) -> bool:
+    """Opens a batch; False where it exists."""
+    return bool(
+        tx.run(
+            "add_batch",
+            id=batch.id,
+            then=batch.then,
+            on_failure=batch.on_failure.value,
+            then_queue=batch.then_queue,
+            then_priority=batch.then_priority,
+            now=tx.now,
+        )
     )
 
 

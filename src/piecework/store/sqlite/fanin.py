@@ -28,16 +28,16 @@ def before(tx: Transaction, settlements: list[Settlement]) -> list[Settlement]:
 def _judge_splitter(tx: Transaction, s: Settlement) -> Settlement:
     if s.seal is None and s.state not in (State.CANCELLED, State.FAILED):
         return s
-    batch = tx.row("batch_read", id=s.id)
-    if batch is None:
+    batch = tx.row("own_read", job=s.id)
+    if batch is None or (s.seal is not None and batch[4]):
         return s if s.seal is None else _without_batch(tx, s)
     state = batch[2]
     if state == "failed":
-        return _failed(s, why_failed(tx, s.id))
+        return _failed(s, why_failed(tx, batch[0]))
     if state == "stopped":
         return msgspec.structs.replace(s, state=State.CANCELLED, seal=None, history="cancelled")
     if s.seal is not None and batch[5] != s.seal:
-        strays = [str(row[0]) for row in tx.rows("settle_strays", batch=s.id, run=s.run)]
+        strays = [str(row[0]) for row in tx.rows("settle_strays", batch=batch[0], run=s.run)]
         if strays:
             return _failed(s, _changed(strays, s.seal))
     return s
@@ -46,6 +46,7 @@ def _judge_splitter(tx: Transaction, s: Settlement) -> Settlement:
 def _without_batch(tx: Transaction, s: Settlement) -> Settlement:
     """A splitter without a single piece has not opened its batch; sealing does."""
     tx.run("add_batch", id=s.id, then=s.id, on_failure="finish", then_queue=None, then_priority=None, now=tx.now)
+    tx.run("add_below", id=s.id, then=s.id)
     return s
 
 
@@ -69,8 +70,9 @@ def after(tx: Transaction, ends: Counter[tuple[str, str]], special: Iterable[Set
     touched: set[str] = set()
     for s in special:
         if s.seal is not None:
-            tx.run("batch_seal", id=s.id)
-            touched.add(s.id)
+            own = tx.row("own_read", job=s.id)[0]
+            tx.run("batch_seal", id=own)
+            touched.add(own)
         elif s.state in (State.CANCELLED, State.FAILED):
             close(
                 tx, s.id, "failed" if s.state is State.FAILED else "stopped", s.reason or "the split did not end well"
@@ -144,10 +146,25 @@ def why_failed(tx: Transaction, batch: str) -> ErrorInfo:
     return ErrorInfo("PieceFailed", f"piece {key} failed: {info.type}: {info.message}", info.traceback)
 
 
-def close(tx: Transaction, id: str, state: str, reason: str) -> None:
-    """Ends a batch whose continuation ended by itself, if there is such a batch and it is open."""
-    if tx.run("batch_end", id=id, state=state, now=tx.now):
-        stop_below(tx, id, reason)
+def close(tx: Transaction, job: str, state: str, reason: str) -> None:
+    """Ends the batch below a job that ended by itself, if it has one and that is open."""
+    own = tx.row("own_read", job=job)
+    if own is not None:
+        end_batch(tx, own[0], state, reason)
+
+
+def end_batch(tx: Transaction, id: str, state: str, reason: str) -> bool:
+    """Ends an open batch without releasing anything; nothing below it starts any more."""
+    if not tx.run("batch_end", id=id, state=state, now=tx.now):
+        return False
+    stop_below(tx, id, reason)
+    return True
+
+
+def is_loose(tx: Transaction, id: str) -> bool:
+    """Whether an id names a batch without a continuation."""
+    row = tx.row("batch_read", id=id)
+    return row is not None and row[1] is None
 
 
 def stop_below(tx: Transaction, top: str, reason: str) -> None:

@@ -47,9 +47,9 @@ def hand_back(
 
 def _end_of_stopped(tx: Transaction, id: str, why: str | None) -> tuple[str, str | None, str | None]:
     """What becomes of a run that had been asked to stop and can answer no more: a splitter ends as its batch did."""
-    own = tx.row("batch_read", id=id)
+    own = tx.row("own_read", job=id)
     if own is not None and own[2] == "failed":
-        return "failed", None, to_json(fanin.why_failed(tx, id))
+        return "failed", None, to_json(fanin.why_failed(tx, own[0]))
     return "cancelled", why, None
 
 
@@ -74,7 +74,8 @@ def cancel(tx: Transaction, which: Filter, reason: str, limit: int) -> int:
                 ends[batch, "cancelled"] += 1
             fanin.close(tx, id, "stopped", reason)
         fanin.count(tx, ends)
-    return len(rows)
+    loose = [id for id in which.ids or () if fanin.is_loose(tx, id) and fanin.end_batch(tx, id, "stopped", reason)]
+    return len(rows) + len(loose)
 
 
 # ── retry ────────────────────────────────────────────────────────────────────────────────────────
@@ -98,14 +99,15 @@ def _revive(tx: Transaction, id: str) -> int:
         cancelled = int(state == "cancelled")
         tx.run("retry_uncount", id=batch, failed=1 - cancelled, cancelled=cancelled)
     _come_back(tx, id, found)
-    if tx.run("batch_reopen", id=id):
-        _revive_below(tx, id)
+    own = tx.row("own_read", job=id)
+    if own is not None and tx.run("batch_reopen", id=own[0]):
+        _revive_below(tx, own[0])
     return 1
 
 
 def _come_back(tx: Transaction, id: str, found: Any) -> None:
     """One row: available, or waiting where its pieces are what is to be done."""
-    own = tx.row("batch_read", id=id)
+    own = tx.row("own_read", job=id)
     splitting = own is not None and not own[4] and found[5] > 0
     waits = own is not None and own[1] == id and own[2] != "done" and not splitting
     after = State.WAITING.value if waits else State.AVAILABLE.value
@@ -173,6 +175,7 @@ def prune(tx: Transaction, before: float, limit: int, start: int) -> tuple[int, 
         tx.run("prune_batches", ids=ids)
         for row in gone:
             tx.moved(row[2], row[3], None)
+    tx.run("prune_loose", before=before)
     if len(gone) == limit:
         return len(gone), gone[-1][0]
     at_the_end = len(rows) < limit * 10 or rows[-1][4] >= before

@@ -318,7 +318,7 @@ def parse(url: str, synchronous: str) -> tuple[str, str]:
     if parts.netloc == ":memory:":
         return ":memory:", synchronous
     path = unquote(parts.path)
-    if parts.netloc or len(path) < 2:
+    if parts.netloc or len(path) < 2 or not url.startswith("sqlite:///"):
         raise BadSettings(
             f"{url!r} names no file: write sqlite:///jobs.db for a relative path, sqlite:////srv/jobs.db for an absolute one"
         )

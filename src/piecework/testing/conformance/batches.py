@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from piecework.errors import SplitChanged
+from piecework.ids import new_id
 from piecework.job import Answer, BatchState, Fetched, Filter, NewBatch, OnFailure, State
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
@@ -676,6 +677,42 @@ class NestingConformance(Conformance):
         complete_leaves(store)
         again = fetch_one(store)
         assert (again.id, again.cursor) == (id, "step:1:compose")
+
+    def test_a_job_may_split_more_than_once(self, store: Store) -> None:
+        """A later step of the same job may split again, into a batch of its own."""
+        add(store, queue=SPLITS)
+        for step in range(3):
+            run = fetch_one(store, worker="splitter.1", queue=SPLITS)
+            id = run.id if step == 0 else new_id()
+            pieces = [a_job(queue=LEAVES, batch=id, root=run.id, ordinal=n, args=f"[{step}]") for n in range(2)]
+            store.add(pieces, batch=NewBatch(id=id, then=run.id), fence=run.fence)
+            assert record(store, run.id).below == id
+            assert settle(store, ended(run, State.WAITING, cursor=f"step:{step}:compose", seal=2)) is Answer.OK
+            complete_leaves(store)
+            again = fetch_one(store, queue=SPLITS)
+            assert (again.id, again.cursor) == (run.id, f"step:{step}:compose")
+            assert [piece.id for piece in store.pieces(id)] == [piece.id for piece in pieces]
+            settle(store, ended(again, State.AVAILABLE, cursor=f"step:{step + 1}"))
+        assert fetch_one(store, queue=SPLITS).cursor == "step:3"
+
+    def test_a_later_split_that_fails(self, store: Store) -> None:
+        """What becomes of a job's later batch is not decided by an earlier one."""
+        add(store, queue=SPLITS)
+        for step in range(2):
+            run = fetch_one(store, worker="splitter.1", queue=SPLITS)
+            id = new_id()
+            pieces = [a_job(queue=LEAVES, batch=id, root=run.id, ordinal=n) for n in range(2)]
+            store.add(pieces, batch=NewBatch(id=id, then=run.id), fence=run.fence)
+            settle(store, ended(run, State.WAITING, cursor=f"step:{step}:compose", seal=2))
+            if step == 0:
+                complete_leaves(store)
+                settle(store, ended(fetch_one(store, queue=SPLITS), State.AVAILABLE, cursor="step:1"))
+        finish_with(store, failed, of=2)
+        assert (state(store, run.id), batch(store, id).state) == (State.FAILED, BatchState.FAILED)
+        assert store.retry(Filter(ids=(run.id,))) == 1
+        assert (state(store, run.id), batch(store, id).state) == (State.WAITING, BatchState.OPEN)
+        complete_leaves(store)
+        assert fetch_one(store, queue=SPLITS).cursor == "step:1:compose"
 
     def test_a_released_split_and_its_sibling_are_fetched_together(self, store: Store) -> None:
         """Composes are jobs like others: one claim may take several."""

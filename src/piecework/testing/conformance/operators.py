@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from piecework.job import Answer, BatchState, Filter, OnFailure, State
+from piecework.errors import JobCancelled
+from piecework.ids import new_id
+from piecework.job import Answer, BatchState, Filter, NewBatch, OnFailure, State
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
 from piecework.testing.conformance.kit import (
@@ -113,6 +115,15 @@ class CancelConformance(Conformance):
         assert state(store, run.id) is State.CANCELLED
         assert add(store, key="k") != run.id
 
+    def test_a_cancelled_crasher_counts_as_cancelled(self, store: Store) -> None:
+        """A piece that was parked for crashing had counted as failed; cancelled, it counts as what it is."""
+        id, _ = split(store, 2)
+        run = leaves(store, 1, worker="w.1")[0]
+        store.reap("w.1", crashed=[run.id], crash_limit=1)
+        assert tally(store, id) == (1, 0, 1, 0)
+        assert store.cancel(only(run.id), reason="no") == 1
+        assert tally(store, id) == (1, 0, 0, 1)
+
     @pytest.mark.parametrize("end", [completed, failed, cancelled])
     def test_cancel_leaves_finished_jobs(self, store: Store, end: End) -> None:
         """Cancels unfinished jobs, and only those."""
@@ -197,6 +208,22 @@ class CancelConformance(Conformance):
         assert fetch(store, 10) == []
         assert states(store, [run.id, inner, *pieces]) == [State.CANCELLED] * 4
 
+    def test_an_inner_splitter_that_runs_offers_no_more(self, store: Store) -> None:
+        """All below it: an inner splitter that still splits is asked to stop, and its batch takes no further piece."""
+        run = splitting(store)
+        offer(store, run, pieces_of(run, 1, queue=SPLITS))
+        settle(store, waiting(run, 1))
+        inner_run = fetch_one(store, worker="splitter.1", queue=SPLITS)
+        pieces = offer(store, inner_run, pieces_of(inner_run, 2))
+        store.cancel(only(run.id), reason="no")
+        assert leaves(store) == []
+        assert states(store, pieces) == [State.CANCELLED] * 2
+        assert store.report("splitter.1", {}) == [inner_run.id]
+        with pytest.raises(JobCancelled):
+            offer(store, inner_run, pieces_of(inner_run, 1, first=2))
+        assert settle(store, waiting(inner_run, 2)) is Answer.OK
+        assert state(store, inner_run.id) is State.CANCELLED
+
     @pytest.mark.parametrize("answer", [cancelled, retried, released])
     def test_a_splitter_that_stops_takes_its_pieces_along(self, store: Store, answer: End) -> None:
         """A splitter that was asked to stop and does takes along what it had offered."""
@@ -225,6 +252,18 @@ class CancelConformance(Conformance):
         assert batch(store, id).state is BatchState.STOPPED
         assert leaves(store) == []
         assert states(store, [id, *pieces]) == [State.CANCELLED] * 3
+
+    def test_a_batch_without_a_continuation_is_stopped_by_its_id(self, store: Store) -> None:
+        """The id of a batch without a continuation stops that batch."""
+        id = new_id()
+        pieces = store.add([a_job(queue=LEAVES, batch=id, ordinal=n) for n in range(3)], batch=NewBatch(id=id))
+        run = leaves(store, 1, worker="w.1")[0]
+        assert store.cancel(only(id), reason="no") == 1
+        assert batch(store, id).state is BatchState.STOPPED
+        assert leaves(store) == []
+        assert states(store, pieces[1:]) == [State.CANCELLED] * 2
+        assert store.report("w.1", {}) == [run.id]
+        assert store.cancel(only(id), reason="no") == 0
 
     def test_a_cancelled_piece_counts(self, store: Store) -> None:
         """A piece that is cancelled ends: as the last one, it ends its batch."""
@@ -607,6 +646,43 @@ class PruneConformance(Conformance):
         clock.advance(100)
         assert store.prune(before=clock.now()) == 0
         assert len(store.pieces(id)) == 3
+
+    @pytest.mark.parametrize("rooted", [True, False])
+    def test_a_piece_is_kept_while_its_batch_is_open(self, store: Store, clock: FrozenClock, rooted: bool) -> None:
+        """The pieces of a batch without a splitter are kept until what follows the batch has ended."""
+        then = a_job(state=State.WAITING, queue=SPLITS)
+        id = new_id()
+        store.add([then], batch=NewBatch(id=id, then=then.id))
+        root = id if rooted else None
+        store.add([a_job(queue=LEAVES, batch=id, root=root, ordinal=n) for n in range(2)])
+        settle(store, completed(leaves(store, 1)[0]))
+        clock.advance(100)
+        assert store.prune(before=clock.now()) == 0
+        store.seal(id)
+        complete_leaves(store)
+        clock.advance(100)
+        assert store.prune(before=clock.now()) == 0
+        assert len(store.pieces(id)) == 2
+        settle(store, completed(fetch_one(store)))
+        clock.advance(100)
+        while store.prune(before=clock.now()):
+            pass
+        assert everything(store) == []
+        assert store.batch(id) is None
+
+    def test_a_piece_is_kept_while_its_batch_without_a_continuation_is_open(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        """A batch that nothing follows keeps its pieces until it has ended."""
+        id = new_id()
+        store.add([a_job(queue=LEAVES, batch=id, ordinal=n) for n in range(2)], batch=NewBatch(id=id))
+        store.seal(id)
+        settle(store, completed(leaves(store, 1)[0]))
+        clock.advance(100)
+        assert store.prune(before=clock.now()) == 0
+        complete_leaves(store)
+        clock.advance(100)
+        assert store.prune(before=clock.now()) == 2
 
     def test_a_leaf_is_kept_while_the_root_is_unfinished(self, store: Store, clock: FrozenClock) -> None:
         """The root is the one at the top."""

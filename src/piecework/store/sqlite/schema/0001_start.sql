@@ -26,6 +26,7 @@ CREATE TABLE piecework_job (
     finished_at REAL,                               -- set when the end was counted
     batch       TEXT,
     root        TEXT,                               -- the root of the tree, where it is not the batch
+    below       TEXT,                               -- the batch that it waits for, or was split into last
     piece       TEXT,
     key         TEXT,
     cursor      TEXT,
@@ -82,6 +83,8 @@ CREATE TABLE piecework_batch (
     finished_at   REAL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX piecework_batch_then  ON piecework_batch ("then") WHERE "then" IS NOT NULL;
+CREATE INDEX piecework_batch_loose ON piecework_batch (finished_at) WHERE "then" IS NULL;
 CREATE INDEX piecework_batch_below ON piecework_batch (above) WHERE state = 'open' AND above IS NOT NULL;
 CREATE INDEX piecework_batch_dead ON piecework_batch (id) WHERE state IN ('failed', 'stopped') AND open > 0;
 

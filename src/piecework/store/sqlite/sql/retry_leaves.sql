@@ -2,4 +2,4 @@ UPDATE piecework_job AS j
 SET state = 'available', attempt = 0, crashes = 0, stopping = 0, error = NULL, reason = NULL, finished_at = NULL,
     due = 1, run_at = :now
 WHERE j.batch = :batch AND (state = 'failed' OR state = 'cancelled' OR state = 'parked')
-  AND j.key IS NULL AND NOT EXISTS (SELECT 1 FROM piecework_batch AS b WHERE b.id = j.id)
+  AND j.key IS NULL AND j.below IS NULL

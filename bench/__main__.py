@@ -1,0 +1,83 @@
+"""``python -m bench``: measures, prints the table, and says whether each goal is met. A missed goal is no failure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+from bench import machine, peers, report, rounds
+from bench.reading import NotExact
+from piecework import PieceworkError
+
+
+def main() -> int:
+    options = _options()
+    if options.peers and not peers.installed():
+        rounds.say("Huey is not installed, so that it is left out; to have it: pip install 'piecework[bench]'")
+    folder, warning = machine.disk_folder(options.dir)
+    if warning:
+        rounds.say(f"Warning: {warning}")
+    plan = rounds.Plan(
+        folder=folder,
+        synchronous=options.synchronous.upper(),
+        rounds=options.rounds or (1 if options.quick else 3),
+        jobs=options.jobs or (20_000 if options.quick else 100_000),
+        singles=2000,
+        samples=200,
+        idle_seconds=10.0,
+        peers=options.peers and peers.installed(),
+    )
+    try:
+        measured = rounds.run(plan)
+    except NotExact as error:
+        rounds.say(f"Not exact: {error}")
+        return 1
+    except (PieceworkError, sqlite3.Error, OSError) as error:
+        rounds.say(f"The run was broken off: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    place = machine.describe(folder, plan.synchronous)
+    report.print_table(plan, place, measured)
+    if options.json:
+        text = json.dumps(report.as_json(plan, place, measured), indent=2, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="20,000 jobs and one round: a first look")
+    parser.add_argument("--rounds", type=_positive, help="how often everything is measured (3)")
+    parser.add_argument("--jobs", type=_positive, help="jobs in a bulk (100,000)")
+    parser.add_argument(
+        "--synchronous",
+        choices=("full", "normal"),
+        default="full",
+        help="what SQLite promises, for both sides: full (piecework's default) survives a loss of power",
+    )
+    parser.add_argument("--peers", action="store_true", help="measure Huey on SQLite too, if it is installed")
+    parser.add_argument("--dir", type=_folder, help="where the databases are made; default: the temporary folder")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to a file")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text)
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

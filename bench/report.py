@@ -1,0 +1,198 @@
+"""From rounds to a table: medians, ratios taken round by round, and the goals beside them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import peers
+from bench.reading import Reading
+from bench.rounds import Plan, Round
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a number should be, in words and as a test."""
+
+    words: str
+    met: Callable[[float], bool]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a measurement, and what it is compared with."""
+
+    name: str
+    label: str
+    unit: str = "/s"
+    against: str | None = None
+    slower: bool = False  # the ratio says how many times slower, rather than which share of the other's rate
+    goal: Goal | None = None  # of the ratio, or of the value where there is nothing to compare with
+
+
+def at_least(share: float, of: str) -> Goal:
+    return Goal(f"≥ {share:.2f} of {of}", lambda value: value >= share)
+
+
+def at_most(times: float, of: str) -> Goal:
+    return Goal(f"≤ {times:g}× {of}", lambda value: value <= times)
+
+
+def below(limit: float, unit: str) -> Goal:
+    return Goal(f"< {limit:g} {unit}", lambda value: value < limit)
+
+
+def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
+    """The table, from top to bottom."""
+    jobs, singles = f"{plan.jobs:,}", f"{plan.singles:,}"
+    table = [
+        (
+            "adding",
+            [
+                Line("insert", f"bare INSERT and commit, {singles} times"),
+                Line("later", f"later, {singles} times", against="insert", slower=True, goal=at_most(2, "bare")),
+                Line("insert_many", f"bare executemany of {jobs}"),
+                Line(
+                    "later_many", f"later_many of {jobs}", against="insert_many", slower=True, goal=at_most(3, "bare")
+                ),
+            ],
+        ),
+        (
+            f"{jobs} no-op jobs",
+            [
+                Line("limit", "the limit: claim 100 + mark 100 done"),
+                Line("limit_delete", "the same, done jobs deleted", against="limit"),
+                Line("drain", "worker, 1 process", against="limit", goal=at_least(0.5, "the limit")),
+                Line("drain_two", "worker, 2 processes", against="limit"),
+                Line(
+                    "split",
+                    "split and composed, 1 process",
+                    against="drain",
+                    slower=True,
+                    goal=at_most(2, "plain jobs"),
+                ),
+            ],
+        ),
+        (
+            "waiting",
+            [
+                Line("latency", f"later → start, median of {plan.samples}", "ms", goal=below(10, "ms")),
+                Line("latency_p95", "later → start, 95th percentile", "ms"),
+                Line("idle", "idle worker, of a core", "%", goal=below(1, "%")),
+                Line("idle_supervisor", "… of it the supervisor", "%"),
+                Line("idle_child", "… of it the worker process", "%"),
+            ],
+        ),
+    ]
+    if plan.peers:
+        label = f"{peers.huey_label(plan.synchronous)}, {plan.peer_jobs:,} jobs"
+        table.append(("peers", [Line("huey", label, against="drain")]))
+    return table
+
+
+def ratios(line: Line, rounds: Sequence[Round]) -> list[float]:
+    """A line's ratio in each round in which both sides were measured."""
+    if line.against is None:
+        return []
+    pairs = [(r[line.name].value, r[line.against].value) for r in rounds if line.name in r and line.against in r]
+    return [theirs / ours if line.slower else ours / theirs for ours, theirs in pairs]
+
+
+def verdict(line: Line, rounds: Sequence[Round]) -> bool | None:
+    """Whether the goal is met; None where there is none, or nothing was measured."""
+    numbers = ratios(line, rounds) if line.against else _values(line, rounds)
+    return None if line.goal is None or not numbers else line.goal.met(statistics.median(numbers))
+
+
+def print_table(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True)
+    for title in ("median", "min–max", "CPU/job", "ratio", "min–max"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("goal", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for title, lines in sections(plan):
+        table.add_row(f"[bold]{title}[/]")
+        for line in lines:
+            table.add_row(*_cells(line, rounds))
+        table.add_row()
+    if not console.is_terminal:
+        console.width = 160  # a file has room
+    console.print(table)
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
+    console.print(
+        f"Rounds: {len(rounds)}, interleaved; a ratio is taken within its round, and the median of the ratios is shown.",
+        soft_wrap=True,
+    )
+    console.print(
+        "A worker commits larger bites than the limit's hundred, which a slow disk rewards: compare the CPU of a job, too.",
+        soft_wrap=True,
+    )
+
+
+def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dict[str, Any]:
+    """Everything that was measured, and what came of it."""
+    lines = [line for _, lines in sections(plan) for line in lines]
+    return {
+        "machine": machine,
+        "jobs": plan.jobs,
+        "singles": plan.singles,
+        "samples": plan.samples,
+        "lines": [
+            {
+                "name": line.name,
+                "label": line.label,
+                "unit": line.unit,
+                "values": _values(line, rounds),
+                "cpu_us_per_job": [r[line.name].cpu for r in rounds if line.name in r],
+                "against": line.against,
+                "ratio_is": None if line.against is None else "times slower" if line.slower else "share of its rate",
+                "ratios": ratios(line, rounds),
+                "goal": None if line.goal is None else line.goal.words,
+                "met": verdict(line, rounds),
+            }
+            for line in lines
+        ],
+    }
+
+
+def _cells(line: Line, rounds: Sequence[Round]) -> list[str]:
+    readings: list[Reading] = [r[line.name] for r in rounds if line.name in r]
+    if not readings:
+        return [f"  {line.label}", "not measured"]
+    values = [reading.value for reading in readings]
+    cpu = [reading.cpu for reading in readings if reading.cpu is not None]
+    found = ratios(line, rounds)
+    met = verdict(line, rounds)
+    return [
+        f"  {line.label}",
+        f"{_number(statistics.median(values), line.unit)} {line.unit}",
+        _range(values, lambda value: _number(value, line.unit)),
+        f"{statistics.median(cpu):,.1f} µs" if cpu else "",
+        _ratio(statistics.median(found), line.slower) if found else "",
+        _range(found, lambda value: f"{value:.2f}"),
+        line.goal.words if line.goal else "",
+        "" if met is None else "[green]met[/]" if met else "[red]missed[/]",
+    ]
+
+
+def _values(line: Line, rounds: Sequence[Round]) -> list[float]:
+    return [r[line.name].value for r in rounds if line.name in r]
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:,.0f}" if unit == "/s" else f"{value:.2f}"
+
+
+def _ratio(value: float, slower: bool) -> str:
+    return f"{value:.2f}×" if slower else f"{value:.2f}"
+
+
+def _range(values: Sequence[float], shown: Callable[[float], str]) -> str:
+    return f"{shown(min(values))}–{shown(max(values))}" if len(values) > 1 else ""

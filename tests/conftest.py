@@ -1,0 +1,58 @@
+"""Stores to test on. A test that takes `store` runs once for each shelf."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from piecework.store import Store, open_store
+from piecework.testing import FrozenClock
+
+# Each shelf says how a fresh database of its kind is reached; the store is migrated and empty.
+SHELVES: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda folder: f"sqlite:///{folder}/jobs.db",
+}
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture(params=SHELVES)
+def shelf(request: pytest.FixtureRequest) -> str:
+    """The kind of store this test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_url(shelf: str, tmp_path: Path) -> str:
+    """The URL of a database that nobody used before."""
+    return SHELVES[shelf](tmp_path)
+
+
+@pytest.fixture
+def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
+    """A migrated, empty store that tells the time by `clock`."""
+    store = open_store(store_url, clock=clock)
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def fresh_store(shelf: str, tmp_path: Path) -> Callable[[FrozenClock], Store]:
+    """Makes as many migrated, empty stores as a test wants."""
+    numbers = itertools.count(1)
+
+    def make(clock: FrozenClock) -> Store:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        store = open_store(SHELVES[shelf](folder), clock=clock)
+        store.migrate()
+        return store
+
+    return make

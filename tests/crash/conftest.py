@@ -1,0 +1,37 @@
+"""The crash ring: real worker processes, ended hard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from crashkit import Yard
+
+
+@pytest.fixture
+def make_yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Yard]]:
+    """Makes a store, a ledger and workers with a lease."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("this ring reads /proc")
+    yards: list[Yard] = []
+
+    def make(lease: float) -> Yard:
+        yards.append(Yard(tmp_path, monkeypatch, lease))
+        return yards[-1]
+
+    yield make
+    for yard in yards:
+        yard.close()
+
+
+@pytest.fixture
+def yard(make_yard: Callable[[float], Yard]) -> Yard:
+    return make_yard(20.0)
+
+
+@pytest.fixture
+def quick_yard(make_yard: Callable[[float], Yard]) -> Yard:
+    """The same with a short lease."""
+    return make_yard(2.0)

@@ -1,0 +1,257 @@
+"""Starts real workers, ends them hard, and judges what is left: the ledger of the bodies joined with the store."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from support import books, opened, until
+
+import piecework
+from piecework import Piecework
+
+HERE = Path(__file__).parent
+SOURCE = Path(piecework.__file__).parent.parent
+
+KILLED = "killed by SIGKILL; starting another"
+
+
+class Entry(NamedTuple):
+    """One record of the ledger."""
+
+    what: str  # start, end
+    kind: str  # task, split, compose
+    job: str
+    run: int
+    pid: int
+    at: float
+
+
+class Tree:
+    """A supervisor with its worker processes, in a session (and so a process group) of their own."""
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command, env=env, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True
+            )  # fmt: skip
+        self.pid = self.process.pid
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def deaths(self) -> int:
+        """How many worker processes the supervisor saw end by SIGKILL."""
+        return self.log().count(KILLED)
+
+    def children(self) -> list[int]:
+        """The worker processes that live."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except FileNotFoundError:
+            return []
+
+    def ready(self) -> Tree:
+        """Waits until the supervisor has enlisted its session."""
+        until(lambda: "(session " in self.log() or self.process.poll() is not None, lambda: f"ready: {self.log()}")
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def signal(self, number: int) -> None:
+        """Signals the supervisor alone."""
+        os.kill(self.pid, number)
+
+    def signal_all(self, number: int) -> None:
+        """Signals the whole group."""
+        os.killpg(self.pid, number)
+
+    def ended(self, within: float = 20.0) -> int:
+        """Waits for the supervisor's end, and returns its exit code."""
+        try:
+            return self.process.wait(timeout=within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the supervisor still runs after {within:g} s:\n{self.log()}") from None
+
+    def stop(self) -> int:
+        """Asks the supervisor to stop, and returns its exit code."""
+        self.signal(signal.SIGTERM)
+        code = self.ended()
+        if code:
+            print(self.log())  # where a test finds it wrong, the reason is shown
+        return code
+
+    def destroy(self) -> None:
+        """Ends whatever is left of the group that this test started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(timeout=10)
+
+
+class Yard:
+    """One test's store, ledger, and workers."""
+
+    def __init__(self, folder: Path, monkeypatch: Any, lease: float = 20.0) -> None:
+        self.folder = folder
+        self.path = folder / "jobs.db"
+        self.ledger_path = folder / "ledger"
+        self.lives = folder / "lives"
+        self.lives.mkdir()
+        self.url = f"sqlite:///{self.path}"
+        self.lease = lease
+        self._trees: list[Tree] = []
+        self._monkeypatch = monkeypatch
+        self.app_module: Any = self._load()
+        self.app: Piecework = self.app_module.app
+
+    def _load(self) -> Any:
+        """The workers' app, loaded into this process for this test alone."""
+        with self._monkeypatch.context() as patch:
+            for name, value in self._names().items():
+                patch.setenv(name, value)
+            patch.delenv("CRASHAPP_LIVES")
+            spec = importlib.util.spec_from_file_location("crashapp", HERE / "crashapp.py")
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+
+    def _names(self) -> dict[str, str]:
+        return {
+            "CRASHAPP_URL": self.url,
+            "CRASHAPP_LEDGER": str(self.ledger_path),
+            "CRASHAPP_LEASE": str(self.lease),
+            "CRASHAPP_LIVES": str(self.lives),
+        }
+
+    # ── workers ──────────────────────────────────────────────────────────────────────────────────
+
+    def short_lives(self, *armed: str) -> None:
+        """The next worker processes live short: each arms one of these texts when it imports the app."""
+        for n, text in enumerate(armed):
+            (self.lives / f"{n}.life").write_text(text)
+
+    def work(self, *options: str, app: str = "crashapp:app", failpoints: str = "") -> Tree:
+        """Starts `piecework work`; `failpoints` is what the environment variable arms, in every process."""
+        path = os.pathsep.join([str(self.folder), str(HERE), str(SOURCE)])
+        env = {**os.environ, **self._names(), "PYTHONPATH": path, "PIECEWORK_FAILPOINTS": failpoints}
+        env.pop("PIECEWORK_URL", None)
+        command = [sys.executable, "-m", "piecework", "work", app, *options]
+        tree = Tree(command, env, self.folder / f"worker-{len(self._trees)}.log")
+        self._trees.append(tree)
+        return tree
+
+    def close(self) -> None:
+        for tree in self._trees:
+            tree.destroy()
+        self.app.close()
+
+    # ── waiting ──────────────────────────────────────────────────────────────────────────────────
+
+    def count(self, **which: Any) -> int:
+        return self.app.jobs.where(**which).count()
+
+    def unfinished(self) -> int:
+        return sum(self.count(state=state) for state in ("waiting", "available", "running"))
+
+    def drained(self, *trees: Tree, within: float = 40.0) -> None:
+        """Waits until no job is left to run."""
+        until(
+            lambda: self.unfinished() == 0, lambda: f"drained: {self.app.jobs.counts()}\n{self.logs()}", within=within
+        )
+
+    def logs(self) -> str:
+        return "\n".join(tree.log() for tree in self._trees)
+
+    # ── the ledger ───────────────────────────────────────────────────────────────────────────────
+
+    def ledger(self) -> list[Entry]:
+        if not self.ledger_path.exists():
+            return []
+        data = self.ledger_path.read_bytes()
+        size = self.app_module.RECORD
+        assert len(data) % size == 0, "a record of the ledger is torn"
+        found = []
+        for start in range(0, len(data), size):
+            what, kind, job, run, pid, at = data[start : start + size].decode().split()
+            found.append(Entry(what, kind, job, int(run), int(pid), float(at)))
+        return found
+
+    def started(self, job: Any, run: int | None = None) -> bool:
+        """Whether a body of this job was entered."""
+        return any(e.what == "start" and e.job == job.id and run in (None, e.run) for e in self.ledger())
+
+    # ── the oracle ───────────────────────────────────────────────────────────────────────────────
+
+    def wrong(self) -> list[str]:
+        """Everything that breaks a promise, one sentence each. To be asked when every worker has left."""
+        found = books(self.path)
+        found += [f"the sweeper found: {sentence}" for sentence in self.app.store.repair(limit=1000)]
+        entries: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.ledger():
+            entries[entry.job].append(entry)
+        with opened(self.path) as con:
+            found += [f"session {id} is left" for (id,) in con.execute("SELECT id FROM piecework_session")]
+            rows = con.execute("SELECT id, task, state, run, cursor, finished_at, batch FROM piecework_job").fetchall()
+            history: dict[str, set[int]] = defaultdict(set)
+            for id, run in con.execute("SELECT job, run FROM piecework_attempt"):
+                history[id].add(run)
+            batches = {
+                row[0]: row[1:] for row in con.execute("SELECT id, state, sealed, open, total FROM piecework_batch")
+            }
+        for id, task, state, run, cursor, finished_at, _ in rows:
+            own = entries.pop(id, [])
+            if state != "completed":
+                found.append(f"{task} {id} is lost: it is {state}")
+                continue
+            found += _one_job(f"{task} {id}", run, finished_at, history[id], own, split=cursor is not None)
+            if cursor is not None and batches.get(id, ("missing",))[:3] != ("done", 1, 0):
+                found.append(f"{task} {id} completed, but its batch is {batches.get(id)}")
+        found += [f"the ledger has {id}, the store does not" for id in entries]
+        return found
+
+
+def _one_job(
+    name: str, run: int, finished_at: float, history: set[int], entries: list[Entry], *, split: bool
+) -> list[str]:
+    """One completed job: every run is accounted for, and nothing was begun again after it had been recorded."""
+    found = []
+    starts = [e for e in entries if e.what == "start"]
+    good = set(range(1, run + 1)) - history  # the runs that ended well
+    sealed = min(good, default=0)
+    if len(good) != (2 if split else 1) or run not in good:
+        found.append(f"{name}: of {run} runs these ended well: {sorted(good)}; history has {sorted(history)}")
+    for start in starts:
+        if start.at > finished_at:
+            found.append(f"{name}: run {start.run} was begun after the completion of run {run} had been recorded")
+        if start.run > run:
+            found.append(f"{name}: run {start.run} was begun, but the store knows {run} runs")
+        if split and (start.kind == "compose") != (start.run > sealed):
+            found.append(f"{name}: run {start.run} was a {start.kind}, and run {sealed} sealed")
+    if len({start.run for start in starts}) != len(starts):
+        found.append(f"{name}: one run was begun twice")
+    last = "compose" if split else "task"
+    for kind, at in [(last, run)] + ([("split", sealed)] if split else []):
+        for what in ("start", "end"):
+            times = sum(e.what == what and e.kind == kind and e.run == at for e in entries)
+            if times != 1:
+                found.append(f"{name}: run {at} was recorded, and its {kind} has {times} {what}s")
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that waits to be buried does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")

@@ -1,0 +1,83 @@
+"""Workers die by SIGKILL at every named point; what they leave is judged by the ledger joined with the store."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from crashkit import Yard
+from support import until
+
+from piecework.failpoints import NAMES
+
+# Points that the supervisor passes, too. Where the environment armed them it would die itself, so the app arms them.
+SHARED = {"store.before_commit", "store.after_commit"}
+LIVES = 2  # fewer than the crashes that park a job
+
+
+def enqueue(yard: Yard) -> list[tuple[Any, Any]]:
+    """The workload: jobs, each with the result of the direct call."""
+    app = yard.app_module
+    jobs = [(job, n * n) for n, job in enumerate(app.square.later_many([(n,) for n in range(20)]))]
+    jobs += [(job, n * n) for n, job in enumerate(app.asquare.later_many([(n,) for n in range(5)]))]
+    jobs += [(app.flaky.later(n, n), f"flaky {n}") for n in range(4)]
+    jobs += [(app.forest.later(3), app.forest(3)), (app.wide.later(app.WIDE), app.wide(app.WIDE))]
+    return jobs
+
+
+def check(yard: Yard, jobs: list[tuple[Any, Any]]) -> None:
+    """The oracle, and what this workload should have come to."""
+    assert yard.wrong() == []
+    assert [job.result(timeout=0) for job, _ in jobs] == [result for _, result in jobs]
+    for job in yard.app.jobs.where(task="flaky"):
+        spent = 1 + len([line for line in job.attempts() if line.outcome == "retry"])
+        assert job.known.attempt == spent, "a crash spent an attempt"
+    sizes = {"forest": 6, "tree": 5, "wide": yard.app_module.WIDE}
+    for task, pieces in sizes.items():
+        for job in yard.app.jobs.where(task=task):
+            batch = job.batch
+            assert batch is not None
+            assert (batch.total, batch.completed) == (pieces, pieces)
+
+
+@pytest.mark.parametrize("point", sorted(NAMES))
+def test_a_worker_killed_at_this_point_loses_nothing_and_repeats_nothing(yard: Yard, point: str) -> None:
+    jobs = enqueue(yard)
+    yard.short_lives(f"{point}=kill:1" if point in SHARED else "", f"{point}=kill:2")
+    tree = yard.work("-c", "4", failpoints="" if point in SHARED else f"{point}=kill:1")
+    yard.drained()
+    assert tree.stop() == 0
+    assert tree.deaths() == LIVES, f"{point} was not passed:\n{tree.log()}"
+    check(yard, jobs)
+
+
+@pytest.mark.parametrize("point", sorted(NAMES))
+def test_two_processes_of_which_one_is_killed_at_a_later_passage_lose_and_repeat_nothing(
+    yard: Yard, point: str
+) -> None:
+    jobs = enqueue(yard)
+    yard.short_lives(f"{point}=kill:3", f"{point}=kill:1")
+    tree = yard.work("-c", "2", "--processes", "2")
+    yard.drained()
+    assert tree.stop() == 0
+    assert tree.deaths() >= 1, f"{point} was not passed:\n{tree.log()}"
+    check(yard, jobs)
+
+
+@pytest.mark.parametrize("point", sorted(SHARED))
+def test_a_supervisor_killed_at_its_own_commit_leaves_nothing_that_the_next_one_cannot_mend(
+    quick_yard: Yard, point: str
+) -> None:
+    gate = quick_yard.folder / "gate"
+    held = quick_yard.app_module.hold.later(str(gate))
+    jobs = enqueue(quick_yard)
+    first = quick_yard.work("-c", "2", failpoints=f"{point}=kill:2")  # enlists, and dies at its first beat
+    assert first.ended() == -signal.SIGKILL
+    second = quick_yard.work("-c", "2").ready()
+    gate.touch()
+    quick_yard.drained()
+    until(lambda: [s.pid for s in quick_yard.app.store.sessions()] == [second.pid], "the dead session is buried")
+    assert second.stop() == 0
+    check(quick_yard, jobs)
+    assert held.record().run == 2

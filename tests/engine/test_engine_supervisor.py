@@ -1,0 +1,172 @@
+"""The supervisor inside the test's own process, with worker processes that are a few lines each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support import books, until
+
+from piecework import Piecework
+from piecework.clock import SystemClock
+from piecework.engine.slate import Slate
+from piecework.engine.supervisor import Supervisor
+from piecework.store import open_store
+
+CHILD = """
+import json, os, socket, sys, time
+folder, url = sys.argv[1], sys.argv[2]
+def option(name): return sys.argv[sys.argv.index(name) + 1]
+control = socket.socket(fileno=int(option("--fd")))
+lines = control.makefile("r")
+life = len(os.listdir(folder))
+open(os.path.join(folder, str(life)), "w").close()
+def hello():
+    control.sendall(json.dumps({"url": url, "lease": 20.0, "keep_completed": None, "tasks": 0}).encode() + b"\\n")
+    return json.loads(lines.readline())["worker"]
+def slate(id): os.pwrite(int(option("--slate")), id.encode().ljust(64, b"\\0"), 0)
+"""
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Path:
+    """A folder with one file for each process that was started."""
+    folder = tmp_path / "lives"
+    folder.mkdir()
+    return folder
+
+
+def supervisor(app: Piecework, lives: Path, body: str, *, processes: int = 1, burst: bool = True) -> Supervisor:
+    command = [sys.executable, "-c", CHILD + body, str(lives), app.settings.url]
+    return Supervisor(
+        command, open_store, SystemClock(), processes=processes, concurrency=1, name="test", burst=burst, shutdown_timeout=0.5
+    )  # fmt: skip
+
+
+def started(lives: Path) -> int:
+    return len(list(lives.iterdir()))
+
+
+@pytest.mark.parametrize("body", ["sys.exit(0)", "sys.exit(1)", "os.abort()", "hello(); sys.exit(3)"])
+def test_processes_that_cannot_begin_are_not_started_again(app: Piecework, lives: Path, body: str) -> None:
+    assert supervisor(app, lives, body, burst=False).run() == 1
+    assert started(lives) == 1
+    assert app.store.sessions() == []
+
+
+def test_a_burst_ends_when_every_process_has(app: Piecework, lives: Path) -> None:
+    assert supervisor(app, lives, "hello()", processes=3).run() == 0
+    assert started(lives) == 3
+    assert app.store.sessions() == []
+
+
+@pytest.mark.parametrize("death", ["sys.exit(7)", "os.kill(os.getpid(), 9)", "os.abort()"])
+def test_a_process_that_dies_is_replaced_and_gets_a_new_name(app: Piecework, lives: Path, death: str) -> None:
+    body = f"name = hello(); open(os.path.join(folder, '..', f'name {{life}}'), 'w').write(name)\nif life < 3: {death}"
+    assert supervisor(app, lives, body).run() == 0
+    names = [(lives.parent / f"name {life}").read_text() for life in range(4)]
+    assert [name.rpartition(".")[2] for name in names] == ["1", "2", "3", "4"]
+    assert len({name.rpartition(".")[0] for name in names}) == 1
+
+
+def test_processes_that_die_one_after_the_other_are_replaced_more_and_more_slowly(app: Piecework, lives: Path) -> None:
+    began = time.monotonic()
+    assert supervisor(app, lives, "hello()\nif life < 7: sys.exit(1)").run() == 0
+    assert started(lives) == 8
+    assert time.monotonic() - began > 0.2 + 0.4  # the sixth and the seventh death
+
+
+def test_only_the_job_on_the_slate_is_charged_with_a_crash(app: Piecework, lives: Path, path: Path) -> None:
+    @app.task(name="t")
+    def work() -> None:
+        pass
+
+    on, off = work.later(), work.later()
+    body = f"""
+name = hello()
+if life == 0:
+    import sqlite3
+    con = sqlite3.connect({str(path)!r})
+    con.execute("UPDATE piecework_job SET state = 'running', run = 1, worker = ?, claim = 1", (name,))
+    con.execute("UPDATE piecework_tally SET state = 'running'")
+    con.commit()
+    slate({on.id!r})
+    os.kill(os.getpid(), 9)
+"""
+    assert supervisor(app, lives, body).run() == 0
+    assert [(job.state, job.record().crashes, job.record().attempt) for job in (on, off)] == [
+        ("available", 1, 0),
+        ("available", 0, 0),
+    ]
+    assert [[line.outcome for line in job.attempts()] for job in (on, off)] == [["crashed"], ["released"]]
+    assert books(path) == []
+
+
+def test_a_process_that_does_not_heed_the_stop_is_killed_and_the_supervisor_leaves_in_time(
+    app: Piecework, lives: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaf = supervisor(app, lives, "hello(); signal = __import__('signal'); signal.signal(15, signal.SIG_IGN); time.sleep(60)", processes=2, burst=False)  # fmt: skip
+    caplog.set_level(logging.INFO, "piecework")
+
+    def ask() -> None:
+        until(lambda: started(lives) == 2 and app.store.sessions(), "both have begun")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    began = time.monotonic()
+    assert deaf.run() == 0
+    assert time.monotonic() - began < 8.0  # half a second to finish, two to stop
+    asking.join()
+    assert app.store.sessions() == []
+
+
+def test_the_signal_handlers_of_the_caller_are_back_afterwards(app: Piecework, lives: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    supervisor(app, lives, "hello()").run()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_an_unexpected_error_of_the_supervisor_ends_every_process(
+    app: Piecework, lives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = supervisor(app, lives, "open(os.path.join(folder, '..', f'pid {life}'), 'w').write(str(os.getpid())); hello(); time.sleep(60)", processes=4, burst=False)  # fmt: skip
+
+    def breaks() -> None:
+        if started(lives) == 4 and app.store.sessions() and len(list(lives.parent.glob("pid *"))) == 4:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(keeper, "_press", breaks)
+    with pytest.raises(ZeroDivisionError):
+        keeper.run()
+    pids = [int(file.read_text()) for file in lives.parent.glob("pid *")]
+    left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+    assert app.store.sessions() == []
+
+
+def test_a_slate_is_gone_from_the_disk_with_its_process(app: Piecework, lives: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert supervisor(app, lives, "hello()\nif life < 2: os.kill(os.getpid(), 9)").run() == 0
+    assert list(tmp_path.glob("piecework-*")) == []
+
+
+def test_a_slate_says_what_stands_on_it() -> None:
+    slate = Slate.create(4)
+    assert slate.read() == []
+    slate.write(0, "a" * 36)
+    slate.write(3, "b" * 36)
+    other = Slate(slate.handle, 4)
+    assert other.read() == ["a" * 36, "b" * 36]
+    slate.write(0, "c")
+    slate.clear(3)
+    assert other.read() == ["c"]
+    slate.close()

@@ -1,0 +1,303 @@
+"""`piecework jobs` and `watch`: what they print, which jobs they mean, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from piecework import Piecework
+from piecework.job import State
+from piecework.testing.drain import drain
+
+Call = Callable[..., Any]
+
+# ── list ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_list_without_jobs_says_so(call: Call, shop: Any) -> None:
+    said = call("jobs", "list")
+    assert (said.code, said.out, said.err) == (0, "no jobs match\n", "")
+    assert call("jobs", "list", "--json").data == []
+
+
+def test_list_shows_a_line_for_each_job_newest_first_and_the_counts(call: Call, shop: Any) -> None:
+    first = shop.add.later(1)
+    second = shop.bad.using(queue="mail").later("bad body")
+    drain(shop.app)
+    said = call("jobs", "list")
+    lines = said.out.splitlines()
+    assert said.code == 0
+    assert lines[0].startswith(second.id)
+    assert re.search(r"failed +mail .*bad  bad body$", lines[0])
+    assert lines[1].startswith(first.id)
+    assert lines[2:] == ["default: 1 completed", "mail: 1 failed"]
+
+
+def test_list_as_json_has_every_column(call: Call, shop: Any) -> None:
+    job = shop.add.using(queue="mail", priority=3, key="k").later(1, 2)
+    (row,) = call("jobs", "list", "--json").data
+    assert (row["id"], row["task"], row["queue"], row["priority"]) == (job.id, shop.add.name, "mail", 3)
+    assert (row["state"], row["key"], json.loads(row["args"])) == ("available", "k", {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize("option", ["queue", "task", "state", "batch"])
+def test_list_filters(call: Call, shop: Any, option: str) -> None:
+    split = shop.whole.using(queue="q").later(1)
+    drain(shop.app)
+    shop.slowly.later(1)
+    (piece,) = split.pieces()
+    value, wanted = {
+        "queue": ("q", [split.id]),
+        "task": (shop.add.name, [piece.id]),
+        "state": ("available", None),
+        "batch": (split.id, [piece.id]),
+    }[option]
+    found = [row["id"] for row in call("jobs", "list", "--json", f"--{option}", value).data]
+    assert found == wanted if wanted is not None else len(found) == 1
+
+
+def test_list_pages_with_after_in_both_directions(call: Call, shop: Any) -> None:
+    ids = [job.id for job in shop.add.later_many([(n,) for n in range(7)])]
+    for extra, expected in (([], ids[::-1]), (["--oldest"], ids)):
+        seen: list[str] = []
+        after: list[str] = []
+        while page := call("jobs", "list", "--json", "--limit", "3", *extra, *after).data:
+            seen += [row["id"] for row in page]
+            after = ["--after", page[-1]["id"]]
+        assert seen == expected
+
+
+def test_a_full_page_says_how_to_go_on(call: Call, shop: Any) -> None:
+    ids = [job.id for job in shop.add.later_many([(n,) for n in range(3)])]
+    assert f"more: --after {ids[1]}" in call("jobs", "list", "--limit", "2").out
+    assert "more" not in call("jobs", "list", "--limit", "4").out
+
+
+def test_after_an_id_that_does_not_exist_is_told(call: Call, shop: Any) -> None:
+    """Else the first page comes again and again."""
+    shop.add.later(1)
+    said = call("jobs", "list", "--after", "no-such-id")
+    assert said.code == 1
+    assert "no-such-id" in said.err
+
+
+@pytest.mark.parametrize("bad", [["--limit", "0"], ["--limit", "many"], ["--state", "done"], ["--no-such"], ["extra"]])
+def test_bad_options_of_list_are_usage_errors(call: Call, shop: Any, bad: list[str]) -> None:
+    said = call("jobs", "list", *bad)
+    assert said.code == 2
+    assert said.out == ""
+    assert bad[0] in said.err or "extra" in said.err
+
+
+# ── show ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_show_tells_what_is_known_of_a_job(call: Call, shop: Any) -> None:
+    job = shop.add.using(key="k").later(1, 2)
+    drain(shop.app)
+    said = call("jobs", "show", job.id)
+    assert said.code == 0
+    facts = dict(re.findall(r"^(\w+) +(.*)$", said.out, re.MULTILINE))
+    assert facts["job"] == job.id
+    assert (facts["task"], facts["state"], facts["key"], facts["result"]) == (shop.add.name, "completed", "k", "3")
+    assert facts["queue"] == "default, priority 0"
+    assert json.loads(facts["arguments"]) == {"a": 1, "b": 2}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", facts["finished"])
+
+
+def test_show_tells_each_attempt_with_its_traceback(call: Call, shop: Any) -> None:
+    job = shop.bad.using(attempts=2, retry=0).later("bad body")
+    drain(shop.app)
+    said = call("jobs", "show", job.id)
+    assert "run 1" in said.out
+    assert "retry: ValueError: bad body" in said.out
+    assert "failed: ValueError: bad body" in said.out
+    assert said.out.count("raise ValueError(message)") == 2
+    data = call("jobs", "show", "--json", job.id).data
+    assert [attempt["outcome"] for attempt in data["attempts"]] == ["retry", "failed"]
+    assert data["job"]["error"]["message"] == "bad body"
+
+
+def test_show_tells_the_pieces_and_which_failed(call: Call, shop: Any) -> None:
+    job = shop.whole.later(4, 2)
+    drain(shop.app)
+    said = call("jobs", "show", job.id)
+    assert "4: 3 completed, 1 failed, 0 cancelled, 0 open" in said.out
+    assert re.search(r"failed pieces:\n +piece-2  \S+  ValueError: bad body", said.out)
+    data = call("jobs", "show", "--json", job.id).data
+    assert (data["batch"]["total"], data["batch"]["failed"]) == (4, 1)
+    assert data["errors"]["pieces"][0]["key"] == "piece-2"
+
+
+def test_show_tells_progress(call: Call, shop: Any) -> None:
+    job = shop.whole.later(3)
+    shop.app.store.pause("default")
+    shop.app.store.pause("default", on=False)
+    drain(shop.app)
+    assert "3 of 3" in call("jobs", "show", job.id).out
+
+
+# ── retry and cancel ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_retry_by_id(call: Call, shop: Any) -> None:
+    job = shop.bad.later("x")
+    drain(shop.app)
+    said = call("jobs", "retry", job.id)
+    assert (said.code, said.out) == (0, "retried 1 job\n")
+    assert job.state is State.AVAILABLE
+
+
+def test_retry_of_what_cannot_be_retried_is_a_failure(call: Call, shop: Any) -> None:
+    done, failed = shop.add.later(1), shop.bad.later("x")
+    drain(shop.app)
+    said = call("jobs", "retry", done.id, failed.id)
+    assert (said.code, said.out) == (1, "retried 1 job\n")
+    assert failed.state is State.AVAILABLE
+
+
+def test_retry_of_a_split_takes_its_failed_pieces_along(call: Call, shop: Any) -> None:
+    job = shop.whole.later(3, 1)
+    drain(shop.app)
+    assert call("jobs", "retry", job.id).code == 0
+    assert job.state is State.WAITING
+    assert [piece.state for piece in job.pieces()] == [State.COMPLETED, State.AVAILABLE, State.COMPLETED]
+
+
+@pytest.mark.parametrize("option", ["--queue=mail", "--all", "--state=failed"])
+def test_retry_by_filter(call: Call, shop: Any, option: str) -> None:
+    jobs = [shop.bad.using(queue="mail").later("x") for _ in range(3)]
+    drain(shop.app)
+    assert call("jobs", "retry", option).out == "retried 3 jobs\n"
+    assert {job.state for job in jobs} == {State.AVAILABLE}
+    assert call("jobs", "retry", option, "--json").data == {"retried": 0}
+
+
+def test_cancel_by_id_with_a_reason(call: Call, shop: Any) -> None:
+    job = shop.add.later(1)
+    said = call("jobs", "cancel", job.id, "--reason", "a mistake")
+    assert (said.code, said.out) == (0, "cancelled 1 job\n")
+    assert job.state is State.CANCELLED
+    assert job.record().reason == "a mistake"
+    assert "reason      a mistake" in call("jobs", "show", job.id).out
+    assert call("jobs", "cancel", job.id).code == 1
+
+
+@pytest.mark.parametrize("option", ["--queue=mail", "--all", "--state=available"])
+def test_cancel_by_filter(call: Call, shop: Any, option: str) -> None:
+    jobs = [shop.add.using(queue="mail").later(n) for n in range(3)]
+    assert call("jobs", "cancel", option, "--json").data == {"cancelled": 3}
+    assert {job.state for job in jobs} == {State.CANCELLED}
+    assert call("jobs", "cancel", option).out == "cancelled 0 jobs\n"
+
+
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+def test_a_verb_without_any_job_named_is_refused(call: Call, shop: Any, verb: str) -> None:
+    job = shop.add.later(1)
+    said = call("jobs", verb)
+    assert said.code in (1, 2)
+    assert "--all" in said.err
+    assert job.state is State.AVAILABLE
+
+
+@pytest.mark.parametrize("verb", ["retry", "cancel"])
+def test_ids_together_with_filters_are_refused(call: Call, shop: Any, verb: str) -> None:
+    """Nobody knows which of both is meant, and a filter that is passed over is a surprise."""
+    job = shop.bad.later("x")
+    if verb == "retry":
+        drain(shop.app)
+    before = job.state
+    said = call("jobs", verb, job.id, "--queue", "other")
+    assert said.code in (1, 2)
+    assert job.state is before
+
+
+@pytest.mark.parametrize("verb", [["jobs", "show"], ["jobs", "retry"], ["jobs", "cancel"], ["watch"]])
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_a_job_that_does_not_exist_is_told_in_a_sentence(
+    call: Call, shop: Any, verb: list[str], extra: list[str]
+) -> None:
+    said = call(*verb, "01890000-0000-7000-8000-000000000000", *extra)
+    assert said.code == 1
+    assert said.out == ""
+    assert re.fullmatch(r"piecework: .*no job 01890000-0000-7000-8000-000000000000.*\n", said.err)
+
+
+# ── watch ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_watch_of_a_completed_split_says_so_and_exits_with_0(call: Call, shop: Any) -> None:
+    job = shop.whole.later(3)
+    drain(shop.app)
+    said = call("watch", job.id)
+    assert said.code == 0
+    assert "100 %" in said.out
+    assert "3/3 pieces" in said.out
+    assert said.out.splitlines()[-1] == f"{job.id} completed"
+
+
+def test_watch_of_a_failed_split_says_why_and_exits_with_1(call: Call, shop: Any) -> None:
+    job = shop.whole.later(3, 1)
+    drain(shop.app)
+    said = call("watch", job.id)
+    assert said.code == 1
+    assert said.out.splitlines()[-1] == f"{job.id} failed: PieceFailed: piece piece-1 failed: ValueError: bad body"
+    assert "1 failed" in said.out
+
+
+def test_watch_of_a_cancelled_job_exits_with_1(call: Call, shop: Any) -> None:
+    job = shop.add.later(1)
+    job.cancel("a mistake")
+    said = call("watch", job.id)
+    assert (said.code, said.out.splitlines()[-1]) == (1, f"{job.id} cancelled: a mistake")
+
+
+def test_watch_as_json_prints_the_last_record_only(call: Call, shop: Any) -> None:
+    job = shop.whole.later(3)
+    drain(shop.app)
+    data = call("watch", job.id, "--json").data
+    assert (data["id"], data["state"], data["result"]) == (job.id, "completed", "6")
+
+
+def test_watch_of_a_running_split_follows_it_to_its_end(call: Call, shop: Any) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    app: Piecework = shop.app
+
+    @app.task
+    def gated() -> int:
+        begun.set()
+        assert gate.wait(30)
+        return 1
+
+    @app.split
+    def slow():  # type: ignore[no-untyped-def]
+        yield shop.add.piece(1)
+        yield gated.piece()
+
+    job = slow.later()
+    looks: list[int] = []
+    batch = shop.app.store.batch
+
+    def look(id: str) -> Any:
+        """Opens the gate once the split has been looked at twice while its piece ran."""
+        if begun.is_set():
+            looks.append(1)
+            if len(looks) > 2:
+                gate.set()
+        return batch(id)
+
+    shop.app.store.batch = look
+    with shop.app.worker(concurrency=2):
+        said = call("watch", job.id)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert len(lines) >= 2
+    assert "100 %" not in lines[0]
+    assert "2/2 pieces" in lines[-2]
+    assert lines[-1] == f"{job.id} completed"

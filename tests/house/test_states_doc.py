@@ -1,0 +1,119 @@
+"""docs/states.md says what the code does: the states, the moves out of a run, and the outcomes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from piecework.job import BatchState, ErrorInfo, Fetched, State
+from piecework.options import TaskOptions
+from piecework.outcome import Cancel, Complete, Errored, Fail, Outcome, Park, Release, Seal
+from piecework.retry import fixed
+from piecework.settle import COMPOSE, settle
+from piecework.store.protocol import Store
+
+PAGE = Path(__file__).parents[2] / "docs" / "states.md"
+NOTHING = "(nothing)"
+ERROR = ErrorInfo("ValueError", "bad body")
+OUTCOMES = (Complete('"r"'), Complete(), Seal(3), Errored(ERROR), Fail(ERROR), Cancel("x"), Park("x"), Release("x"))
+OPTIONS = TaskOptions(attempts=3, retry=fixed(1))
+
+
+def section(heading: str) -> str:
+    """The text below a heading."""
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE.read_text("utf-8"), re.S | re.M)
+    assert found, f"docs/states.md has no section {heading!r}"
+    return found[1]
+
+
+def tables(heading: str) -> list[list[list[str]]]:
+    """The tables of a section, each as its rows of cells, without the head."""
+    blocks = re.findall(r"(?:^\|.*\n)+", section(heading), re.M)
+    return [[_cells(line) for line in block.strip().split("\n")[2:]] for block in blocks]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().strip("`") for cell in line.removeprefix("|").removesuffix("|").split("|")]
+
+
+def moves(table: list[list[str]]) -> set[tuple[str, str, str]]:
+    """Every (from, to, verb) of a table of moves."""
+    return {(before, after, verb) for before, after, verbs, _ in table for verb in verbs.split(", ")}
+
+
+JOB_MOVES = moves(tables("Moves of a job")[0])
+BATCH_MOVES = moves(tables("States of a batch")[1])
+
+
+def settled() -> set[tuple[str, str, bool, str | None]]:
+    """What every outcome comes to on the first attempt and on the last: name, state, attempt spent, history."""
+    found = set()
+    for outcome, attempt, cursor in product(OUTCOMES, (0, 2), (None, COMPOSE)):
+        job = Fetched("j", 7, "t", "q", 0, attempt, 0, None, None, cursor, None, 1.0, "{}")
+        end = settle(job, outcome, OPTIONS, 0.0)
+        found.add((type(outcome).__name__, end.state.value, end.attempt == attempt + 1, end.history))
+    return found
+
+
+def test_every_outcome_is_tried() -> None:
+    assert {type(outcome) for outcome in OUTCOMES} == set(Outcome.__subclasses__())
+
+
+def test_the_page_names_every_state_of_a_job() -> None:
+    assert [row[0] for row in tables("States of a job")[0]] == [state.value for state in State]
+
+
+def test_the_page_names_every_state_of_a_batch() -> None:
+    assert [row[0] for row in tables("States of a batch")[0]] == [state.value for state in BatchState]
+
+
+def test_the_moves_are_between_states_that_exist() -> None:
+    assert {state for before, after, _ in JOB_MOVES for state in (before, after)} == {NOTHING, *State}
+    assert {state for before, after, _ in BATCH_MOVES for state in (before, after)} == {NOTHING, *BatchState}
+
+
+def test_a_run_ends_where_settle_can_send_it() -> None:
+    told = {after for before, after, verb in JOB_MOVES if (before, verb) == ("running", "settle")}
+    assert told == {state for _, state, _, _ in settled()}
+
+
+def test_the_outcomes_settle_as_the_page_says() -> None:
+    told = {
+        (outcome, state, spent == "yes", history or None)
+        for outcome, _, state, spent, history in tables("What an outcome settles as")[0]
+    }
+    assert told == settled()
+
+
+def test_a_completed_job_never_changes() -> None:
+    assert {(after, verb) for before, after, verb in JOB_MOVES if before == "completed"} == {(NOTHING, "prune")}
+    assert {(after, verb) for before, after, verb in BATCH_MOVES if before == "done"} == {(NOTHING, "prune")}
+
+
+def test_only_fetch_lets_a_job_run() -> None:
+    assert {(before, verb) for before, after, verb in JOB_MOVES if after == "running"} == {("available", "fetch")}
+
+
+@pytest.mark.parametrize("verb", sorted({verb for *_, verb in JOB_MOVES | BATCH_MOVES}))
+def test_every_verb_is_one_of_the_stores(verb: str) -> None:
+    assert inspect.isfunction(getattr(Store, verb, None))
+
+
+def test_the_drawing_shows_the_moves_of_the_table() -> None:
+    """The mermaid diagram, which has one arrow for each pair of states."""
+    arrows = re.findall(r"^    (\S+) --> (\S+): (.+)$", section("States of a job"), re.M)
+    drawn = {
+        (before.replace("[*]", NOTHING), after.replace("[*]", NOTHING), verb)
+        for before, after, verbs in arrows
+        for verb in verbs.split(", ")
+    }
+    assert drawn == JOB_MOVES
+
+
+def test_the_drawing_in_text_shows_every_state() -> None:
+    (drawing,) = re.findall(r"^```\n(.*?)^```", section("States of a job"), re.S | re.M)
+    assert [state.value for state in State if state.value not in drawing] == []

@@ -1,0 +1,55 @@
+"""Every store keeps the contract; so does the model they are measured against."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from piecework.store import Store
+from piecework.testing import FrozenClock, ModelStore
+from piecework.testing.conformance import NoWithinConformance, StoreConformance, WithinConformance
+
+
+class TestStores(StoreConformance):
+    """The shelves."""
+
+
+class TestWithin(WithinConformance):
+    """Shelves that write on a caller's connection."""
+
+    @pytest.fixture
+    def transaction(self, shelf: str, tmp_path: Path) -> Callable[[], AbstractContextManager[Any]]:
+        if shelf != "sqlite":
+            pytest.skip(f"{shelf} has its own tests of within=")
+
+        @contextmanager
+        def begin() -> Iterator[sqlite3.Connection]:
+            connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+            try:
+                connection.execute("BEGIN")
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+
+        return begin
+
+
+def test_no_theme_hides_a_test_of_another() -> None:
+    """A suite inherits from every theme: two tests of one name would be one test."""
+    names = Counter(name for theme in StoreConformance.__mro__ for name in vars(theme) if name.startswith("test_"))
+    assert [name for name, n in names.items() if n > 1] == []
+
+
+class TestModel(StoreConformance, NoWithinConformance):
+    """The model."""
+
+    @pytest.fixture
+    def store(self, clock: FrozenClock) -> Store:
+        return ModelStore(clock=clock)

@@ -1,0 +1,83 @@
+"""What several rings of tests share: waiting for a condition, and asking a store's file whether its books are in order."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+STEP = 0.005  # seconds between two looks at a condition
+
+
+def until(condition: Callable[[], T], what: str | Callable[[], str] = "the condition", *, within: float = 15.0) -> T:
+    """Looks until a condition is true, and returns what it said; fails loudly when the time is over."""
+    end = time.monotonic() + within
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end:
+            said = what if isinstance(what, str) else what()
+            raise AssertionError(f"after {within:g} s still not: {said}")
+        time.sleep(STEP)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of the test's own to a store's file; it reads, and never folds back the log."""
+    with closing(sqlite3.connect(path, timeout=10.0, isolation_level=None)) as con:
+        con.execute("PRAGMA wal_autocheckpoint = 0")
+        yield con
+
+
+def books(path: Path) -> list[str]:
+    """Everything that is not in order in a store's file, one sentence each: file, counters, batches, leases."""
+    with opened(path) as con:
+        wrong = [f"integrity: {line}" for (line,) in con.execute("PRAGMA integrity_check") if line != "ok"]
+        wrong += _tally(con)
+        wrong += _batches(con)
+        wrong += [
+            f"{id} is running on {worker}, which has no session"
+            for id, worker in con.execute(
+                "SELECT id, worker FROM piecework_job WHERE state = 'running' "
+                "AND NOT EXISTS (SELECT 1 FROM piecework_session AS s WHERE worker LIKE s.id || '.%')"
+            )
+        ]
+    return wrong
+
+
+def _tally(con: sqlite3.Connection) -> list[str]:
+    kept = {row[:2]: row[2] for row in con.execute("SELECT queue, state, n FROM piecework_tally WHERE n <> 0")}
+    true = {
+        row[:2]: row[2] for row in con.execute("SELECT queue, state, count(*) FROM piecework_job GROUP BY queue, state")
+    }
+    return [] if kept == true else [f"the counters say {kept}, the rows {true}"]
+
+
+def _batches(con: sqlite3.Connection) -> list[str]:
+    wrong = []
+    counters = con.execute("SELECT id, total, open, completed, failed, cancelled FROM piecework_batch").fetchall()
+    for id, *kept in counters:
+        rows = con.execute(
+            "SELECT count(*), coalesce(sum(finished_at IS NULL), 0), coalesce(sum(state = 'completed'), 0), "
+            "coalesce(sum(state IN ('failed', 'parked') AND finished_at IS NOT NULL), 0), "
+            "coalesce(sum(state = 'cancelled'), 0) FROM piecework_job WHERE batch = ?",
+            (id,),
+        ).fetchone()
+        if tuple(kept) != tuple(rows):
+            wrong.append(f"batch {id}: the counters say {tuple(kept)}, the pieces {tuple(rows)}")
+    return wrong
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Holds the write lock of a store's file."""
+    with opened(path) as con:
+        con.execute("BEGIN IMMEDIATE")
+        yield
+        con.execute("ROLLBACK")
