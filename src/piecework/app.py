@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
+from msgspec import UNSET, UnsetType
+
 from piecework.aio import Edge
 from piecework.batch import Batch
 from piecework.clock import Clock, SystemClock
@@ -29,7 +31,7 @@ class Piecework:
 
     `url` is the store's: ``sqlite:///jobs.db``; without one, ``$PIECEWORK_URL``, ``[tool.piecework] url``, or
     ``sqlite:///piecework.db``. `max_payload` bounds arguments and results (bytes, 1 MiB); `lease` is how long a silent
-    worker machine keeps its jobs (seconds, 20); `keep_completed` is how long completed jobs are kept (days, 7).
+    worker machine keeps its jobs (seconds, 20); `keep_completed` is how long completed jobs are kept (days, 7; None: for ever).
     Nothing is opened before it is needed, and nothing is global: two apps can live in one process.
     Raises `BadSettings`.
 
@@ -50,11 +52,14 @@ class Piecework:
         *,
         max_payload: int | None = None,
         lease: float | None = None,
-        keep_completed: float | None = None,
+        keep_completed: float | UnsetType | None = UNSET,
         clock: Clock | None = None,
     ) -> None:
         self.settings: Settings = current_settings(
-            url=url, max_payload=max_payload, lease=lease, keep_completed=keep_completed
+            url=UNSET if url is None else url,
+            max_payload=UNSET if max_payload is None else max_payload,
+            lease=UNSET if lease is None else lease,
+            keep_completed=keep_completed,
         )
         self.clock: Clock = clock or SystemClock()
         self.registry = Registry()

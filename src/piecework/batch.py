@@ -59,7 +59,7 @@ class Batch:
         if not self._opened:
             self._open()
         if self._line:
-            jobs = placed(self._line, self.id, self.id, self._total)
+            jobs = placed(self._line, self.id, self._then_id or self.id, self._total)
             self._app.store.add(jobs)
             self._total += len(jobs)
             self._line = []

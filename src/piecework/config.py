@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from piecework.codec import MAX_PAYLOAD
 from piecework.errors import BadSettings
@@ -21,8 +22,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an app behaves. From the app's arguments, else ``PIECEWORK_…``, else ``[tool.piecework]`` in pyproject.toml.
 
     `url` names the store. `max_payload` bounds arguments and results, in bytes. `lease` is how many seconds a silent
-    worker machine keeps its jobs. `keep_completed` is how many days completed and cancelled jobs are kept (None: for
-    ever); failed ones are kept until somebody decides.
+    worker machine keeps its jobs. `keep_completed` is how many days completed and cancelled jobs are kept (None, or
+    "forever" as text); failed ones are kept until somebody decides.
     """
 
     url: str = DEFAULT_URL
@@ -56,7 +57,7 @@ def read_settings(given: Mapping[str, Any], environ: Mapping[str, str], project:
 def _first(
     name: str, given: Mapping[str, Any], environ: Mapping[str, str], project: Mapping[str, Any]
 ) -> tuple[Any, str] | None:
-    if given.get(name) is not None:
+    if given.get(name, UNSET) is not UNSET:
         return given[name], f"{name}="
     variable = f"PIECEWORK_{name.upper()}"
     if environ.get(variable):
@@ -68,6 +69,8 @@ def _first(
 
 def _convert(name: str, value: Any, origin: str, problems: list[str]) -> Any:
     kind = {"url": str, "max_payload": int, "lease": float, "keep_completed": float | None}[name]
+    if name == "keep_completed" and (value is None or value in ("forever", "none")):
+        return None
     try:
         return msgspec.convert(value, kind, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:

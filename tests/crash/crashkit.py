@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
@@ -150,6 +151,24 @@ class Yard:
         self._trees.append(tree)
         return tree
 
+    def freeze(self, tree: Tree) -> None:
+        """Stops a whole tree at a moment at which it does not hold the file's write lock, which would stop everybody."""
+
+        def stopped() -> bool:
+            tree.signal_all(signal.SIGSTOP)
+            until(lambda: all(_state(pid) == "T" for pid in (tree.pid, *tree.children())), "it stands still")
+            with opened(self.path) as con:
+                con.execute("PRAGMA busy_timeout = 0")
+                try:
+                    con.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    tree.signal_all(signal.SIGCONT)
+                    return False
+                con.execute("ROLLBACK")
+            return True
+
+        until(stopped, "stopped without the lock")
+
     def close(self) -> None:
         for tree in self._trees:
             tree.destroy()
@@ -248,10 +267,14 @@ def _one_job(
     return found
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that waits to be buried does not."""
+def _state(pid: int) -> str:
+    """A process's state, as the system calls it; Z is one that waits to be buried."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in ("Z", "X")
+        return "Z"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs."""
+    return _state(pid) not in ("Z", "X")

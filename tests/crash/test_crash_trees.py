@@ -114,7 +114,7 @@ def taken_over(yard: Yard, task: str, *args: Any) -> tuple[Tree, Tree, list[Any]
     jobs = [getattr(yard.app_module, task).later(*args) for _ in range(3)]
     first = yard.work("-c", "4").ready()
     running(yard, jobs, 1)
-    first.signal_all(signal.SIGSTOP)
+    yard.freeze(first)
     second = yard.work("-c", "4").ready()
     running(yard, jobs, 2)
     return first, second, jobs
@@ -179,15 +179,15 @@ def test_what_a_stalled_tree_had_fetched_ahead_is_not_begun_after_others_complet
     yard.app_module.nap.later_many([(0.002,)] * 1500)
     first = yard.work("-c", "2").ready()
     until(lambda: len(yard.ledger()) > 600, "the first tree is in full swing")
-    # Stopped with jobs in line behind those that run; if this very moment had none, a later one has.
-    for _ in range(50):
-        first.signal_all(signal.SIGSTOP)
+
+    def frozen_with_jobs_in_line() -> bool:
+        yard.freeze(first)
         if yard.count(state="running") > 6:
-            break
+            return True
         first.signal_all(signal.SIGCONT)
-        seen = len(yard.ledger())
-        until(lambda seen=seen: len(yard.ledger()) > seen, "it goes on")  # type: ignore[misc]
-    assert yard.count(state="running") > 6
+        return False
+
+    until(frozen_with_jobs_in_line, "stopped at a moment at which jobs are in line behind those that run")
     second = yard.work("-c", "4").ready()
     yard.drained()
     assert second.stop() == 0

@@ -71,7 +71,7 @@ class EmbeddedWorker:
         finally:
             self._ended.set()
             beats.join()
-            self._keeper.leave()
+            self._leave()
         assert self._worker is not None
         return self._worker.settled
 
@@ -96,7 +96,13 @@ class EmbeddedWorker:
         work.join()
         self._ended.set()
         beats.join()
-        self._keeper.leave()
+        self._leave()
+
+    def _leave(self) -> None:
+        try:
+            self._keeper.leave()
+        except StoreError as error:
+            log.warning("the store could not be told that this session ended; others will notice in a lease: %s", error)
 
     def _enlist(self) -> None:
         self._ended.clear()

@@ -119,7 +119,8 @@ class Runner:
         except TimeoutError as error:
             if limit.expired():
                 late = JobTimeout(f"job {now.job.id} ran longer than its timeout of {now.options.timeout:g} s")
-                return Errored(describe(late.with_traceback(error.__traceback__)), JobTimeout)
+                waited = error.__cause__ or error  # the cancellation tells where the coroutine was
+                return Errored(describe(late.with_traceback(waited.__traceback__)), JobTimeout)
             return outcome_of(error, now)
         except BaseException as error:
             return outcome_of(error, now)

@@ -145,7 +145,7 @@ class Supervisor:
             while self._turn(wake):
                 pass
         finally:
-            for child in self._children:
+            for child in list(self._children):
                 child.kill()
                 self._ended(child)
             self._leave()

@@ -30,6 +30,7 @@ log = logging.getLogger("piecework.worker")
 
 MAX_AHEAD = 1000  # jobs fetched beyond what runs
 AHEAD_SECONDS = 0.03  # … but never more than the pool was seen to run in this time
+SHORT_SIGHT, LONG_SIGHT = 0.01, 0.25  # seconds over which the speed of jobs is judged
 FLUSH = 500  # ended jobs that are settled without waiting for more
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
@@ -88,7 +89,8 @@ class Worker:
         self._empty = False  # the last look found nothing
         now = clock.monotonic()
         self._look_at = now  # when to look again without a hint
-        self._tripped_at = now
+        self._seen = 0  # jobs that ended since …
+        self._seen_since = now
         self._ended_at = now
         self._kept_at = now
         self._trouble = Trouble()
@@ -184,10 +186,13 @@ class Worker:
     def _trip(self, limit: int) -> None:
         settlements, self._unsent = self._unsent, []
         claim = Claim(self.name, self._claim, limit, self._queues)
-        failpoint("worker.before_exchange")
         self._hinted = False
         try:
+            failpoint("worker.before_exchange")
             answers, jobs = self._store.exchange(settlements, claim)
+            failpoint("worker.after_exchange")
+            if jobs:
+                failpoint("worker.after_fetch")
         except LeaseLost:
             # Buried: others have the jobs now, and whatever is settled for them would be refused.
             raise
@@ -198,7 +203,6 @@ class Worker:
             self._inbox.wait(self._trouble.delay(self._draw()))
             return
         self._trouble.over()
-        failpoint("worker.after_exchange")
         self._claim += 1
         self.polled_at = self._clock.now()
         self._report_refused(settlements, answers)
@@ -206,17 +210,20 @@ class Worker:
         self._learn(len(settlements))
         self._plan_look(limit, jobs)
         if jobs:
-            failpoint("worker.after_fetch")
             self._start(jobs)
 
     def _learn(self, settled: int) -> None:
-        """Sets how many jobs may be fetched ahead from how many ended since the last trip."""
-        now = self._clock.monotonic()
-        span, self._tripped_at = max(now - self._tripped_at, 1e-6), now
+        """Sets how many jobs may be fetched ahead, from how fast they were seen to end.
+
+        Judged over many short jobs or a good while, never by a few that happened to end together.
+        """
         self.settled += settled
-        if settled:
-            fit = int(settled / span * AHEAD_SECONDS)
+        self._seen += settled
+        span = self._clock.monotonic() - self._seen_since
+        if (self._seen >= 4 * self._concurrency and span >= SHORT_SIGHT) or span >= LONG_SIGHT:
+            fit = int(self._seen / span * AHEAD_SECONDS)
             self._ahead = min(MAX_AHEAD, fit, max(4 * self._ahead, 4 * self._concurrency))
+            self._seen, self._seen_since = 0, self._clock.monotonic()
 
     def _plan_look(self, limit: int, jobs: Sequence[Fetched]) -> None:
         """When to look next: at once after a look that found work, else with the next hint, due job or poll."""
@@ -228,11 +235,19 @@ class Worker:
             self._hungry.clear()
             self._look_at = now
         else:
-            due = self._store.next_due()
-            self._look_at = now + (POLL_SECONDS if due is None else min(POLL_SECONDS, due))
+            self._look_at = now + min(POLL_SECONDS, self._next_due())
             self._hungry.set()
 
+    def _next_due(self) -> float:
+        try:
+            due = self._store.next_due()
+        except StoreError as error:
+            self._trouble.meet(error)
+            return POLL_SECONDS
+        return POLL_SECONDS if due is None else due
+
     def _start(self, jobs: Sequence[Fetched]) -> None:
+        self._ended_at = self._clock.monotonic()  # what has only come in line is not stuck
         sync: list[Running] = []
         on_loop: list[Running] = []
         for job in jobs:

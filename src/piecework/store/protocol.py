@@ -97,6 +97,8 @@ class Store(Protocol):
         """Ends runs, one transaction for all, and answers for each `ok`, `already` or `stale`.
 
         Only the run that owns the job changes it. The same settlement sent again answers `already` and changes nothing.
+        A run that ends as available is due after its delay; without one, and with no attempt spent, it keeps its place.
+        A job that was asked to stop and would come back is cancelled instead, with the reason that was given.
         A piece that ends lowers its batch's `open` and raises the counter of its end, in the same transaction.
         When a sealed batch has no open piece left, its continuation is released, once, in the same transaction; or it
         fails, where a piece failed or was cancelled and the batch does not compose with failures.

@@ -6,6 +6,7 @@ The conformance suite is in `piecework.testing.conformance`; it needs pytest, wh
 from __future__ import annotations
 
 from piecework.testing.clock import FrozenClock
+from piecework.testing.drain import drain
 from piecework.testing.model import ModelStore
 
-__all__ = ["FrozenClock", "ModelStore"]
+__all__ = ["FrozenClock", "ModelStore", "drain"]

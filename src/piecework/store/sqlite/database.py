@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,29 @@ _TRY_AGAIN = {
 }
 
 
+# SQLite's own notes of who holds which lock are copied by a fork. A transaction that another thread is in at that moment
+# would seem to be held for ever in the child, so a fork waits for it to end.
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+_held: list[Database] = []
+
+
+def _before_fork() -> None:
+    for db in list(_open):
+        db.hold()
+        _held.append(db)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear)
+
+
 class Database:
     """One SQLite file as this process sees it."""
 
@@ -49,6 +73,7 @@ class Database:
         self.memory = path == ":memory:"
         self.synchronous = synchronous
         self._reset()
+        _open.add(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -60,6 +85,13 @@ class Database:
         self._changed_at = 0.0
         self._pages = 0  # written to the log since this process last folded it back
         self._changes = 0
+
+    def hold(self) -> None:
+        """Keeps every other thread of this process out of transactions."""
+        self._lock.acquire()
+
+    def let_go(self) -> None:
+        self._lock.release()
 
     def _leave_fork_behind(self) -> None:
         if os.getpid() != self._pid:

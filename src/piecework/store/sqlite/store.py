@@ -112,7 +112,7 @@ class SqliteStore:
             )
         self._set_up()
         with self.db.speaking_plainly():
-            main = next(row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+            main = _file_of(connection)
             if self.db.memory or not main or not os.path.samefile(main, self.db.path):
                 raise WithinNotSupported(
                     f"within= takes a connection to {self.db.path}, the store's own file; this one is to "
@@ -121,6 +121,7 @@ class SqliteStore:
             if not connection.in_transaction:
                 connection.execute("BEGIN IMMEDIATE")
             connection.execute("SAVEPOINT piecework")
+            factory, connection.row_factory = connection.row_factory, None  # statements here read plain rows
             try:
                 tx = Transaction(connection, self.clock.now())
                 yield tx
@@ -129,6 +130,8 @@ class SqliteStore:
                 connection.execute("ROLLBACK TO piecework")
                 connection.execute("RELEASE piecework")
                 raise
+            finally:
+                connection.row_factory = factory
             connection.execute("RELEASE piecework")
 
     def seal(self, batch: str) -> bool:
@@ -304,6 +307,13 @@ class SqliteStore:
     def close(self) -> None:
         self.db.close()
         self._ready_for = None
+
+
+def _file_of(connection: sqlite3.Connection) -> str:
+    """The path of a connection's main database; empty for one in memory."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return next(str(row[2]) for row in cursor.execute("PRAGMA database_list") if row[1] == "main")
 
 
 def parse(url: str, synchronous: str) -> tuple[str, str]:

@@ -6,9 +6,13 @@ SET state = s.state,
     result = s.result,
     cursor = coalesce(s.cursor, j.cursor),
     error = s.error,
-    reason = s.reason,
+    reason = CASE WHEN j.stopping AND s.state = 'cancelled' THEN coalesce(j.reason, s.reason) ELSE s.reason END,
     stopping = 0,
-    run_at = CASE WHEN s.state = 'available' THEN :now + coalesce(s.delay, 0) ELSE j.run_at END,
+    -- A run that is handed back, with no attempt spent, keeps its place in the line.
+    run_at = CASE
+        WHEN s.state <> 'available' OR (s.delay IS NULL AND s.attempt = j.attempt) THEN j.run_at
+        ELSE :now + coalesce(s.delay, 0)
+    END,
     due = s.state <> 'available' OR coalesce(s.delay, 0) <= 0,
     finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
 FROM (
