@@ -191,6 +191,9 @@ def test_what_a_stalled_tree_had_fetched_ahead_is_not_begun_after_others_complet
     second = yard.work("-c", "4").ready()
     yard.drained()
     assert second.stop() == 0
+    (child,) = first.children()
+    os.kill(child, signal.SIGCONT)  # before its supervisor, which would kill it
+    until(lambda: not alive(child), "the fenced worker process has ended")
     first.signal_all(signal.SIGCONT)
     works_again(yard, first)
     assert first.stop() == 0

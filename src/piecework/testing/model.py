@@ -58,7 +58,7 @@ class _Tables:
     crashed: dict[str, bool] = field(default_factory=dict)  # pieces that are parked for crashing, and count as failed
     history: dict[str, tuple[AttemptRecord, ...]] = field(default_factory=dict)
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
-    claims: dict[str, tuple[int, tuple[Fence, ...]]] = field(default_factory=dict)  # worker -> its last claim
+    claims: dict[tuple[str, int], tuple[Fence, ...]] = field(default_factory=dict)  # (worker, number) -> the answer
     paused: dict[str, bool] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
@@ -227,13 +227,10 @@ class ModelStore:
         with self._transaction():
             if claim.worker.rpartition(".")[0] not in self._t.sessions:
                 raise LeaseLost(f"the session of worker {claim.worker} is not enlisted, or was buried")
-            last = self._t.claims.get(claim.worker)
-            if last is None or last[0] != claim.number:
-                taken = self._take(claim)
-                self._t.claims[claim.worker] = (claim.number, tuple(taken))
-            else:
-                taken = list(last[1])
-            return [_fetched(self._t.jobs[fence.id]) for fence in taken if self._owns(fence)]
+            asked = (claim.worker, claim.number)
+            if asked not in self._t.claims:
+                self._t.claims[asked] = tuple(self._take(claim))
+            return [_fetched(self._t.jobs[fence.id]) for fence in self._t.claims[asked] if self._owns(fence)]
 
     def _take(self, claim: Claim) -> list[Fence]:
         now = self._clock.now()
