@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from support import books, locked_file, until
 
+import piecework
 from piecework import Piecework, failpoints
 from piecework.errors import StoreUnavailable
 from piecework.job import Fence, State
@@ -219,6 +222,42 @@ def test_a_file_that_others_lock_is_waited_for(app: Piecework, double: Any, path
             began = time.monotonic()
             until(lambda: time.monotonic() - began > 0.3)
         assert job.result(timeout=5) == 4
+
+
+CLOSE = """
+import sys, threading
+from piecework import Piecework
+app = Piecework(sys.argv[1])
+app.store.counts()
+over = threading.Event()
+wrong = []
+def listen():
+    while not over.is_set():
+        try:
+            app.store.wait(0.005)
+        except BaseException as error:
+            wrong.append(repr(error))
+def write():
+    while not over.is_set():
+        app.store.counts()
+        app.store.pause("q")
+threads = [threading.Thread(target=t) for t in (listen, listen, write)]
+for thread in threads: thread.start()
+for _ in range(300): app.store.close()
+over.set()
+for thread in threads: thread.join()
+sys.exit(str(wrong[:3]) if wrong else 0)
+"""
+
+
+def test_closing_a_store_in_which_others_read_write_and_wait_is_safe(path: Path) -> None:
+    """A worker's listener may still wait for a hint while its app is closed. In a process of its own: it may not survive."""
+    source = str(Path(piecework.__file__).parent.parent)
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", CLOSE, f"sqlite:///{path}"],
+        env={"PYTHONPATH": source}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 # ── stale ────────────────────────────────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ from piecework.app import Piecework
 from piecework.appref import load_app
 from piecework.cli.work import set_up_logging
 from piecework.engine.slate import Slate
-from piecework.engine.supervisor import EXIT_BROKEN_APP, EXIT_FENCED, Hello, die_with_parent
+from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, Hello, die_with_parent
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost, PieceworkError
 
@@ -72,10 +72,13 @@ def main() -> None:
         burst=told.burst,
         max_payload=settings.max_payload,
         slate=Slate(args.slate, args.slots),
+        lease=settings.lease,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop(Stopping.DRAIN))
     threading.Thread(target=_obey, args=(lines, worker), name="piecework-control", daemon=True).start()
-    _end(_work(worker))
+    code = _work(worker)
+    control.sendall(BYE + b"\n")
+    _end(code)
 
 
 def _load(told: Told) -> Piecework:

@@ -118,6 +118,7 @@ class EmbeddedWorker:
             queues=self._queues,
             burst=self._burst,
             max_payload=self._settings.max_payload,
+            lease=self._settings.lease,
         )
 
     def _work(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class Runner:
         self._store = store
         self._clock = clock
         self._max_payload = max_payload
+        self.begin_until = math.inf  # after this moment of the monotonic clock nothing is begun: see Worker
 
     def prepare(self, job: Fetched) -> Running | Park:
         """The job with its task and options, or why it cannot run here."""
@@ -70,6 +72,8 @@ class Runner:
         try:
             if now.stopping:
                 return Cancel("it was cancelled before it started")
+            if self._clock.monotonic() > self.begin_until:
+                return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(job.args)
         except BadArguments as error:
@@ -108,6 +112,8 @@ class Runner:
         try:
             if now.stopping:
                 return Cancel("it was cancelled before it started")
+            if self._clock.monotonic() > self.begin_until:
+                return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(now.job.args)
         except BadArguments as error:

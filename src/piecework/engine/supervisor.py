@@ -23,13 +23,14 @@ from piecework.clock import Clock
 from piecework.engine.keeper import Keeper
 from piecework.engine.slate import Slate
 from piecework.engine.worker import Trouble
-from piecework.errors import PieceworkError, StoreError
+from piecework.errors import SchemaOutdated, StoreError
 from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.supervisor")
 
 EXIT_BROKEN_APP = 3
 EXIT_FENCED = 4
+BYE = b'"bye"'  # a worker process's last word
 KILL_AFTER = 2.0  # seconds between "stop now" and SIGKILL
 QUICK_DEATH = 10.0  # a process that lived shorter is replaced with a growing delay
 
@@ -41,10 +42,6 @@ class Hello(msgspec.Struct):
     lease: float
     keep_completed: float | None
     tasks: int
-
-
-class WorkerFailed(PieceworkError):
-    """The worker processes cannot start: the app is broken."""
 
 
 class Child:
@@ -61,6 +58,7 @@ class Child:
         self.started_at = time.monotonic()
         self.worker = ""
         self.killed = False
+        self.said_bye = False  # it ended of its own accord; else a job ended it, whatever the exit code
         self._buffer = b""
 
     def say(self, **message: Any) -> None:
@@ -164,7 +162,10 @@ class Supervisor:
         if self._stops == 1:
             log.info("stopping: finishing what runs, for up to %g s", self._shutdown_timeout)
             for child in self._children:
-                child.say(stop="drain")
+                if child.worker:
+                    child.say(stop="drain")
+                else:
+                    child.kill()  # it still starts, and has nothing to lose
             self._kill_at = now + self._shutdown_timeout
         elif self._stops == 2:
             self._now()
@@ -235,9 +236,12 @@ class Supervisor:
             self._ended(child)
             return
         for line in lines:
+            if line == BYE:
+                child.said_bye = True
+                continue
             hello = msgspec.json.decode(line, type=Hello)
-            if self._keeper is None:
-                self._open(hello)
+            if self._keeper is None and not self._open(hello):
+                return
             assert self._keeper is not None
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
@@ -245,28 +249,35 @@ class Supervisor:
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
 
-    def _open(self, hello: Hello) -> None:
-        self._store = self._open_store(hello.url)
-        self._keeper = Keeper(
-            self._store, self._clock, name=self._name, lease=hello.lease, keep_completed=hello.keep_completed
-        )
-        while True:
+    def _open(self, hello: Hello) -> bool:
+        """Begins a session on the app's store, and waits for a store that is away; False when stopped meanwhile."""
+        store = self._open_store(hello.url)
+        keeper = Keeper(store, self._clock, name=self._name, lease=hello.lease, keep_completed=hello.keep_completed)
+        while not self._stops:
             try:
-                self._keeper.enlist()
-                break
+                keeper.enlist()
+            except SchemaOutdated as error:
+                log.error("%s", error)
+                self._broken = True
+                self.stop()
             except StoreError as error:
                 self._trouble.meet(error)
-                time.sleep(self._trouble.delay(0.5))
-        self._trouble.over()
-        if self._on_ready is not None:
-            self._on_ready(hello, self._keeper.session)
+                time.sleep(min(0.2, self._trouble.delay(0.5)))
+            else:
+                self._trouble.over()
+                self._store, self._keeper = store, keeper
+                if self._on_ready is not None:
+                    self._on_ready(hello, keeper.session)
+                return True
+        store.close()
+        return False
 
     def _ended(self, child: Child) -> None:
         """A worker process is gone: gives its jobs back at once, and starts another where one is wanted."""
         self._selector.unregister(child.socket)
         self._children.remove(child)
         code = child.bury()
-        crashed = [] if child.killed or code in (0, EXIT_FENCED) else child.slate.read()
+        crashed = [] if child.killed or child.said_bye else child.slate.read()
         child.slate.close()
         if child.worker:
             why = "its worker was stopped" if not crashed else f"its worker process died: {_exit(code)}"
@@ -274,13 +285,14 @@ class Supervisor:
             self._with_store(self._pay)
         if code == EXIT_FENCED and self._keeper is not None:
             self._keeper.hurry()
-        if code == EXIT_BROKEN_APP or not child.worker:
+        if self._keeper is None:
+            # None has ever come as far as to say hello: the app is broken, and would be the next time.
             self._broken = self._broken or not self._stops
             self.stop()
             return
-        if code != 0 and not child.killed:
+        if not child.said_bye and not child.killed:
             log.warning("worker process %d ended: %s; starting another", child.process.pid, _exit(code))
-        if not self._stops and not (self._burst and code == 0):
+        if not self._stops and not (self._burst and child.said_bye and code == 0):
             self._start_at.append(self._clock.monotonic() + self._respite(child))
 
     def _respite(self, child: Child) -> float:

@@ -7,8 +7,10 @@ what was fetched behind them.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
@@ -35,6 +37,7 @@ FLUSH = 500  # ended jobs that are settled without waiting for more
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
+PATIENCE_SECONDS = 10.0  # how long a job that may have killed a worker waits to run alone
 KEEP_SECONDS = 0.5  # how often progress is written and stop requests are read
 
 _NO_OPTIONS = TaskOptions()
@@ -64,6 +67,7 @@ class Worker:
         max_payload: int | None = None,
         draw: Callable[[], float] = random.random,
         slate: Slate | None = None,
+        lease: float = math.inf,
     ) -> None:
         self.name = name
         self._registry = registry
@@ -76,6 +80,10 @@ class Worker:
         self._runner = Runner(registry, store, clock, **({} if max_payload is None else {"max_payload": max_payload}))
         self._inbox = Inbox()
         self._slate = slate
+        self._lease = lease
+        self._suspects: deque[Running] = deque()  # jobs that were running when a worker died: each runs alone
+        self._alone: str | None = None
+        self._suspects_since = 0.0
         self._threads = ThreadPool(self._runner, self._inbox, concurrency, slate)
         self._loop: LoopPool | None = None
         self._in_hand: dict[str, Running] = {}
@@ -145,6 +153,7 @@ class Worker:
             self._ahead = 0
             self._unsent.extend(self._hand_back("the jobs before it took long"))
         self._keep()
+        self._try_suspects()
         limit = self._room()
         if self._unsent or (limit > 0 and self._may_look()):
             self._trip(limit)
@@ -162,6 +171,8 @@ class Worker:
 
     def _patience(self) -> float:
         """How long to wait for an end, a hint or a stop."""
+        if self._suspects and len(self._in_hand) == len(self._suspects):
+            return 0.0
         if self._stopping is not Stopping.NO or self._unsent:
             return 0.05
         if self._room() <= 0:
@@ -178,7 +189,7 @@ class Worker:
         return self._hinted or self._clock.monotonic() >= self._look_at
 
     def _room(self) -> int:
-        if self._stopping is not Stopping.NO:
+        if self._stopping is not Stopping.NO or self._suspects or self._alone is not None:
             return 0
         # What is settled on this trip makes room on this trip.
         return self._concurrency + self._ahead - len(self._in_hand) + len(self._unsent)
@@ -203,6 +214,8 @@ class Worker:
             self._inbox.wait(self._trouble.delay(self._draw()))
             return
         self._trouble.over()
+        # What was fetched before a pause longer than the lease may be somebody else's by now, and is not begun.
+        self._runner.begin_until = self._clock.monotonic() + self._lease
         self._claim += 1
         self.polled_at = self._clock.now()
         self._report_refused(settlements, answers)
@@ -256,14 +269,38 @@ class Worker:
                 self._inbox.put((Running(job, None, None), prepared))
                 continue
             self._in_hand[job.id] = prepared
+            if job.crashes:
+                self._suspects_since = self._suspects_since if self._suspects else self._clock.monotonic()
+                self._suspects.append(prepared)
+                continue
             assert prepared.spec is not None
             (on_loop if prepared.spec.is_async else sync).append(prepared)
+        self._submit(sync, on_loop)
+
+    def _submit(self, sync: Sequence[Running], on_loop: Sequence[Running]) -> None:
         if sync:
             self._threads.submit(sync)
         if on_loop:
             if self._loop is None:
                 self._loop = LoopPool(self._runner, self._inbox, self._concurrency, self._slate)
             self._loop.submit(on_loop)
+
+    def _try_suspects(self) -> None:
+        """Begins a job that was running when a worker died, alone, so that a further death is charged to it only.
+
+        Where the others do not end for long, it runs beside them all the same: it must run at some time.
+        """
+        if self._alone is not None and self._alone not in self._in_hand:
+            self._alone = None
+        if not self._suspects or self._alone is not None:
+            return
+        others = len(self._in_hand) - len(self._suspects)
+        if others and self._clock.monotonic() - self._suspects_since < PATIENCE_SECONDS:
+            return
+        suspect = self._suspects.popleft()
+        self._alone = suspect.job.id
+        assert suspect.spec is not None
+        self._submit(*(([], [suspect]) if suspect.spec.is_async else ([suspect], [])))
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -272,6 +309,9 @@ class Worker:
 
     def _hand_back(self, reason: str) -> list[Settlement]:
         back = self._threads.take_back()
+        if self._stopping is not Stopping.NO:
+            back += self._suspects
+            self._suspects.clear()
         if self._loop is not None:
             back += self._loop.take_back()
         return [self._settlement(running, Release(reason)) for running in back]

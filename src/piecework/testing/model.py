@@ -276,7 +276,8 @@ class ModelStore:
             self._end(s.id, s.state, error=s.error, reason=s.reason)
             return Answer.OK
         self._set_job(s.id, state=s.state, stopping=False)
-        if s.state is State.AVAILABLE:
+        handed_back = s.delay is None and s.attempt == job.attempt
+        if s.state is State.AVAILABLE and not handed_back:
             self._set_job(s.id, run_at=self._clock.now() + (s.delay or 0.0))
         own = self._own(s.id)
         if s.seal is not None and own is not None:
@@ -287,6 +288,8 @@ class ModelStore:
         """What a run comes to, where it was asked to stop or where something became of its pieces."""
         if job.stopping and s.state in (State.AVAILABLE, State.WAITING):
             s = replace(s, state=State.CANCELLED, reason=job.reason, history="cancelled", cursor=None, seal=None)
+        elif job.stopping and s.state is State.CANCELLED:
+            s = replace(s, reason=job.reason or s.reason)
         if s.state is State.COMPLETED:
             return s
         own = self._own(s.id)
@@ -617,7 +620,11 @@ class ModelStore:
             self._t.pruned[job.batch] = (*self._t.pruned.get(job.batch, ()), job.state)
 
     def repair(self, *, limit: int = 10) -> list[str]:
-        return []
+        with self._transaction():
+            for job in list(self._t.jobs.values()):
+                if job.state is State.AVAILABLE and self._doomed(job):  # as a fetch would, had one met it
+                    self._end(job.id, State.CANCELLED, reason="its batch has ended")
+            return []  # counters are counted: they cannot be wrong
 
     def pause(self, queue: str, on: bool = True) -> None:
         with self._transaction():

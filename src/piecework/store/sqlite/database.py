@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
 
-BUSY_SECONDS = 10.0
+BUSY_SECONDS, BUSY_TURN = 10.0, 0.5  # how long a writer waits for the others, and how long at a stretch
 SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.012  # seconds between two looks for a change
 CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded back: 16 MB
 PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
@@ -72,17 +72,19 @@ class Database:
         self.path = path
         self.memory = path == ":memory:"
         self.synchronous = synchronous
+        self._life = 0  # one higher after each close: whoever waits then wakes up
         self._reset()
         _open.add(self)
 
     def _reset(self) -> None:
+        self._life += 1
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._watcher: sqlite3.Connection | None = None
-        self._version: int | None = None
-        self._changed_at = 0.0
+        self._watch_lock = threading.Lock()
+        self._seen: dict[int, tuple[int, float]] = {}  # by thread: what it saw last, and since when
         self._pages = 0  # written to the log since this process last folded it back
         self._changes = 0
 
@@ -104,7 +106,7 @@ class Database:
         if not self.memory:
             self._prepare_file()
         con = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path, timeout=BUSY_TURN, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         try:
             con.execute("PRAGMA journal_mode = WAL")
@@ -139,7 +141,7 @@ class Database:
         self._leave_fork_behind()
         with self._lock, self.speaking_plainly():
             con = self.writer()
-            con.execute("BEGIN IMMEDIATE")
+            _begin(con)
             try:
                 yield con
                 failpoint("store.before_commit")
@@ -183,26 +185,32 @@ class Database:
             time.sleep(min(timeout, SHORTEST_LOOK))
             return True
         with self.speaking_plainly():
-            if self._watcher is None:
-                self._watcher = self._connect()
-            watch = self._watcher.execute
-            now = time.monotonic()
+            life, now = self._life, time.monotonic()
             end = now + timeout
-            while True:
-                # Compared with what the last call saw, so that a commit between two calls is not missed.
-                (seen,) = watch("PRAGMA data_version").fetchone()
-                if seen != self._version:
-                    self._version, self._changed_at = seen, now
+            while self._life == life:
+                # Compared with what this thread's last call saw, so that a commit between two calls is not missed.
+                seen, me = self._look(), threading.get_ident()
+                if seen != self._seen.get(me, (None, now))[0]:
+                    self._seen[me] = seen, now
                     return True
-                quiet = now - self._changed_at
                 if now >= end:
                     return False
+                quiet = now - self._seen[me][1]
                 time.sleep(min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK, end - now))
                 now = time.monotonic()
+            return False
+
+    def _look(self) -> int:
+        """A number that another connection's commit changes."""
+        with self._watch_lock:
+            if self._watcher is None:
+                self._watcher = self._connect()
+            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+            return int(version)
 
     def close(self) -> None:
         self._leave_fork_behind()
-        with self._lock:
+        with self._lock, self._watch_lock:
             for con in [self._writer, self._watcher, *self._readers]:
                 if con is not None:
                     con.close()
@@ -231,7 +239,7 @@ class Database:
                     if _code(error) not in _TRY_AGAIN:
                         raise
                 finally:
-                    con.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+                    con.execute(f"PRAGMA busy_timeout = {int(BUSY_TURN * 1000)}")
 
     def _how(self) -> str:
         try:
@@ -263,6 +271,18 @@ class Database:
                 "and restore a backup"
             ) from error
         raise StoreError(f"the store {self.path} failed: {error}") from error
+
+
+def _begin(con: sqlite3.Connection) -> None:
+    """Waits for the writer's lock, in short turns: a signal's handler runs between them, not in them."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
 
 
 def _code(error: sqlite3.Error) -> Any:

@@ -90,9 +90,9 @@ class CancelConformance(Conformance):
         assert (found.state, found.stopping) == (State.RUNNING, True)
         assert store.report("w.1", {}) == [run.id]
 
-    @pytest.mark.parametrize("end", [retried, released])
+    @pytest.mark.parametrize("end", [retried, released, cancelled])
     def test_one_that_was_asked_to_stop_does_not_come_back(self, store: Store, end: End) -> None:
-        """A job that was asked to stop and would run again has stopped."""
+        """A job that was asked to stop and would come back is cancelled instead, with the reason that was given."""
         run = running(store)
         store.cancel(only(run.id), reason="no longer wanted")
         assert settle(store, end(run)) is Answer.OK

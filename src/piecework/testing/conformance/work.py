@@ -264,6 +264,27 @@ class SettleConformance(Conformance):
         assert (again.run, again.attempt) == (2, 0)
         assert [line.outcome for line in store.attempts(run.id)] == ["released"]
 
+    def test_a_released_run_keeps_its_place(self, store: Store, clock: FrozenClock) -> None:
+        """A run that ends as available without a delay, and with no attempt spent, keeps its place."""
+        run = running(store)
+        before = record(store, run.id).run_at
+        clock.advance(10)
+        add(store)
+        clock.advance(10)
+        settle(store, released(run))
+        assert record(store, run.id).run_at == before
+        assert fetch_one(store).id == run.id
+
+    def test_a_delay_of_nothing_is_a_delay(self, store: Store, clock: FrozenClock) -> None:
+        """A run that ends as available is due after its delay, be it 0: it goes to the end of the line."""
+        run = running(store)
+        clock.advance(10)
+        other = add(store)
+        clock.advance(10)
+        settle(store, ended(run, State.AVAILABLE, delay=0.0))
+        assert record(store, run.id).run_at == clock.now()
+        assert [found.id for found in fetch(store, 2)] == [other, run.id]
+
     def test_a_cancelled_run(self, store: Store) -> None:
         """Ends runs: one that stopped because it was asked to keeps the reason."""
         run = running(store)
