@@ -77,7 +77,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewBatch(msgspec.Struct, frozen=True):
-    """A batch to be opened. Its id is the id of the job that it releases, where it releases one."""
+    """A batch to be opened. `then` is the job that it releases; a split's batch bears that job's own id."""
 
     id: str
     then: str | None = None

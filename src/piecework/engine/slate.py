@@ -3,11 +3,12 @@ after the process is gone, whatever ended it. Only jobs on the slate are charged
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import tempfile
 
-WIDTH = 64  # bytes for one slot: an id is 36
+WIDTH = 64  # bytes for one slot: an id is 36, and the last 8 say in which order they were written
 
 
 class Slate:
@@ -16,6 +17,7 @@ class Slate:
     def __init__(self, handle: int, slots: int) -> None:
         self.handle = handle
         self.slots = slots
+        self._order = itertools.count(1)
         self._memory = mmap.mmap(handle, slots * WIDTH)
 
     @classmethod
@@ -27,19 +29,17 @@ class Slate:
 
     def write(self, slot: int, id: str) -> None:
         start = slot * WIDTH
-        self._memory[start : start + WIDTH] = id.encode().ljust(WIDTH, b"\0")
+        text = id.encode().ljust(WIDTH - 8, b"\0")
+        self._memory[start : start + WIDTH] = text + next(self._order).to_bytes(8, "big")
 
     def clear(self, slot: int) -> None:
         self._memory[slot * WIDTH] = 0
 
     def read(self) -> list[str]:
-        """The ids that stand on the slate."""
-        found = []
-        for start in range(0, self.slots * WIDTH, WIDTH):
-            text = self._memory[start : start + WIDTH]
-            if text[0]:
-                found.append(text.rstrip(b"\0").decode())
-        return found
+        """The ids that stand on the slate, in the order in which they were written."""
+        slots = [self._memory[start : start + WIDTH] for start in range(0, self.slots * WIDTH, WIDTH)]
+        written = sorted((slot for slot in slots if slot[0]), key=lambda slot: slot[-8:])
+        return [slot[:-8].rstrip(b"\0").decode() for slot in written]
 
     def close(self) -> None:
         self._memory.close()

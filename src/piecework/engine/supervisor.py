@@ -329,11 +329,23 @@ class Supervisor:
         """Hands back the jobs of processes that are gone."""
         assert self._store is not None
         while self._owed:
-            worker, crashed, why = self._owed[0]
-            back = self._store.reap(worker, crashed=crashed, reason=why)
+            worker, running, why = self._owed[0]
+            back = self._store.reap(worker, crashed=self._blame(running), reason=why)
             self._owed.pop(0)
             if back:
                 log.warning("%d jobs went back to their queues: %s", len(back), why)
+
+    def _blame(self, running: list[str]) -> list[str]:
+        """Which of the jobs that ran when a process died are charged with its death; they stand in order of their start.
+
+        All of them at first. Those that were charged before run alone as far as possible: where one did, or had to be
+        begun beside others, it is the one to blame, and not its neighbours.
+        """
+        assert self._store is not None
+        if len(running) < 2:
+            return running
+        charged = {record.id for record in self._store.get(running) if record.crashes}
+        return [id for id in running if id in charged][-1:] or running
 
     def _leave(self) -> None:
         if self._keeper is None or self._store is None:

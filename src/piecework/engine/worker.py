@@ -37,7 +37,7 @@ FLUSH = 500  # ended jobs that are settled without waiting for more
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
-PATIENCE_SECONDS = 10.0  # how long a job that may have killed a worker waits to run alone
+PATIENCE_SECONDS = 2.0  # how long a job that may have killed a worker waits to run alone
 KEEP_SECONDS = 0.5  # how often progress is written and stop requests are read
 
 _NO_OPTIONS = TaskOptions()
@@ -189,7 +189,9 @@ class Worker:
         return self._hinted or self._clock.monotonic() >= self._look_at
 
     def _room(self) -> int:
-        if self._stopping is not Stopping.NO or self._suspects or self._alone is not None:
+        if self._stopping is not Stopping.NO or self._suspects:
+            return 0
+        if self._alone is not None and self._clock.monotonic() - self._suspects_since < PATIENCE_SECONDS:
             return 0
         # What is settled on this trip makes room on this trip.
         return self._concurrency + self._ahead - len(self._in_hand) + len(self._unsent)
@@ -292,12 +294,12 @@ class Worker:
         """
         if self._alone is not None and self._alone not in self._in_hand:
             self._alone = None
-        if not self._suspects or self._alone is not None:
-            return
+        now = self._clock.monotonic()
         others = len(self._in_hand) - len(self._suspects)
-        if others and self._clock.monotonic() - self._suspects_since < PATIENCE_SECONDS:
+        if not self._suspects or (others and now - self._suspects_since < PATIENCE_SECONDS):
             return
         suspect = self._suspects.popleft()
+        self._suspects_since = now
         self._alone = suspect.job.id
         assert suspect.spec is not None
         self._submit(*(([], [suspect]) if suspect.spec.is_async else ([suspect], [])))

@@ -88,7 +88,7 @@ class Store(Protocol):
         Lower priority first, then earlier `run_at`, then earlier arrival. No job is given to two workers.
         Paused queues and queues that were not asked for are left alone.
         A piece whose batch failed or was stopped is cancelled instead.
-        A claim that was answered before gets the same jobs again, those that still run.
+        A claim that was answered before gets the same jobs again, those that still run; new ones once none does.
         A worker whose session is not enlisted, or was buried, gets `LeaseLost`.
         """
         ...
@@ -118,7 +118,7 @@ class Store(Protocol):
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:
-        """Registers a session. Its workers are named `<session>.<n>`."""
+        """Registers a session, whose id has no dot. Its workers are named `<session>.<n>`."""
         ...
 
     def renew(self, session: str) -> bool:
@@ -157,7 +157,7 @@ class Store(Protocol):
         """Makes up to `limit` failed, cancelled or parked jobs available again, attempts begun anew; returns how many.
 
         A failed piece opens its batch again, and so on up to the root.
-        A piece of a batch that has composed stays as it is.
+        A piece of a batch that has composed stays as it is, and so does a parked piece of a batch that has ended.
         A split whose pieces failed or were cancelled waits again, and takes those pieces along.
         A job whose unique key is carried by another unfinished job stays as it is.
         """
@@ -188,7 +188,10 @@ class Store(Protocol):
         ...
 
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
-        """A page of matching jobs in the order of their arrival (or the reverse), beginning behind the job `after`."""
+        """A page of matching jobs in the order of their arrival (or the reverse), beginning behind the job `after`.
+
+        Empty where `after` is not stored any more: a reader who pages while jobs are pruned comes to an end.
+        """
         ...
 
     def count(self, which: Filter) -> int:
@@ -204,7 +207,7 @@ class Store(Protocol):
         ...
 
     def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
-        """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or of the failed ones only."""
+        """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or only of those that failed, were cancelled or are parked."""
         ...
 
     def attempts(self, id: str) -> list[AttemptRecord]:

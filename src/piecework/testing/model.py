@@ -530,9 +530,11 @@ class ModelStore:
         return job.state.finished or job.id in self._t.crashed
 
     def _may_open_above(self, piece: Record) -> bool:
-        if piece.batch is None or not self._ended(piece):
+        if piece.batch is None:
             return True
         batch = self._t.batches.get(piece.batch)
+        if not self._ended(piece):  # parked; in a batch that has ended it would be cancelled before it started
+            return batch is None or batch.state is BatchState.OPEN
         if batch is None or batch.state is BatchState.DONE:
             return False  # what a compose has read does not change under it
         then = self._t.jobs.get(batch.then or "")
@@ -645,7 +647,7 @@ class ModelStore:
             if newest:
                 order.reverse()
             if after is not None:
-                order = order[order.index(after) + 1 :]
+                order = order[order.index(after) + 1 :] if after in self._t.jobs else []
             matching = {job.id: job for job in self._matching(which)}
             return [matching[id] for id in order if id in matching][:limit]
 

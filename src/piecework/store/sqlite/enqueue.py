@@ -69,7 +69,8 @@ def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str
     placed = first.batch is not None or first.key is not None
     if first.batch is not None and not _takes_pieces(tx, first.batch, jobs):
         return
-    stored = _insert(tx, jobs, offer, placed)
+    # A splitter's first run offers what is not there; a later one looks first, so that what is new keeps its order.
+    stored = _insert(tx, jobs, offer, placed) if offer <= 1 else 0
     if stored < len(jobs):
         stored += _sort_out(tx, jobs, offer, answers)
     if stored:

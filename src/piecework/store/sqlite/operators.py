@@ -93,6 +93,8 @@ def _revive(tx: Transaction, id: str) -> int:
     if found is None or _key_taken(tx, id, found[3]):
         return 0
     _, state, batch, _, counted_at, _ = found
+    if batch is not None and counted_at is None and tx.row("batch_read", id=batch)[2] != "open":
+        return 0  # parked in a batch that has ended: it would be cancelled before it started
     if batch is not None and counted_at is not None:
         if not _reopen_above(tx, batch):
             return 0

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import BadSettings, WithinNotSupported
+from piecework.errors import BadSettings, UsageError, WithinNotSupported
 from piecework.failpoints import failpoint
 from piecework.job import (
     Answer,
@@ -193,6 +193,8 @@ class SqliteStore:
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:
+        if "." in session.id:
+            raise UsageError(f"the session id {session.id!r} has a dot, which ends the session in a worker's name")
         with self._write() as tx:
             tx.run("session_add", **msgspec.structs.asdict(session))
 
@@ -255,6 +257,8 @@ class SqliteStore:
         sql = SQL["find_page_newest" if newest else "find_page"].format(columns=RECORD_COLUMNS, where=condition)
         with self._read() as tx:
             start = tx.row("get_seq", id=after) if after is not None else None
+            if after is not None and start is None:
+                return []
             params |= {"after": start[0] if start else None, "limit": limit}
             return [record(row) for row in tx.con.execute(sql, params)]
 
