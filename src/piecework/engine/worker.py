@@ -38,6 +38,7 @@ LINGER_SECONDS = 0.01  # how long an ended job waits for company while others ar
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
 PATIENCE_SECONDS = 2.0  # how long a job that may have killed a worker waits to run alone
+LISTEN_SECONDS = 0.12  # how long the listener waits for a hint at a stretch
 KEEP_SECONDS = 0.5  # how often progress is written and stop requests are read
 
 _NO_OPTIONS = TaskOptions()
@@ -125,6 +126,7 @@ class Worker:
             self._finished.set()
             self._hungry.set()
             self._threads.close()
+            listener.join()  # what it waits for is short, and it must not reach for a store that is closed next
             if self._loop is not None:
                 self._loop.close()
 
@@ -382,7 +384,7 @@ class Worker:
             if self._finished.is_set():
                 return
             try:
-                hinted = self._store.wait(POLL_SECONDS)
+                hinted = self._store.wait(LISTEN_SECONDS)
             except StoreError:
                 self._finished.wait(POLL_SECONDS)
                 continue

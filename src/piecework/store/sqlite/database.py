@@ -189,7 +189,9 @@ class Database:
             end = now + timeout
             while self._life == life:
                 # Compared with what this thread's last call saw, so that a commit between two calls is not missed.
-                seen, me = self._look(), threading.get_ident()
+                seen, me = self._look(life), threading.get_ident()
+                if seen is None:
+                    return False
                 if seen != self._seen.get(me, (None, now))[0]:
                     self._seen[me] = seen, now
                     return True
@@ -200,9 +202,11 @@ class Database:
                 now = time.monotonic()
             return False
 
-    def _look(self) -> int:
-        """A number that another connection's commit changes."""
+    def _look(self, life: int) -> int | None:
+        """A number that another connection's commit changes; None once the store was closed."""
         with self._watch_lock:
+            if self._life != life:
+                return None
             if self._watcher is None:
                 self._watcher = self._connect()
             (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
