@@ -16,6 +16,8 @@ from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
 from piecework.outcome import Outcome
 
+FLUSH = 1000  # ended jobs that are settled without waiting for more, while the pool goes on with the next
+
 Ended = tuple[Running, Outcome]
 
 
@@ -61,7 +63,7 @@ class ThreadPool:
         self._slate = slate
         self._inbox = inbox
         self._jobs: SimpleQueue[Running | None] = SimpleQueue()
-        self.dry = threading.Event()  # set by the thread that finds the line empty
+        self.enough = threading.Event()  # set when the line is empty, or many have ended: it is time for a trip
         self._threads = [
             threading.Thread(target=self._serve, args=(n,), name=f"piecework-{n}", daemon=True) for n in range(size)
         ]
@@ -69,7 +71,6 @@ class ThreadPool:
             thread.start()
 
     def submit(self, jobs: Iterable[Running]) -> None:
-        self.dry.clear()
         put = self._jobs.put
         for job in jobs:
             put(job)
@@ -95,14 +96,15 @@ class ThreadPool:
 
     def _serve(self, slot: int) -> None:
         get, put, empty, run, slate = self._jobs.get, self._inbox.put, self._jobs.empty, self._run, self._slate
+        enough, ended = self.enough, self._inbox.items
         while (job := get()) is not None:
             if slate is not None:
                 slate.write(slot, job.job.id)
             put((job, run(job)))
             if slate is not None:
                 slate.clear(slot)
-            if empty():
-                self.dry.set()
+            if not enough.is_set() and (empty() or len(ended) >= FLUSH):
+                enough.set()
 
 
 class LoopPool:

@@ -16,7 +16,7 @@ from enum import Enum
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
-from piecework.engine.pool import Ended, Inbox, LoopPool, ThreadPool
+from piecework.engine.pool import FLUSH, Ended, Inbox, LoopPool, ThreadPool
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
 from piecework.errors import LeaseLost, StoreError
@@ -30,10 +30,9 @@ from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.worker")
 
-MAX_AHEAD = 1000  # jobs fetched beyond what runs
+MAX_AHEAD = 2 * FLUSH  # jobs fetched beyond what runs
 AHEAD_SECONDS = 0.03  # … but never more than the pool was seen to run in this time
 SHORT_SIGHT, LONG_SIGHT = 0.01, 0.25  # seconds over which the speed of jobs is judged
-FLUSH = 500  # ended jobs that are settled without waiting for more
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
@@ -164,8 +163,10 @@ class Worker:
         """Waits for something to do; while jobs are in line, a little longer, so that one trip settles many."""
         if not self._inbox.items:
             self._inbox.wait(self._patience())
+        enough = self._threads.enough
+        enough.clear()
         if self._threads.backlog() and len(self._inbox.items) < FLUSH and self._stopping is Stopping.NO:
-            self._threads.dry.wait(LINGER_SECONDS)
+            enough.wait(LINGER_SECONDS)
         ended = self._inbox.take()
         if ended:
             self._ended_at = self._clock.monotonic()
