@@ -155,7 +155,7 @@ def _finish(report: Report, out: Path) -> None:
 
     out.write_text(forest.render(report), encoding="utf-8")
     facts = Table.grid(padding=(0, 2))
-    facts.add_column(justify="right")
+    facts.add_column(justify="right", no_wrap=True, min_width=9)
     facts.add_column(no_wrap=True, overflow="ellipsis")
     total = report.sum
     for count, name in (

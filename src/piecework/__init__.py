@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from piecework.app import Piecework
     from piecework.engine.context import current
-    from piecework.errors import PieceworkError
+    from piecework.errors import Duplicate, JobCancelled, JobFailed, PieceFailed, PieceworkError, ResultTimeout
     from piecework.job import ErrorInfo, OnFailure, Progress, State
     from piecework.jobs import Job
     from piecework.retry import exponential, fixed
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from piecework.task import Split, Task
 
 __all__ = [
+    "Duplicate",
     "ErrorInfo",
     "FailedPiece",
     "Job",
+    "JobCancelled",
+    "JobFailed",
     "OnFailure",
     "Piece",
+    "PieceFailed",
     "Pieces",
     "Piecework",
     "PieceworkError",
     "Progress",
+    "ResultTimeout",
     "Split",
     "State",
     "Task",
@@ -39,7 +44,14 @@ __version__ = "0.1.0"
 _ROOMS = {
     "piecework.app": ("Piecework",),
     "piecework.engine.context": ("current",),
-    "piecework.errors": ("PieceworkError",),
+    "piecework.errors": (
+        "Duplicate",
+        "JobCancelled",
+        "JobFailed",
+        "PieceFailed",
+        "PieceworkError",
+        "ResultTimeout",
+    ),
     "piecework.job": ("ErrorInfo", "OnFailure", "Progress", "State"),
     "piecework.jobs": ("Job",),
     "piecework.retry": ("exponential", "fixed"),

@@ -22,6 +22,7 @@ from piecework.job import (
     State,
     as_utc,
 )
+from piecework.options import check_seconds
 from piecework.split import key_of
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Job(Generic[R]):
 
         `timeout` is in seconds. Raises `JobFailed`, `JobCancelled`, `ResultTimeout`, `JobNotFound`.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
         waits = _waits()
         while True:
             ended, value = self._ended()
@@ -159,7 +160,7 @@ class Job(Generic[R]):
 
     async def aresult(self, timeout: float | None = None) -> R:
         """`result`, awaited: reads on a thread of the app's own pool, and waits on the loop."""
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
         waits = _waits()
         while True:
             ended, value = await self._app.edge.call(self._ended)

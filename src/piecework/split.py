@@ -40,7 +40,7 @@ class Piece(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
 
 
 class FailedPiece(msgspec.Struct, frozen=True):
-    """A piece without a result: it failed for good, or was cancelled (then `error` is None)."""
+    """A piece without a result. It failed for good; or, where `error` is None, it was cancelled, or parked for crashing."""
 
     ordinal: int
     key: str

@@ -25,8 +25,12 @@ folder, url = sys.argv[1], sys.argv[2]
 def option(name): return sys.argv[sys.argv.index(name) + 1]
 control = socket.socket(fileno=int(option("--fd")))
 lines = control.makefile("r")
-life = len(os.listdir(folder))
-open(os.path.join(folder, str(life)), "w").close()
+for life in range(1000):
+    try:
+        open(os.path.join(folder, str(life)), "x").close()
+        break
+    except FileExistsError:
+        pass
 def hello():
     control.sendall(json.dumps({"url": url, "lease": 20.0, "keep_completed": None, "tasks": 0}).encode() + b"\\n")
     return json.loads(lines.readline())["worker"]
@@ -119,8 +123,10 @@ def test_a_process_that_does_not_heed_the_stop_is_killed_and_the_supervisor_leav
     caplog.set_level(logging.INFO, "piecework")
 
     def ask() -> None:
-        until(lambda: started(lives) == 2 and app.store.sessions(), "both have begun")
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            until(lambda: started(lives) == 2 and app.store.sessions(), "both have begun")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # else the supervisor would run for ever
 
     asking = threading.Thread(target=ask)
     asking.start()
