@@ -180,7 +180,9 @@ class Yard:
         return self.app.jobs.where(**which).count()
 
     def unfinished(self) -> int:
-        return sum(self.count(state=state) for state in ("waiting", "available", "running"))
+        # One look at all of them: between two looks a job may go back from one to another.
+        counts = self.app.jobs.counts()
+        return sum(n for (_, state), n in counts.items() if state in ("waiting", "available", "running"))
 
     def drained(self, *trees: Tree, within: float = 40.0) -> None:
         """Waits until no job is left to run."""
