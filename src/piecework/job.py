@@ -30,7 +30,6 @@ class State(StrEnum):
 
 
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
-UNFINISHED = frozenset(State) - FINISHED
 
 
 class OnFailure(StrEnum):

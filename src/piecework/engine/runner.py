@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from piecework.clock import Clock
@@ -33,8 +32,6 @@ from piecework.settle import COMPOSE
 
 if TYPE_CHECKING:
     from piecework.store.protocol import Store
-
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 _NOTHING = Complete()
 

@@ -102,7 +102,6 @@ class Worker:
         self._ended_at = now
         self._kept_at = now
         self._trouble = Trouble()
-        self.polled_at: float | None = None
         self.settled = 0
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────
@@ -222,7 +221,6 @@ class Worker:
         # What was fetched before a pause longer than the lease may be somebody else's by now, and is not begun.
         self._runner.begin_until = self._clock.monotonic() + self._lease
         self._claim += 1
-        self.polled_at = self._clock.now()
         self._report_refused(settlements, answers)
         self._forget(settlements)
         self._learn(len(settlements))
