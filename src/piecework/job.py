@@ -68,6 +68,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     delay: float | None = None
     key: str | None = None  # unique key
     options: str | None = None  # what this call overrides of the task's own options
+    expires: float | None = None  # seconds after it is due in which it must have been begun …
+    expires_at: float | None = None  # … or the moment itself
     batch: str | None = None
     root: str | None = None
     ordinal: int | None = None
