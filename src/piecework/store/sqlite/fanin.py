@@ -132,7 +132,7 @@ def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]
             return Counter({(record[1], "failed"): 1})
     elif record:
         # The splitter still runs: it is asked to stop, and fails with this batch when it answers.
-        tx.run("cancel_ask", ids=to_json([then]), reason=error.message)
+        tx.run("cancel_ask", ids=to_json([then]), reason=error.message, by=None, now=tx.now)
     return Counter()
 
 
@@ -183,7 +183,7 @@ def cancel_open(tx: Transaction, batches: str, reason: str) -> int:
     """
     rows = tx.rows("stop_waiting", batches=batches) + tx.rows("stop_available", batches=batches, limit=STOP_BITE)
     if rows:
-        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, now=tx.now)
+        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None, now=tx.now)
         ends: Counter[tuple[str, str]] = Counter()
         for _, queue, state, batch in rows:
             tx.moved(queue, state, "cancelled")
