@@ -57,13 +57,7 @@ def ripen(tx: Transaction) -> bool:
 def _expire(tx: Transaction) -> bool:
     rows = tx.rows("fetch_expired", now=tx.now, limit=EXPIRY_BITE)
     tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=EXPIRED, by=None, now=tx.now)
-    ends = fanin.nothing()
-    for id, queue, batch in rows:
-        tx.moved(queue, "available", "cancelled")
-        if batch is not None:
-            ends[batch, "cancelled"] += 1
-        fanin.close(tx, id, "stopped", EXPIRED)
-    fanin.count(tx, ends)
+    fanin.follow_cancelled(tx, rows, EXPIRED)
     return len(rows) < EXPIRY_BITE
 
 

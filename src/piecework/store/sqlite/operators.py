@@ -65,15 +65,7 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
         tx.run("cancel_ask", ids=to_json(running), reason=reason, by=by, now=tx.now)
     if ended:
         tx.run("cancel_rows", ids=to_json([row[0] for row in ended]), reason=reason, by=by, now=tx.now)
-        ends = fanin.nothing()
-        for id, queue, state, batch, counted_at in ended:
-            tx.moved(queue, state, "cancelled")
-            if batch is not None and counted_at is not None:
-                tx.run("cancel_recount", id=batch)
-            elif batch is not None:
-                ends[batch, "cancelled"] += 1
-            fanin.close(tx, id, "stopped", reason)
-        fanin.count(tx, ends)
+        fanin.follow_cancelled(tx, ended, reason)
     loose = [id for id in which.ids or () if fanin.is_loose(tx, id) and fanin.end_batch(tx, id, "stopped", reason)]
     return len(rows) + len(loose)
 
