@@ -43,7 +43,7 @@ class Runner:
     def __init__(self, registry: Registry, store: Store, clock: Clock, *, max_payload: int = MAX_PAYLOAD) -> None:
         self._registry = registry
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._max_payload = max_payload
         self.begin_until = math.inf  # after this moment of the monotonic clock nothing is begun: see Worker
 
@@ -70,7 +70,7 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self._clock.monotonic() > self.begin_until:
+            if self.clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(job.args)
@@ -94,7 +94,7 @@ class Runner:
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:
-            return splitter.split(now, spec, self._registry, self._store, self._clock, args, kwargs)
+            return splitter.split(now, spec, self._registry, self._store, self.clock, args, kwargs)
         if spec.compose is None:
             return _NOTHING
         failpoint("compose.running")
@@ -103,8 +103,8 @@ class Runner:
 
     def _set_deadline(self, now: Running) -> None:
         if now.options is not None and now.options.timeout is not None:
-            now.monotonic = self._clock.monotonic
-            now.deadline = self._clock.monotonic() + now.options.timeout
+            now.monotonic = self.clock.monotonic
+            now.deadline = self.clock.monotonic() + now.options.timeout
 
     # ── on the loop ──────────────────────────────────────────────────────────────────────────────
 
@@ -117,7 +117,7 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self._clock.monotonic() > self.begin_until:
+            if self.clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(now.job.args)
@@ -145,7 +145,7 @@ class Runner:
     def _verdict(self, verdict: Verdict, now: Running) -> Outcome:
         """What the task itself said of its run."""
         if isinstance(verdict, Snooze):
-            return Again(verdict.delay(self._clock.now()), reason=verdict.reason or "it asked to be run later")
+            return Again(verdict.delay(self.clock.now()), reason=verdict.reason or "it asked to be run later")
         if isinstance(verdict, Cancel):
             return Cancelled(verdict.reason or "the task cancelled itself")
         error = describe(verdict)
