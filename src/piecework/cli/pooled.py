@@ -25,6 +25,7 @@ from piecework.cli.child import load
 from piecework.cli.work import set_up_logging
 from piecework.engine.context import Running
 from piecework.engine.exits import die_with_parent
+from piecework.engine.pool import leave_copy
 from piecework.engine.runner import Runner
 from piecework.engine.wire import Ended, Frames, Ready, Said, Stop, Work, send
 from piecework.job import Fetched
@@ -76,7 +77,7 @@ class _Server:
         while True:
             outcome = self._run(self._jobs.get())
             if os.getpid() != self._pid:
-                os._exit(0)  # the job forked, and this is the copy: the answer is the original's to give
+                leave_copy()
             self._tidy()
             self._send(Ended(outcome, memory()))  # type: ignore[arg-type]
 

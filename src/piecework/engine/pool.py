@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
@@ -137,12 +138,15 @@ class ThreadPool:
     def _serve(self, place: int) -> None:
         me = threading.current_thread()
         get, put, empty, run, slate = self._jobs.get, self._inbox.put, self._jobs.empty, self._run, self._slate
+        getpid, pid = os.getpid, os.getpid()
         enough, ended, now, owners = self.enough, self._inbox.items, self._now, self._owners
         while (job := get()) is not None:
             if slate is not None:
                 slate.write(place, job.job.id, _until(job, self._clock))
             now[place] = job
             outcome = run(job)
+            if getpid() != pid:
+                leave_copy()
             if owners[place] is not me:
                 return  # given up long ago: the place is another thread's, and nobody waits for this outcome
             now[place] = None
@@ -273,7 +277,10 @@ class LoopPool:
         job.begun = True
         if self._slate is not None:
             self._slate.write(place, job.job.id, _until(job, self._clock))
+        pid = os.getpid()
         outcome = await self._run_async(job)
+        if os.getpid() != pid:
+            leave_copy()
         self._inbox.put((job, outcome))
         self._let_go(place, job)
 
@@ -292,6 +299,16 @@ class LoopPool:
         # A task that is cancelled before its first step never runs at all, and would leave no outcome.
         if job.task is not None and job.begun:
             job.task.cancel()
+
+
+def leave_copy() -> NoReturn:
+    """The job forked, and this is the copy of its process, at the job's end: the outcome is the original's to tell."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the job closed it
+            continue
+    os._exit(0)
 
 
 def _until(job: Running, clock: Clock) -> float:

@@ -42,6 +42,7 @@ class Pools:
         self._concurrency = concurrency
         self._slate = slate
         self._settings = processes
+        runner.has_processes = processes is not None
         self._threads = ThreadPool(runner, inbox, concurrency, slate)
         self._loop: LoopPool | None = None
         self._processes: ProcessPool | None = None

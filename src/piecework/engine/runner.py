@@ -24,7 +24,7 @@ from piecework.errors import (
 )
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
-from piecework.job import Fetched
+from piecework.job import CRASH_LIMIT, Fetched, Record
 from piecework.options import effective
 from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
 from piecework.registry import Registry, TaskSpec
@@ -45,6 +45,7 @@ class Runner:
         self._store = store
         self.clock = clock
         self._max_payload = max_payload
+        self.has_processes = True  # whether jobs of pool="process" can be run here
         self.begin_until = math.inf  # after this moment of the monotonic clock nothing is begun: see Worker
 
     def prepare(self, job: Fetched) -> Running | Park:
@@ -56,6 +57,17 @@ class Runner:
             return Running(job, spec, effective(spec.options, job.options))
         except ValueError as error:
             return Park(f"the job's options cannot be read: {error}")
+
+    def could_run(self, record: Record) -> bool:
+        """Whether a job that was parked would not be parked by this worker."""
+        spec = self._registry.get(record.task)
+        if spec is None or record.crashes >= CRASH_LIMIT or (spec.options.pool == "process" and not self.has_processes):
+            return False
+        try:
+            effective(spec.options, record.options)
+            return spec.signature.reads(record.args)
+        except ValueError:
+            return False
 
     # ── in a thread ──────────────────────────────────────────────────────────────────────────────
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ from piecework.engine.context import Running
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
 from piecework.engine.processes import PoolSettings
+from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
 from piecework.errors import LeaseLost, StoreError
@@ -86,6 +88,8 @@ class Worker:
         self._inbox = Inbox()
         self._lease = lease
         self._on_worn = on_worn
+        self._reviver = Reviver(self._runner, store, clock)
+        self._home = os.getcwd()
         self._suspects: deque[Running] = deque()  # jobs that were running when a worker died: each runs alone
         self._alone: str | None = None
         self._suspects_since = 0.0
@@ -157,6 +161,7 @@ class Worker:
             self._ahead = 0
             self._unsent.extend(self._hand_back("the jobs before it took long"))
         self._keep()
+        self._revive()
         self._try_suspects()
         limit = self._room()
         if self._unsent or (limit > 0 and self._may_look()):
@@ -255,6 +260,8 @@ class Worker:
             self._hungry.clear()
             self._look_at = now
         else:
+            if not self._in_hand:
+                self._go_home()
             self._look_at = now + min(POLL_SECONDS, self._next_due())
             self._hungry.set()
 
@@ -348,6 +355,29 @@ class Worker:
             self._give_up_the_stuck()
             self._report(list(self._in_hand.values()))
 
+    def _revive(self) -> None:
+        """Brings back parked jobs that this worker's code can run."""
+        if self._stopping is Stopping.NO:
+            try:
+                self._hinted = self._reviver.turn() > 0 or self._hinted
+            except StoreError as error:
+                self._trouble.meet(error)
+
+    def _go_home(self) -> None:
+        """The current folder is the whole process's; one that a job changed is put back when nothing runs."""
+        try:
+            if os.getcwd() == self._home:
+                return
+        except OSError:  # it is in a folder that is gone
+            log.debug("the current folder does not exist any more")
+        try:
+            os.chdir(self._home)
+            log.warning(
+                "a job had changed the current folder, which is that of all jobs here; it is %s again", self._home
+            )
+        except OSError as error:
+            log.warning("cannot go back to %s: %s", self._home, error)
+
     def _give_up_the_stuck(self) -> None:
         """Settles what does not end at its timeout; where too much of it has gathered, this process is worn out."""
         late = self._pools.abandon_late()
@@ -359,9 +389,7 @@ class Worker:
             return
         self._worn = True
         if self._on_worn is None:
-            log.error(
-                "stuck jobs: %d; only the end of this process can end them, and it is not this worker's", stuck
-            )
+            log.error("stuck jobs: %d; only the end of this process can end them, and it is not this worker's", stuck)
             return
         log.error("stuck jobs: %d; this worker process takes no more, and another takes its place", stuck)
         self._on_worn()
