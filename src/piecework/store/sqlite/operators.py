@@ -1,4 +1,4 @@
-"""Handing back, cancelling, retrying, pruning and repairing on the SQLite shelf."""
+"""Handing back, cancelling, retrying and repairing on the SQLite shelf."""
 
 from __future__ import annotations
 
@@ -160,28 +160,7 @@ def _key_taken(tx: Transaction, id: str, key: str | None) -> bool:
     return key is not None and tx.row("retry_key_taken", key=key, id=id) is not None
 
 
-# ── prune and repair ─────────────────────────────────────────────────────────────────────────────
-
-
-def prune(tx: Transaction, before: float, limit: int, start: int) -> tuple[int, int]:
-    """Walks the table in order of arrival from `start`, deletes what is past its keep; how many, and where it stopped.
-
-    A walk needs no index over finished jobs, which every settlement would have to pay for.
-    """
-    rows = tx.rows("prune_walk", seq=start, before=before, limit=limit * 10)
-    gone = [row for row in rows if row[5]][:limit]
-    if gone:
-        ids = to_json([row[1] for row in gone])
-        tx.run("prune_jobs", seqs=to_json([row[0] for row in gone]))
-        tx.run("prune_attempts", ids=ids)
-        tx.run("prune_batches", ids=ids)
-        for row in gone:
-            tx.moved(row[2], row[3], None)
-    tx.run("prune_loose", before=before)
-    if len(gone) == limit:
-        return len(gone), gone[-1][0]
-    at_the_end = len(rows) < limit * 10 or rows[-1][4] >= before
-    return len(gone), 0 if at_the_end else rows[-1][0]
+# ── repair ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def repair(tx: Transaction, limit: int, after: str) -> tuple[list[str], str]:

@@ -33,6 +33,7 @@ from piecework.job import (
 from piecework.outcome import Settlement
 from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, schema, settle
 from piecework.store.sqlite.database import Database
+from piecework.store.sqlite.prune import Pruner
 from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
@@ -52,7 +53,7 @@ class SqliteStore:
         self.clock = clock or SystemClock()
         self.db = Database(path, synchronous=synchronous)
         self._ready_for: int | None = None
-        self._prune_from = 0
+        self._pruner = Pruner(self._read, self._write, self.clock)
         self._repair_from = ""
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
@@ -231,9 +232,7 @@ class SqliteStore:
             return operators.retry(tx, which, limit)
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
-        with self._write() as tx:
-            n, self._prune_from = operators.prune(tx, before, limit, self._prune_from)
-            return n
+        return self._pruner.bite(before, limit)
 
     def repair(self, *, limit: int = 10) -> list[str]:
         with self._write() as tx:
