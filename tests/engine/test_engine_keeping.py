@@ -145,4 +145,3 @@ def test_a_worker_prunes_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) 
         until(lambda: app.jobs.counts() == {("default", "failed"): 1}, lambda: str(app.jobs.counts()))
     assert [job.id for job in app.jobs.where()] == [jobs[-1].id]
     app.close()
-

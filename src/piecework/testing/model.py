@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from piecework.clock import Clock, SystemClock
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import (
+    FIRST_RUNS,
+    LAST_RUNS,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -738,7 +740,8 @@ class ModelStore:
         )
         earlier = self._t.history.get(job.id, ())
         if (line.run, line.outcome) not in [(other.run, other.outcome) for other in earlier]:
-            self._t.history[job.id] = (*earlier, line)
+            kept = [other for other in earlier if other.run <= FIRST_RUNS or other.run > line.run - LAST_RUNS]
+            self._t.history[job.id] = (*kept, line)
 
 
 def _failing(s: Settlement, error: ErrorInfo) -> Settlement:

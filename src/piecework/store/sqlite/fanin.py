@@ -13,6 +13,7 @@ import msgspec
 
 from piecework.job import ErrorInfo, State
 from piecework.outcome import Settlement
+from piecework.store.sqlite.history import remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
 STOP_BITE = 5000  # pieces that are cancelled at once when a batch dies; the rest when a fetch meets them
@@ -125,9 +126,7 @@ def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]
     record = tx.row("then_read", id=then)
     if record and tx.run("batch_fail_then", id=then, error=to_json(error), now=tx.now):
         tx.moved(record[0], record[4], "failed")
-        tx.run(
-            "settle_history", rows=to_json([(then, record[3], record[2], "failed", to_json(error), None)]), now=tx.now
-        )
+        remember(tx, [(then, record[3], record[2], "failed", to_json(error), None)])
         if record[1] is not None:
             return Counter({(record[1], "failed"): 1})
     elif record:

@@ -8,6 +8,7 @@ from typing import Any
 
 from piecework.job import Filter, State
 from piecework.store.sqlite import fanin
+from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.rows import where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
@@ -20,7 +21,7 @@ def hand_back(
     """Returns the running jobs of the workers from `low` up to `high` (exclusive) to their queues."""
     rows = tx.rows("reap_rows", low=low, high=high)
     changes: list[tuple[Any, ...]] = []
-    lines: list[tuple[Any, ...]] = []
+    lines: list[Line] = []
     ends: Counter[tuple[str, str]] = Counter()
     for id, queue, batch, run, attempt, crashes, stopping, why in rows:
         blamed = id in crashed
@@ -36,7 +37,7 @@ def hand_back(
         lines.append((id, run, attempt, "crashed" if blamed else "released", None, reason or None))
         tx.moved(queue, "running", state)
     if changes:
-        tx.run("settle_history", rows=to_json(lines), now=tx.now)
+        remember(tx, lines)
         tx.run("reap_return", rows=to_json(changes), now=tx.now)
         fanin.count(tx, Counter({(batch, end): n for (batch, end), n in ends.items() if batch is not None}))
         for id, state, *_ in changes:
