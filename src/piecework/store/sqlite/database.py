@@ -30,6 +30,10 @@ CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded b
 PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
 LARGEST_LOG = 256 * 1024 * 1024  # bytes; a log that a long reader let grow beyond is cut when it can be
 MAX_READERS = 4
+WRITER_CACHE, READER_CACHE = (
+    32_000,
+    4_000,
+)  # KiB of pages that a connection keeps; what is read is in the system's cache, too
 
 # Connections that a fork copied into this process. Closing them here could take the parent's locks and files away.
 _inherited: list[object] = []
@@ -110,7 +114,7 @@ class Database:
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache: int = READER_CACHE) -> sqlite3.Connection:
         if not self.memory:
             self._prepare_file()
         con = sqlite3.connect(
@@ -120,7 +124,7 @@ class Database:
             con.execute("PRAGMA journal_mode = WAL")
             con.execute(f"PRAGMA synchronous = {self.synchronous}")
             con.execute("PRAGMA wal_autocheckpoint = 0")
-            con.execute("PRAGMA cache_size = -32000")
+            con.execute(f"PRAGMA cache_size = -{cache}")
             con.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             con.close()
@@ -140,7 +144,7 @@ class Database:
 
     def writer(self) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = self._connect()
+            self._writer = self._connect(WRITER_CACHE)
         return self._writer
 
     @contextmanager

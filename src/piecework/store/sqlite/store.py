@@ -34,7 +34,7 @@ from piecework.outcome import Settlement
 from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, schema, settle
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.prune import Pruner
-from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, where
+from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 _pieces = msgspec.json.Decoder(list[PieceResult]).decode
@@ -253,7 +253,8 @@ class SqliteStore:
 
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
         condition, params = where(which)
-        sql = SQL["find_page_newest" if newest else "find_page"].format(columns=RECORD_COLUMNS, where=condition)
+        title = SQL["find_page_newest" if newest else "find_page"]
+        sql = title.format(columns=RECORD_COLUMNS, jobs=source(which), where=condition)
         with self._read() as tx:
             start = tx.row("get_seq", id=after) if after is not None else None
             if after is not None and start is None:
@@ -271,7 +272,7 @@ class SqliteStore:
             )
         condition, params = where(which)
         with self._read() as tx:
-            (n,) = tx.con.execute(SQL["find_count"].format(where=condition), params).fetchone()
+            (n,) = tx.con.execute(SQL["find_count"].format(jobs=source(which), where=condition), params).fetchone()
             return int(n)
 
     def counts(self) -> dict[tuple[str, str], int]:
