@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from piecework.job import Filter, State
+from piecework.job import Filter
 from piecework.store.sqlite import fanin
 from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.rows import where
@@ -71,99 +71,11 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
     return len(rows) + len(loose)
 
 
-# ── retry ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def retry(tx: Transaction, which: Filter, limit: int, *, resume: bool) -> int:
-    """With `resume`, only what was cancelled comes back: what had failed by itself stays failed."""
-    condition, params = where(which)
-    rows = tx.con.execute(
-        SQL["retry_select"].format(where=condition), params | {"limit": limit, "resume": resume}
-    ).fetchall()
-    return sum(_revive(tx, row[0], resume) for row in rows)
-
-
-def _revive(tx: Transaction, id: str, resume: bool) -> int:
-    """Brings one ended job back, and what has to come back with it: the batch above it, or the pieces below."""
-    found = tx.row("retry_read", id=id)
-    if found is None or _key_taken(tx, id, found[3]):
-        return 0
-    _, state, batch, _, counted_at, _ = found
-    if batch is not None and counted_at is None and tx.row("batch_read", id=batch)[2] != "open":
-        return 0  # parked in a batch that has ended: it would be cancelled before it started
-    if batch is not None and counted_at is not None:
-        if not _reopen_above(tx, batch):
-            return 0
-        cancelled = int(state == "cancelled")
-        tx.run("retry_uncount", id=batch, failed=1 - cancelled, cancelled=cancelled)
-    _come_back(tx, id, found)
-    own = tx.row("own_read", job=id)
-    if own is not None and tx.run("batch_reopen", id=own[0]):
-        _revive_below(tx, own[0], resume)
-    return 1
-
-
-def _come_back(tx: Transaction, id: str, found: Any) -> None:
-    """One row: available, or waiting where its pieces are what is to be done."""
-    own = tx.row("own_read", job=id)
-    splitting = own is not None and not own[4] and found[5] > 0
-    waits = own is not None and own[1] == id and own[2] != "done" and not splitting
-    after = State.WAITING.value if waits else State.AVAILABLE.value
-    tx.run("retry_row", id=id, state=after, now=tx.now)
-    tx.moved(found[0], found[1], after)
-
-
-def _revive_below(tx: Transaction, batch: str, resume: bool) -> None:
-    """The pieces that failed or were cancelled: all leaves in one step, splits and keyed ones one by one."""
-    failed = cancelled = 0
-    for queue, state, counted, n in tx.rows("retry_leaves_count", batch=batch, resume=resume):
-        tx.moved(queue, state, "available", n)
-        if counted and state == "cancelled":
-            cancelled += n
-        elif counted:
-            failed += n
-    tx.run("retry_leaves", batch=batch, resume=resume, now=tx.now)
-    tx.run("retry_uncount", id=batch, failed=failed, cancelled=cancelled)
-    for (piece,) in tx.rows("retry_pieces", batch=batch, resume=resume):
-        _revive(tx, piece, resume)
-    fanin.count(tx, fanin.nothing(), [batch])
-
-
-def _reopen_above(tx: Transaction, batch: str) -> bool:
-    """Opens the batch of a piece that comes back, and what is above it, upward to the root; nothing, where it cannot be."""
-    row = tx.row("batch_read", id=batch)
-    if row is None or row[2] == "done":
-        return False  # composed already; what a compose has read does not change under it
-    if row[2] == "open":
-        return True
-    above = tx.row("retry_read", id=row[1]) if row[1] is not None else None
-    if above is not None:
-        _, state, upper, key, counted_at, _ = above
-        if _key_taken(tx, row[1], key):
-            return False
-        if upper is not None and counted_at is not None:
-            if not _reopen_above(tx, upper):
-                return False
-            cancelled = int(state == "cancelled")
-            tx.run("retry_uncount", id=upper, failed=1 - cancelled, cancelled=cancelled)
-    tx.run("batch_reopen", id=batch)
-    if above is not None:
-        _come_back(tx, row[1], above)
-    return True
-
-
-def _key_taken(tx: Transaction, id: str, key: str | None) -> bool:
-    return key is not None and tx.row("retry_key_taken", key=key, id=id) is not None
-
-
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def repair(tx: Transaction, limit: int, after: str) -> tuple[list[str], str]:
-    """Recounts a few open batches and clears dead ones; what was mended, and where it stopped."""
-    dead = [row[0] for row in tx.rows("repair_dead", after="", limit=limit)]
-    if dead:
-        fanin.cancel_open(tx, to_json(dead), "its batch had ended")
+    """Recounts a few open batches; what was mended, and where it stopped."""
     mended: list[str] = []
     picked = tx.rows("repair_pick", after=after, limit=limit)
     for id, *counted in picked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,11 +32,14 @@ from piecework.job import (
     SessionRecord,
 )
 from piecework.outcome import Settlement
-from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, schema, settle
+from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, retry, schema, settle
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.prune import Pruner
 from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
+from piecework.store.sqlite.sweep import Sweeper
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+
+CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 
 _pieces = msgspec.json.Decoder(list[PieceResult]).decode
 
@@ -54,7 +58,9 @@ class SqliteStore:
         self.db = Database(path, synchronous=synchronous)
         self._ready_for: int | None = None
         self._pruner = Pruner(self._read, self._write, self.clock)
+        self._sweeper = Sweeper(self._read, self._write)
         self._repair_from = ""
+        self._held: list[str] = []  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -147,8 +153,12 @@ class SqliteStore:
     def fetch(self, claim: Claim) -> list[Fetched]:
         if not self._anything(claim):
             return []
-        with self._write() as tx:
-            return fetch.fetch(tx, claim)
+        while True:
+            with self._write() as tx:
+                jobs = fetch.fetch(tx, claim)
+            if jobs is not None:
+                return jobs
+            time.sleep(CLEARING_PAUSE)
 
     def _anything(self, claim: Claim) -> bool:
         """Looks before it locks: an idle worker's question must not hold up those who write."""
@@ -177,7 +187,8 @@ class SqliteStore:
                     answers = settle.settle(tx, settlements, careful=careful)
                     if settlements:
                         failpoint("settle.in_transaction")
-                    return answers, [] if claim is None else fetch.fetch(tx, claim)
+                    jobs = [] if claim is None else fetch.fetch(tx, claim)
+                return answers, self.fetch(claim) if jobs is None and claim is not None else jobs or []
             except settle.FenceMismatch:
                 continue
         raise AssertionError("a settlement that had been checked did not match its fence inside the same transaction")
@@ -227,15 +238,23 @@ class SqliteStore:
             return operators.cancel(tx, which, reason, by, limit)
 
     def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+        back = retry.Return(resume)
         with self._write() as tx:
-            return operators.retry(tx, which, limit, resume=resume)
+            n = retry.retry(tx, which, limit, back)
+        while back.held:
+            time.sleep(CLEARING_PAUSE)
+            with self._write() as tx:
+                retry.go_on(tx, back)
+        return n
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
         return self._pruner.bite(before, limit)
 
     def repair(self, *, limit: int = 10) -> list[str]:
+        self._sweeper.sweep(limit)
         with self._write() as tx:
             mended, self._repair_from = operators.repair(tx, limit, self._repair_from)
+            self._held = retry.let_go(tx, self._held)
             return mended
 
     def pause(self, queue: str, on: bool = True) -> None:
