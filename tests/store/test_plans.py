@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from piecework.store.sqlite.rows import RECORD_COLUMNS, where
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import SQL
-from piecework.job import Filter, State
 
 JOBS = {"id": "sqlite_autoindex_piecework_job_1", "seq": "INTEGER PRIMARY KEY"}
 INDEX = "piecework_job_"

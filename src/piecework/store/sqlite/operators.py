@@ -74,15 +74,22 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def repair(tx: Transaction, limit: int, after: str) -> tuple[list[str], str]:
-    """Recounts a few open batches; what was mended, and where it stopped."""
+def suspects(tx: Transaction, limit: int, after: str) -> tuple[list[str], str]:
+    """Looks at a few open batches, without the writer's lock; those that something is wrong with, and where it stopped."""
+    picked = [row[0] for row in tx.rows("repair_pick", after=after, limit=limit)]
+    found = [id for id in picked if (seen := tx.row("repair_look", id=id)) is not None and seen[0]]
+    return found, picked[-1] if len(picked) == limit else ""
+
+
+def repair(tx: Transaction, suspects: list[str]) -> list[str]:
+    """Recounts open batches, and ends those that have come to their end; what was mended."""
     mended: list[str] = []
-    picked = tx.rows("repair_pick", after=after, limit=limit)
-    for id, *counted in picked:
+    for id in suspects:
+        counted = tx.row("repair_read", id=id)
         true = tx.row("repair_count", batch=id)
-        if tuple(counted) != tuple(true):
+        if counted is not None and counted != true:
             total, open, completed, failed, cancelled = true
             tx.run("repair_set", id=id, total=total, open=open, completed=completed, failed=failed, cancelled=cancelled)
-            mended.append(f"batch {id}: the counters said {tuple(counted)}, its pieces {tuple(true)}")
+            mended.append(f"batch {id}: the counters said {counted}, its pieces {true}")
         fanin.count(tx, Counter(), [id])
-    return mended, picked[-1][0] if len(picked) == limit else ""
+    return mended

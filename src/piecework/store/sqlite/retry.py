@@ -7,6 +7,7 @@ open, so that it cannot end without them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ class Return(msgspec.Struct):
     """How far one call has come: what it may still do in this transaction, and which batches are not done."""
 
     resume: bool  # only what was cancelled comes back: what had failed by itself stays failed
-    room: int = BITE
+    room: int
     held: deque[tuple[str, int]] = msgspec.field(
         default_factory=deque
     )  # batch, and the place of its last looked-at piece
@@ -50,16 +51,14 @@ def go_on(tx: Transaction, back: Return) -> None:
             tx.run("batch_let_go", id=batch)  # it was stopped again meanwhile
 
 
-def let_go(tx: Transaction, before: list[str]) -> list[str]:
-    """Batches that are held open now. Those that were so at the last repair too belong to a call that has died.
+def let_go(tx: Transaction, batches: Iterable[str]) -> None:
+    """Lets batches go their way that a call holds open which has died.
 
-    They go their way: what did not come back still counts as failed or cancelled, and may be retried again.
+    What did not come back still counts as failed or cancelled, and may be retried again.
     """
-    held = [row[0] for row in tx.rows("repair_held")]
-    for batch in set(held) & set(before):
+    for batch in batches:
         tx.run("batch_let_go", id=batch)
         fanin.count(tx, fanin.nothing(), [batch])
-    return held
 
 
 def _revive(tx: Transaction, id: str, back: Return) -> int:

@@ -60,7 +60,7 @@ class SqliteStore:
         self._pruner = Pruner(self._read, self._write, self.clock)
         self._sweeper = Sweeper(self._read, self._write)
         self._repair_from = ""
-        self._held: list[str] = []  # batches that the last repair found held open by a retry
+        self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -238,7 +238,7 @@ class SqliteStore:
             return operators.cancel(tx, which, reason, by, limit)
 
     def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
-        back = retry.Return(resume)
+        back = retry.Return(resume, retry.BITE)
         with self._write() as tx:
             n = retry.retry(tx, which, limit, back)
         while back.held:
@@ -252,10 +252,15 @@ class SqliteStore:
 
     def repair(self, *, limit: int = 10) -> list[str]:
         self._sweeper.sweep(limit)
+        with self._read() as tx:
+            suspects, self._repair_from = operators.suspects(tx, limit, self._repair_from)
+            held = [row[0] for row in tx.rows("repair_held")]
+        dead_calls, self._held = set(held) & self._held, set(held)
+        if not suspects and not dead_calls:
+            return []
         with self._write() as tx:
-            mended, self._repair_from = operators.repair(tx, limit, self._repair_from)
-            self._held = retry.let_go(tx, self._held)
-            return mended
+            retry.let_go(tx, dead_calls)
+            return operators.repair(tx, suspects)
 
     def pause(self, queue: str, on: bool = True) -> None:
         with self._write() as tx:
