@@ -167,6 +167,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.piece if self.piece is not None or self.ordinal is None else str(self.ordinal)
 
 
+FIRST_RUNS, LAST_RUNS = 10, 100  # whose lines are kept, of a job that comes back for ever
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run that did not complete: what it came to, when, where and why."""
 

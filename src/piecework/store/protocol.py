@@ -220,7 +220,7 @@ class Store(Protocol):
         ...
 
     def attempts(self, id: str) -> list[AttemptRecord]:
-        """The runs of a job that did not complete, oldest first."""
+        """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100."""
         ...
 
     def paused(self) -> list[str]:

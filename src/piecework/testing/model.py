@@ -20,6 +20,8 @@ from piecework.clock import Clock, SystemClock
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import (
     CRASH_LIMIT,
+    FIRST_RUNS,
+    LAST_RUNS,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -756,7 +758,8 @@ class ModelStore:
         )
         earlier = self._t.history.get(job.id, ())
         if (line.run, line.outcome) not in [(other.run, other.outcome) for other in earlier]:
-            self._t.history[job.id] = (*earlier, line)
+            kept = [other for other in earlier if other.run <= FIRST_RUNS or other.run > line.run - LAST_RUNS]
+            self._t.history[job.id] = (*kept, line)
 
 
 def _failing(s: Settlement, error: ErrorInfo) -> Settlement:
