@@ -120,15 +120,23 @@ class Database:
         return con
 
     def _prepare_file(self) -> None:
-        """A queue holds people's data: the file is the owner's alone, and a planted link is not followed."""
+        """A queue holds people's data: the file is the owner's alone."""
+        self.check_place()
+        if not self.exists():
+            with suppress(FileExistsError, PermissionError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def check_place(self) -> None:
+        """Raises `StoreError` where no file can be, or where a planted link stands in its place."""
         path = Path(self.path)
         if path.is_symlink():
             raise StoreError(f"{self.path} is a symbolic link; name the file itself in the store's URL")
         if not path.parent.is_dir():
             raise StoreError(f"the folder {path.parent} does not exist; create it, or change the store's URL")
-        if not path.exists():
-            with suppress(FileExistsError, PermissionError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def exists(self) -> bool:
+        """Whether there is a file, whatever is in it."""
+        return os.path.exists(self.path)
 
     def writer(self) -> sqlite3.Connection:
         if self._writer is None:

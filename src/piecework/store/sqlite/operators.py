@@ -1,4 +1,4 @@
-"""Handing back, cancelling, retrying, pruning and repairing on the SQLite shelf."""
+"""Handing back, cancelling, retrying, pruning, deleting and repairing on the SQLite shelf."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from piecework.store.sqlite.rows import where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 CRASHED = "its worker died while running it"
+_COUNTERS = "open", "completed", "failed", "cancelled"
 
 
 def hand_back(
@@ -160,7 +161,7 @@ def _key_taken(tx: Transaction, id: str, key: str | None) -> bool:
     return key is not None and tx.row("retry_key_taken", key=key, id=id) is not None
 
 
-# ── prune and repair ─────────────────────────────────────────────────────────────────────────────
+# ── prune, delete and repair ─────────────────────────────────────────────────────────────────────
 
 
 def prune(tx: Transaction, before: float, limit: int, start: int) -> tuple[int, int]:
@@ -182,6 +183,28 @@ def prune(tx: Transaction, before: float, limit: int, start: int) -> tuple[int, 
         return len(gone), gone[-1][0]
     at_the_end = len(rows) < limit * 10 or rows[-1][4] >= before
     return len(gone), 0 if at_the_end else rows[-1][0]
+
+
+def delete(tx: Transaction, which: Filter, limit: int) -> int:
+    condition, params = where(which)
+    heads = tx.con.execute(SQL["delete_select"].format(where=condition), params | {"limit": limit}).fetchall()
+    if not heads:
+        return 0
+    rows = tx.rows("delete_tree", ids=to_json([row[0] for row in heads]))
+    ids = to_json([row[1] for row in rows])
+    tx.run("prune_jobs", seqs=to_json([row[0] for row in rows]))
+    tx.run("prune_attempts", ids=ids)
+    tx.run("prune_batches", ids=ids)
+    counts: dict[str, Counter[str]] = {}
+    for _, _, queue, state, batch, finished_at in rows:
+        tx.moved(queue, state, None)
+        if batch is not None:
+            counted = "open" if finished_at is None else "failed" if state == "parked" else state
+            counts.setdefault(batch, Counter())[counted] += 1
+    for batch, n in counts.items():  # those that stay: the others are gone with their continuations
+        tx.run("delete_uncount", id=batch, total=n.total(), **{name: n[name] for name in _COUNTERS})
+    tx.run("delete_loose", ids=to_json(list(counts)))
+    return len(rows)
 
 
 def repair(tx: Transaction, limit: int, after: str) -> tuple[list[str], str]:

@@ -87,6 +87,12 @@ class SqliteStore:
     def examine(self) -> list[Finding]:
         return examine.examine(self.db)
 
+    def is_set_up(self) -> bool:
+        return schema.exists(self.db)
+
+    def now(self) -> float:
+        return self.clock.now()
+
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
     def add(
@@ -198,9 +204,9 @@ class SqliteStore:
         with self._write() as tx:
             tx.run("session_add", **msgspec.structs.asdict(session))
 
-    def renew(self, session: str) -> bool:
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
         with self._write() as tx:
-            return bool(tx.run("session_renew", id=session, now=tx.now))
+            return bool(tx.run("session_renew", id=session, now=tx.now, polled=polled))
 
     def sessions(self) -> list[SessionRecord]:
         with self._read() as tx:
@@ -234,6 +240,10 @@ class SqliteStore:
         with self._write() as tx:
             n, self._prune_from = operators.prune(tx, before, limit, self._prune_from)
             return n
+
+    def delete(self, which: Filter, *, limit: int = 1000) -> int:
+        with self._write() as tx:
+            return operators.delete(tx, which, limit)
 
     def repair(self, *, limit: int = 10) -> list[str]:
         with self._write() as tx:
@@ -296,6 +306,10 @@ class SqliteStore:
     def paused(self) -> list[str]:
         with self._read() as tx:
             return [row[0] for row in tx.rows("pause_list")]
+
+    def oldest_due(self) -> dict[str, float]:
+        with self._read() as tx:
+            return {queue: max(0.0, tx.now - since) for queue, since in tx.rows("oldest_due", now=tx.now)}
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
 

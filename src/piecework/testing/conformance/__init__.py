@@ -43,12 +43,14 @@ from piecework.testing.conformance.operators import (  # noqa: E402
     RepairConformance,
     RetryConformance,
 )
+from piecework.testing.conformance.deleting import DeleteConformance  # noqa: E402
 from piecework.testing.conformance.reads import (  # noqa: E402
     AttemptsConformance,
     BatchReadConformance,
     CountConformance,
     FindConformance,
     GetConformance,
+    OldestConformance,
     PurityConformance,
 )
 from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
@@ -78,6 +80,7 @@ class StoreConformance(
     CancelConformance,
     RetryConformance,
     PruneConformance,
+    DeleteConformance,
     RepairConformance,
     PauseConformance,
     GetConformance,
@@ -85,6 +88,7 @@ class StoreConformance(
     CountConformance,
     BatchReadConformance,
     AttemptsConformance,
+    OldestConformance,
     PurityConformance,
     WaitConformance,
     CloseConformance,
@@ -100,6 +104,7 @@ __all__ = [
     "CancelConformance",
     "CloseConformance",
     "CountConformance",
+    "DeleteConformance",
     "ExchangeConformance",
     "FailureConformance",
     "FanInConformance",
@@ -108,6 +113,7 @@ __all__ = [
     "GetConformance",
     "NestingConformance",
     "NoWithinConformance",
+    "OldestConformance",
     "PauseConformance",
     "PiecesConformance",
     "PruneConformance",
