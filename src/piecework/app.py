@@ -16,7 +16,7 @@ from piecework.engine.embedded import EmbeddedWorker
 from piecework.errors import BadOption
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Jobs
-from piecework.options import TaskKeywords, check_queues, task_options
+from piecework.options import TaskKeywords, check_name, check_queues, check_seconds, task_options
 from piecework.registry import Registry, TaskSpec, kind_of, task_name
 from piecework.split import Piece
 from piecework.store import Store, open_store
@@ -170,9 +170,19 @@ class Piecework:
         return Batch(self, then, OnFailure(on_failure))
 
     def worker(
-        self, *, concurrency: int = 10, queues: Sequence[str] | None = None, burst: bool = False
+        self,
+        *,
+        concurrency: int = 10,
+        queues: Sequence[str] | None = None,
+        burst: bool = False,
+        name: str = "embedded",
+        shutdown_timeout: float = 25.0,
     ) -> EmbeddedWorker:
-        """A worker inside this process, to be used as a context manager; `burst` ends it when nothing is due.
+        """A worker inside this process, to be used with ``with`` or ``async with``; nothing runs before it is entered.
+
+        `queues` are the only ones that it takes from; `burst` ends it when nothing is due; `name` is shown in lists.
+        Leaving finishes what runs, for up to `shutdown_timeout` seconds, and hands the rest back unspent.
+        Entering raises `StoreError` where the store cannot be used, and `UsageError` where the worker runs already.
 
         Example::
 
@@ -181,9 +191,16 @@ class Piecework:
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise BadOption(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
-        names = None if queues is None else check_queues(queues, "queues")
         return EmbeddedWorker(
-            self.registry, self.store, self.clock, self.settings, concurrency=concurrency, queues=names, burst=burst
+            self.registry,
+            self.store,
+            self.clock,
+            self.settings,
+            concurrency=concurrency,
+            queues=None if queues is None else check_queues(queues, "queues"),
+            burst=burst,
+            name=check_name(name, "name"),
+            shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
         )
 
     def close(self) -> None:

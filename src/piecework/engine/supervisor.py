@@ -252,7 +252,14 @@ class Supervisor:
     def _open(self, hello: Hello) -> bool:
         """Begins a session on the app's store, and waits for a store that is away; False when stopped meanwhile."""
         store = self._open_store(hello.url)
-        keeper = Keeper(store, self._clock, name=self._name, lease=hello.lease, keep_completed=hello.keep_completed)
+        keeper = Keeper(
+            store,
+            self._clock,
+            name=self._name,
+            lease=hello.lease,
+            keep_completed=hello.keep_completed,
+            polled=self._polled_ago,
+        )
         while not self._stops:
             try:
                 keeper.enlist()
@@ -305,6 +312,11 @@ class Supervisor:
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────
 
+    def _polled_ago(self) -> float | None:
+        """Seconds since every worker process has looked at the store: of the one that was silent for longest."""
+        found = [child.slate.pulse.polled_ago() for child in self._children if child.worker]
+        return max((ago for ago in found if ago is not None), default=None)
+
     def _with_store(self, work: Callable[[], None]) -> None:
         """Store work that is tried again in the next round when the store is away."""
         if self._keeper is None:
@@ -333,7 +345,7 @@ class Supervisor:
             back = self._store.reap(worker, crashed=self._blame(running), reason=why)
             self._owed.pop(0)
             if back:
-                log.warning("%d jobs went back to their queues: %s", len(back), why)
+                log.warning("%d %s went back: %s", len(back), "job" if len(back) == 1 else "jobs", why)
 
     def _blame(self, running: list[str]) -> list[str]:
         """Which of the jobs that ran when a process died are charged with its death; they stand in order of their start.

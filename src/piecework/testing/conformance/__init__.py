@@ -33,6 +33,7 @@ from piecework.testing.conformance.batches import (  # noqa: E402
     NestingConformance,
     SealedNumberConformance,
 )
+from piecework.testing.conformance.deleting import DeleteConformance  # noqa: E402
 from piecework.testing.conformance.enqueue import AddConformance, PiecesConformance, SealConformance  # noqa: E402
 from piecework.testing.conformance.kit import assert_sound  # noqa: E402
 from piecework.testing.conformance.liveness import ReapConformance, SessionConformance  # noqa: E402
@@ -43,7 +44,6 @@ from piecework.testing.conformance.operators import (  # noqa: E402
     RepairConformance,
     RetryConformance,
 )
-from piecework.testing.conformance.deleting import DeleteConformance  # noqa: E402
 from piecework.testing.conformance.reads import (  # noqa: E402
     AttemptsConformance,
     BatchReadConformance,
