@@ -20,7 +20,7 @@ import msgspec
 
 from piecework.app import Piecework
 from piecework.appref import load_app
-from piecework.cli.work import set_up_logging
+from piecework.cli.common import set_up_logging
 from piecework.engine.slate import Slate
 from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, Hello, die_with_parent
 from piecework.engine.worker import Stopping, Worker
