@@ -234,7 +234,10 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One life of a worker's supervisor. Its beat says that it lives; no time is compared."""
+    """One life of a worker's supervisor. Its beat says that it lives; no time is compared.
+
+    `polled_at` is when its workers had all looked at the store last, as far as it has told; by the store's clock.
+    """
 
     id: str
     beat: int
@@ -243,6 +246,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     pid: int
+    polled_at: float | None = None
 
 
 class Answer(StrEnum):

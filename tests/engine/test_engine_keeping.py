@@ -34,7 +34,7 @@ class Recorded:
     def sessions(self) -> list[SessionRecord]:
         return []
 
-    def renew(self, session: str) -> bool:
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
         self.beats += 1
         return True
 

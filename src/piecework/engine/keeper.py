@@ -21,6 +21,7 @@ log = logging.getLogger("piecework.keeper")
 
 LEASE_SECONDS = 20.0
 BEAT_SECONDS = 5.0
+FIRST_BEAT_SECONDS = 1.0  # the first one follows soon: it says that the workers have begun to look
 TIDY_SECONDS = 60.0
 LARGEST_BITE, SMALLEST_BITE = 500, 50  # jobs that are deleted in one transaction
 BITE_SECONDS = 0.02  # a bite that took longer, waiting for others included, makes the next one smaller
@@ -39,6 +40,7 @@ class Keeper:
         lease: float = LEASE_SECONDS,
         keep_completed: float | None = None,
         draw: Callable[[], float] = random.random,
+        polled: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -47,6 +49,7 @@ class Keeper:
         self._beat_every = min(BEAT_SECONDS, lease / 4)
         self._keep_completed = keep_completed
         self._draw = draw
+        self._polled = polled  # how many seconds ago the workers looked at the store: for those who ask after them
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat_at = 0.0
         self._watched_at = clock.monotonic()
@@ -70,7 +73,7 @@ class Keeper:
                 pid=os.getpid(),
             )
         )
-        self._beat_at = self._clock.monotonic() + self._beat_every
+        self._beat_at = self._clock.monotonic() + min(FIRST_BEAT_SECONDS, self._beat_every)
         return self.session
 
     def turn(self) -> bool:
@@ -79,7 +82,7 @@ class Keeper:
         if now >= self._beat_at:
             # The next beat is planned from before the call: a slow store must not stretch the interval.
             self._beat_at = now + self._beat_every
-            if not self._store.renew(self.session):
+            if not self._store.renew(self.session, polled=self._polled()):
                 return False
             self._watch(now)
         if now >= self._tidy_at:
@@ -120,7 +123,7 @@ class Keeper:
                 if returned is not None:
                     seen.pop(session.id)
                     log.warning(
-                        "session %s (%s, pid %d on %s) stopped beating; %d jobs went back to their queues",
+                        "session %s (%s, pid %d on %s) stopped beating; jobs that went back to their queues: %d",
                         session.id,
                         session.name,
                         session.pid,

@@ -132,15 +132,23 @@ class Database:
         return con
 
     def _prepare_file(self) -> None:
-        """A queue holds people's data: the file is the owner's alone, and a planted link is not followed."""
+        """A queue holds people's data: the file is the owner's alone."""
+        self.check_place()
+        if not self.exists():
+            with suppress(FileExistsError, PermissionError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def check_place(self) -> None:
+        """Raises `StoreError` where no file can be, or where a planted link stands in its place."""
         path = Path(self.path)
         if path.is_symlink():
             raise StoreError(f"{self.path} is a symbolic link; name the file itself in the store's URL")
         if not path.parent.is_dir():
             raise StoreError(f"the folder {path.parent} does not exist; create it, or change the store's URL")
-        if not path.exists():
-            with suppress(FileExistsError, PermissionError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def exists(self) -> bool:
+        """Whether there is a file, whatever is in it."""
+        return os.path.exists(self.path)
 
     def writer(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -217,35 +225,39 @@ class Database:
         waking a processor for it does not.
         """
         pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
-        if self._ear_lock.acquire(blocking=False):
+        lock = self._ear_lock  # while this thread listens, a `close` puts another in its place
+        if lock.acquire(blocking=False):
             try:
                 pause = self._listen(pause, left)
             finally:
-                self._ear_lock.release()
+                lock.release()
         time.sleep(min(pause, left))
 
     def _listen(self, pause: float, left: float) -> float:
         """Waits for a write to be heard, and says how long to sleep after that; `pause`, where the system does not tell."""
-        if self._ear is None:
+        ear = self._ear
+        if ear is None:
             if not self._deaf:
                 self._ear, self._heard_at = Ear.on(self.path + "-wal"), time.monotonic()
                 self._deaf = self._ear is None
             return pause
         since = time.monotonic() - self._heard_at
         patience = max(FIRST_LOOK, since / 5) if since < AFTER_SOUND else LONGEST_LISTEN
-        if self._ear.hears(min(left, patience)):
+        if ear.hears(min(left, patience)):
             self._heard_at = time.monotonic()
             return FIRST_LOOK
         return 0.0
 
     def _mind_deafness(self, now: float) -> None:
         """Goes back to the clock when changes come without a sound, as on some file systems."""
-        if self._ear is not None and now - self._heard_at > DEAF_SECONDS and self._ear_lock.acquire(blocking=False):
+        lock = self._ear_lock
+        if self._ear is not None and now - self._heard_at > DEAF_SECONDS and lock.acquire(blocking=False):
             try:
-                if self._ear is not None and not self._ear.hears(0.0):
+                ear = self._ear
+                if ear is not None and not ear.hears(0.0):
                     self._ear, self._deaf = None, True
             finally:
-                self._ear_lock.release()
+                lock.release()
 
     def _look(self, life: int) -> int | None:
         """A number that another connection's commit changes; None once the store was closed."""

@@ -33,7 +33,7 @@ from piecework.job import (
     SessionRecord,
 )
 from piecework.outcome import Settlement
-from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, retry, schema, settle
+from piecework.store.sqlite import delete, enqueue, examine, fanin, fetch, operators, retry, schema, settle
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.prune import Pruner
 from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
@@ -94,6 +94,12 @@ class SqliteStore:
 
     def examine(self) -> list[Finding]:
         return examine.examine(self.db)
+
+    def is_set_up(self) -> bool:
+        return schema.exists(self.db)
+
+    def now(self) -> float:
+        return self.clock.now()
 
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
@@ -210,9 +216,9 @@ class SqliteStore:
         with self._write() as tx:
             tx.run("session_add", **msgspec.structs.asdict(session))
 
-    def renew(self, session: str) -> bool:
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
         with self._write() as tx:
-            return bool(tx.run("session_renew", id=session, now=tx.now))
+            return bool(tx.run("session_renew", id=session, now=tx.now, polled=polled))
 
     def sessions(self) -> list[SessionRecord]:
         with self._read() as tx:
@@ -252,6 +258,10 @@ class SqliteStore:
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
         return self._pruner.bite(before, limit)
+
+    def delete(self, which: Filter, *, limit: int = 1000) -> int:
+        with self._write() as tx:
+            return delete.delete(tx, which, limit)
 
     def repair(self, *, limit: int = 10) -> list[str]:
         self._sweeper.sweep(limit)
@@ -322,6 +332,10 @@ class SqliteStore:
     def paused(self) -> list[str]:
         with self._read() as tx:
             return [row[0] for row in tx.rows("pause_list")]
+
+    def oldest_due(self) -> dict[str, float]:
+        with self._read() as tx:
+            return {queue: max(0.0, tx.now - since) for queue, since in tx.rows("oldest_due", now=tx.now)}
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
 

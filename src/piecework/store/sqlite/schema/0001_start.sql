@@ -112,5 +112,6 @@ CREATE TABLE piecework_session (
     seen_at    REAL    NOT NULL,
     name       TEXT    NOT NULL,
     host       TEXT    NOT NULL,
-    pid        INTEGER NOT NULL
+    pid        INTEGER NOT NULL,
+    polled_at  REAL                                 -- when its workers had all looked for work last
 ) STRICT, WITHOUT ROWID;
