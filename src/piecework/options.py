@@ -27,6 +27,7 @@ class TaskKeywords(TypedDict, total=False):
     attempts: int
     retry: RetryPolicy | float | timedelta
     timeout: float | timedelta | None
+    on_missing: Literal["fail", "cancel", "retry"]
 
 
 class CallKeywords(TaskKeywords, total=False):
@@ -40,13 +41,17 @@ class CallKeywords(TaskKeywords, total=False):
 
 
 class TaskOptions(msgspec.Struct, frozen=True):
-    """What a task's decorator may say. Lower priority runs sooner; `timeout` is in seconds."""
+    """What a task's decorator may say. Lower priority runs sooner; `timeout` is in seconds.
+
+    `on_missing` says what becomes of a job that was given a row which is gone: "fail", "cancel" or "retry".
+    """
 
     queue: str = "default"
     priority: int = 0
     attempts: int = DEFAULT_ATTEMPTS
     retry: RetryPolicy = DEFAULT_RETRY
     timeout: float | None = None
+    on_missing: str = "fail"
 
 
 class CallOptions(msgspec.Struct, frozen=True):
@@ -57,6 +62,7 @@ class CallOptions(msgspec.Struct, frozen=True):
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    on_missing: str | None = None
     run_at: float | None = None
     delay: float | None = None
     key: str | None = None
@@ -70,8 +76,10 @@ class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    on_missing: str | None = None
 
 
+_NOTHING = Overrides()
 _overrides = msgspec.json.Decoder(Overrides)
 
 
@@ -82,7 +90,7 @@ def task_options(given: Mapping[str, Any], where: str) -> TaskOptions:
 
 def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
     """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
-    known = ("queue", "priority", "attempts", "retry", "timeout", "at", "delay", "key", "on_duplicate", "within")
+    known = (*TaskOptions.__struct_fields__, "at", "delay", "key", "on_duplicate", "within")
     values = _checked(given, known, where)
     if "at" in values:
         values["run_at"] = values.pop("at")
@@ -97,9 +105,8 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
 
 def overrides_of(options: CallOptions) -> str | None:
     """The travelling part as JSON; None when there is nothing to say."""
-    if options.attempts is None and options.retry is None and options.timeout is None:
-        return None
-    return msgspec.json.encode(Overrides(options.attempts, options.retry, options.timeout)).decode()
+    own = Overrides(options.attempts, options.retry, options.timeout, options.on_missing)
+    return None if own == _NOTHING else msgspec.json.encode(own).decode()
 
 
 def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
@@ -113,6 +120,7 @@ def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
         attempts=own.attempts if own.attempts is not None else options.attempts,
         retry=own.retry if own.retry is not None else options.retry,
         timeout=own.timeout if own.timeout is not None else options.timeout,
+        on_missing=own.on_missing if own.on_missing is not None else options.on_missing,
     )
 
 
@@ -212,12 +220,19 @@ def _check_on_duplicate(value: Any, where: str) -> str:
     return str(value)
 
 
+def _check_on_missing(value: Any, where: str) -> str:
+    if value not in ("fail", "cancel", "retry"):
+        raise BadOption(f"{where} must be 'fail', 'cancel' or 'retry', not {value!r}")
+    return str(value)
+
+
 _CHECKS: dict[str, Any] = {
     "queue": check_queue,
     "priority": _check_priority,
     "attempts": _check_attempts,
     "retry": _check_retry,
     "timeout": _check_timeout,
+    "on_missing": _check_on_missing,
     "at": _check_at,
     "delay": lambda value, where: None if value is None else check_seconds(value, where),
     "key": _check_key,

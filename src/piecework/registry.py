@@ -6,16 +6,17 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from piecework.codec import ResultCodec, Signature
+from piecework.codec import ResultCodec
 from piecework.errors import BadOption, DuplicateTask, UnknownTask
 from piecework.job import OnFailure
 from piecework.options import TaskOptions
+from piecework.rows import Unit
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,200}")
 
@@ -29,13 +30,23 @@ class Compose(msgspec.Struct):
     priority: int | None = None
 
 
+class Travelling(Protocol):
+    """How the arguments of a task travel."""
+
+    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], limit: int = ...) -> str: ...
+
+    def unit(self) -> Unit | None: ...
+
+    def decode(self, text: str, unit: Unit | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+
 class TaskSpec(msgspec.Struct):
     """One declared task: what to call, how its arguments and result travel, and its options."""
 
     name: str
     function: Callable[..., Any]
     options: TaskOptions
-    signature: Signature
+    signature: Travelling
     result: ResultCodec
     is_async: bool = False
     is_split: bool = False
@@ -53,26 +64,44 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskSpec] = {}
+        self._aliases: dict[str, str] = {}
 
-    def add(self, spec: TaskSpec) -> None:
+    def add(self, spec: TaskSpec, aliases: Iterable[str] = ()) -> None:
+        """Registers a task, and the names it had before. Raises `DuplicateTask` where one of them is another task's."""
         known = self._tasks.get(spec.name)
         if known is not None and not _same_source(known.function, spec.function):
             raise DuplicateTask(f"two functions are registered as {spec.name!r}; give one of them another name=")
+        if known is None and (self._owner(spec.name) is not None or self.get(spec.name) is not None):
+            raise DuplicateTask(f"{spec.name!r} is the name of another task already; give one of them another name=")
+        self._add_aliases(spec.name, aliases)
         self._tasks[spec.name] = spec
 
+    def _add_aliases(self, name: str, aliases: Iterable[str]) -> None:
+        for alias in aliases:
+            if self._owner(alias) not in (None, name) or self._owner(alias) == alias or alias == name:
+                raise DuplicateTask(f"{alias!r} cannot be an alias of {name!r}: it is the name of a task already")
+        self._aliases |= dict.fromkeys(aliases, name)
+
+    def _owner(self, name: str) -> str | None:
+        """The present name of what has this name, or had it before."""
+        return name if name in self._tasks else self._aliases.get(name)
+
+    def _names(self) -> list[str]:
+        return list(self._tasks)
+
     def get(self, name: str) -> TaskSpec | None:
-        return self._tasks.get(name)
+        return self._tasks.get(name) or self._tasks.get(self._aliases.get(name, ""))
 
     def __getitem__(self, name: str) -> TaskSpec:
-        try:
-            return self._tasks[name]
-        except KeyError:
-            near = difflib.get_close_matches(name, self._tasks, n=1)
+        spec = self.get(name)
+        if spec is None:
+            near = difflib.get_close_matches(name, self._names(), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownTask(f"no task is registered as {name!r}{hint}") from None
+            raise UnknownTask(f"no task is registered as {name!r}{hint}")
+        return spec
 
     def __contains__(self, name: str) -> bool:
-        return name in self._tasks
+        return self.get(name) is not None
 
     def __iter__(self) -> Iterator[TaskSpec]:
         return iter(self._tasks.values())
@@ -103,6 +132,17 @@ def task_name(function: Callable[..., Any], given: str | None) -> str:
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise BadOption(f"the task name {given!r} must be 1 to 200 letters, digits or any of _ . : -")
     return given
+
+
+def check_aliases(given: Any, where: str) -> tuple[str, ...]:
+    """The names that a task had before. Raises `BadOption`."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise BadOption(f"{where}: aliases must be a list of the names that it had before, not {given!r}")
+    aliases = tuple(given)
+    for alias in aliases:
+        if not isinstance(alias, str) or not _NAME.fullmatch(alias):
+            raise BadOption(f"{where}: the alias {alias!r} must be 1 to 200 letters, digits or any of _ . : -")
+    return aliases
 
 
 def _module_name(function: Callable[..., Any]) -> str:

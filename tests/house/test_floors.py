@@ -6,12 +6,25 @@ import pytest
 from sources import Module, imports, modules
 
 FLOORS = {
-    0: ("errors", "clock", "codec", "ids", "job", "outcome", "retry", "errortext", "failpoints"),
-    1: ("registry", "settle", "split", "options", "config"),
+    0: (
+        "errors",
+        "clock",
+        "codec",
+        "wire",
+        "arrival",
+        "rows",
+        "ids",
+        "job",
+        "outcome",
+        "retry",
+        "errortext",
+        "failpoints",
+    ),
+    1: ("registry", "objects", "recording", "targets", "settle", "split", "options", "config"),
     2: ("store",),
     3: ("engine",),
-    4: ("app", "aio", "jobs", "task", "batch", "appref", "testing"),
-    5: ("cli", "__main__"),
+    4: ("app", "aio", "jobs", "task", "calls", "batch", "appref", "testing"),
+    5: ("cli", "integrations", "__main__"),
 }
 FLOOR_OF = {f"piecework.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 DOOR = 4

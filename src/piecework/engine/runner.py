@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from piecework.clock import Clock
 from piecework.codec import MAX_PAYLOAD
 from piecework.engine import splitter
+from piecework.engine.binding import Unbound, call_with_rows, with_rows
 from piecework.engine.context import Running, running
 from piecework.errors import (
     BadArguments,
@@ -72,17 +74,28 @@ class Runner:
             if self._clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
-            args, kwargs = spec.signature.decode(job.args)
+            unit = spec.signature.unit()
+            if unit is None:
+                args, kwargs = spec.signature.decode(job.args)
         except BadArguments as error:
             return Park(str(error))
         try:
-            if spec.is_split:
-                return self._run_split(now, spec, args, kwargs)
-            failpoint("runner.running")
-            result = spec.function(*args, **kwargs)
-            return _NOTHING if result is None else Complete(spec.result.encode(result, self._max_payload))
+            if unit is not None:
+                with closing(unit):
+                    args, kwargs = with_rows(now, spec, unit)
+                    return self._call(now, spec, args, kwargs)
+            return self._call(now, spec, args, kwargs)
+        except Unbound as error:
+            return error.outcome
         except BaseException as error:
             return outcome_of(error, now)
+
+    def _call(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        if spec.is_split:
+            return self._run_split(now, spec, args, kwargs)
+        failpoint("runner.running")
+        result = spec.function(*args, **kwargs)
+        return _NOTHING if result is None else Complete(spec.result.encode(result, self._max_payload))
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:
@@ -112,13 +125,18 @@ class Runner:
             if self._clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
-            args, kwargs = spec.signature.decode(now.job.args)
+            unit = spec.signature.unit()
+            if unit is None:
+                args, kwargs = spec.signature.decode(now.job.args)
         except BadArguments as error:
             return Park(str(error))
         try:
             async with asyncio.timeout(now.options.timeout) as limit:
-                result = await spec.function(*args, **kwargs)
+                call = spec.function(*args, **kwargs) if unit is None else call_with_rows(now, spec, unit)
+                result = await call
             return _NOTHING if result is None else Complete(spec.result.encode(result, self._max_payload))
+        except Unbound as error:
+            return error.outcome
         except TimeoutError as error:
             if limit.expired():
                 late = JobTimeout(f"job {now.job.id} ran longer than its timeout of {now.options.timeout:g} s")
