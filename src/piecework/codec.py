@@ -153,6 +153,8 @@ class Signature:
             values = (self._decoder or self._resolve()).decode(text)
         except ENCODE_ERRORS as error:
             raise BadArguments(f"{self.task}: the stored arguments do not fit {self._signature}: {error}") from error
+        if unit is None and self._simple:
+            return _astuple(values), {}
         args, kwargs = self._arguments(values)
         return (args, kwargs) if unit is None else unit.restored((args, kwargs))
 

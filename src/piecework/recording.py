@@ -12,6 +12,7 @@ import functools
 import inspect
 import threading
 import typing
+import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -19,7 +20,6 @@ from decimal import Decimal
 from pathlib import PurePath
 from types import MethodWrapperType
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 
@@ -29,7 +29,7 @@ _RECORDER = "__piecework_recorder__"  # on an __init__ that records
 _OWNER = "__piecework_owner__"  # on a __new__ that was put in place
 _changing = threading.RLock()
 
-_PLAIN = frozenset({str, int, float, bool, type(None), bytes, UUID, datetime, date, time, timedelta, Decimal})
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes, uuid.UUID, datetime, date, time, timedelta, Decimal})
 _TRAVELLERS: tuple[type, ...] = (
     str,
     int,
@@ -46,7 +46,7 @@ _TRAVELLERS: tuple[type, ...] = (
     time,
     timedelta,
 )
-_TRAVELLERS += (PurePath, UUID, Decimal, msgspec.Struct, Mapping)
+_TRAVELLERS += (PurePath, uuid.UUID, Decimal, msgspec.Struct, Mapping)
 
 
 class Given(NamedTuple):
@@ -97,15 +97,16 @@ class Recorder:
         self.owner = owner
         self.bare = bare  # nobody wrote an __init__ for this class
         self._kept: dict[int, _Kept | _Pinned] = {}
+        self._weakly = bool(owner.__weakrefoffset__)
         self._let_go = self._gone
 
     def keep(self, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         kept: _Kept | _Pinned
         key = id(made)
-        try:
+        if self._weakly:
             kept = _Kept(made, self._let_go)
             kept.key = key
-        except TypeError:
+        else:
             kept = _Pinned()
         kept.args = args if _PLAIN.issuperset(map(type, args)) else tuple(map(_held, args))
         kept.kwargs = {name: _held(value) for name, value in kwargs.items()} if kwargs else kwargs

@@ -5,9 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +13,7 @@ import msgspec
 from piecework.codec import ResultCodec
 from piecework.errors import BadOption, DuplicateTask, UnknownTask
 from piecework.job import OnFailure
+from piecework.names import module_name
 from piecework.options import TaskOptions
 from piecework.rows import Unit
 
@@ -128,7 +127,7 @@ def task_name(function: Callable[..., Any], given: str | None) -> str:
     if given is None:
         if function.__name__ == "<lambda>":
             raise BadOption("a lambda has no name that a worker could find it by; use def, or give it a name=")
-        given = f"{_module_name(function)}.{function.__qualname__}".replace(".<locals>", "")
+        given = f"{module_name(function)}.{function.__qualname__}".replace(".<locals>", "")
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise BadOption(f"the task name {given!r} must be 1 to 200 letters, digits or any of _ . : -")
     return given
@@ -143,18 +142,6 @@ def check_aliases(given: Any, where: str) -> tuple[str, ...]:
         if not isinstance(alias, str) or not _NAME.fullmatch(alias):
             raise BadOption(f"{where}: the alias {alias!r} must be 1 to 200 letters, digits or any of _ . : -")
     return aliases
-
-
-def _module_name(function: Callable[..., Any]) -> str:
-    module = function.__module__
-    if module != "__main__":
-        return module
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "__main__"
 
 
 def kind_of(function: Callable[..., Any]) -> str:

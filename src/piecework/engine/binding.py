@@ -38,10 +38,11 @@ def with_rows(now: Running, spec: TaskSpec, unit: Unit) -> tuple[tuple[Any, ...]
 
 def outcome_of_gone(error: RowGone, now: Running) -> Outcome:
     """What a row that is gone means for its job, by the task's `on_missing`."""
+    told = describe(error.with_traceback(None))  # no line of the user's code has run
     policy = now.options.on_missing if now.options is not None else "fail"
     if policy == "cancel":
         return Cancel(str(error))
-    return Errored(describe(error), RowGone) if policy == "retry" else Fail(describe(error))
+    return Errored(told, RowGone) if policy == "retry" else Fail(told)
 
 
 async def call_with_rows(now: Running, spec: TaskSpec, unit: Unit) -> Any:

@@ -22,11 +22,13 @@ class Django:
         return str(model._meta.label)
 
     def find(self, annotated: type, label: str) -> type | None:
-        try:
-            model: type = sys.modules["django.apps"].apps.get_model(label)
-        except (LookupError, ValueError):
-            return None
-        return model if issubclass(model, annotated) else None
+        line = [annotated]
+        while line:
+            model = line.pop()
+            if self.label(model) == label:
+                return model
+            line.extend(type.__subclasses__(model))
+        return None
 
     def refer(self, row: Any) -> tuple[tuple[Any, ...], str | None]:
         key = row.pk if isinstance(row.pk, tuple) else (row.pk,)

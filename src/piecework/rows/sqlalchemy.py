@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from piecework.errors import BadArguments, BadOption
+from piecework.names import module_name
 
 
 class SqlAlchemy:
@@ -25,7 +26,7 @@ class SqlAlchemy:
         return inspect is not None and inspect(kind, raiseerr=False) is not None
 
     def label(self, model: type) -> str:
-        return f"{model.__module__}.{model.__qualname__}"
+        return f"{module_name(model)}.{model.__qualname__}"
 
     def find(self, annotated: type, label: str) -> type | None:
         derived = (mapper.class_ for mapper in _mapper(annotated).self_and_descendants)
