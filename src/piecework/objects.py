@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -149,17 +149,18 @@ def why_not_runnable(kind: type, name: str) -> str | None:
     return None
 
 
+_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "_fields")
+
+
 def _constructor_hints(kind: type) -> dict[str, Any]:
-    """The annotations of a constructor. A dataclass inherits fields from modules that its `__init__` does not know."""
-    if not dataclasses.is_dataclass(kind) or constructor(kind).__qualname__.split(".")[-1] != "__init__":
-        return resolve_hints(constructor(kind))
-    try:
-        hints = get_type_hints(kind, include_extras=True)
-    except (NameError, AttributeError, TypeError):
-        return resolve_hints(constructor(kind))
-    fields = {name: hint.type if isinstance(hint, dataclasses.InitVar) else hint for name, hint in hints.items()}
-    own = getattr(constructor(kind), "__annotations__", {})
-    return {name: fields.get(name, hint) for name, hint in own.items()}
+    """The annotations of a constructor. One that was generated has those of its fields, in the modules where they stand."""
+    function = constructor(kind)
+    generated = function.__code__.co_filename.startswith("<") and any(hasattr(kind, mark) for mark in _FIELDS)
+    if not generated:
+        return resolve_hints(function)
+    fields = resolve_hints(kind)
+    own = {name: fields.get(name, hint) for name, hint in function.__annotations__.items()}
+    return {name: hint.type if isinstance(hint, dataclasses.InitVar) else hint for name, hint in own.items()}
 
 
 # ── all classes ──────────────────────────────────────────────────────────────────────────────────
