@@ -27,6 +27,7 @@ from piecework.store import Store, open_store
 from piecework.task import Split, Task
 
 P = ParamSpec("P")
+C = TypeVar("C")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -174,7 +175,7 @@ class Piecework:
     # ── running ──────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    def later(self, target: Task[P, Any, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def later(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
     @overload
     def later(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
     @overload
@@ -198,7 +199,7 @@ class Piecework:
         return self._calls.later(target, *args, **kwargs)
 
     @overload
-    async def alater(self, target: Task[P, Any, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    async def alater(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
     @overload
     async def alater(
         self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
@@ -211,7 +212,7 @@ class Piecework:
         return await self._calls.alater(target, *args, **kwargs)
 
     @overload
-    def piece(self, target: Task[P, Any, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+    def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
     @overload
     def piece(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
     @overload

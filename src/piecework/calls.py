@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from piecework.app import Piecework
 
 P = ParamSpec("P")
+C = TypeVar("C")
 R = TypeVar("R")
 
 
@@ -35,7 +36,7 @@ class Calls:
         return made
 
     @overload
-    def later(self, target: Task[P, Any, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def later(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
     @overload
     def later(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
     @overload
@@ -47,7 +48,7 @@ class Calls:
         return task.later(*before, *args, **kwargs)
 
     @overload
-    async def alater(self, target: Task[P, Any, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    async def alater(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
     @overload
     async def alater(
         self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
@@ -60,7 +61,7 @@ class Calls:
         return await self._app.edge.call(self.later, target, *args, **kwargs)
 
     @overload
-    def piece(self, target: Task[P, Any, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+    def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
     @overload
     def piece(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
     @overload

@@ -93,9 +93,10 @@ class _Opaque:
 class Recorder:
     """What the objects of one class were constructed with. Knows the class's own objects only, none of a subclass."""
 
-    def __init__(self, owner: type, bare: bool) -> None:
+    def __init__(self, owner: type) -> None:
         self.owner = owner
-        self.bare = bare  # nobody wrote an __init__ for this class
+        self.bare = _written(owner, "__init__") is None
+        self.made_by_new = _written(owner, "__new__") is not None
         self._kept: dict[int, _Kept | _Pinned] = {}
         self._weakly = bool(owner.__weakrefoffset__)
         self._let_go = self._gone
@@ -211,7 +212,7 @@ def _put_new(owner: type) -> None:
         if following is not object.__new__:
             return following(cls, *args, **kwargs)
         if args or kwargs:  # object.__new__ would look for an __init__ and a __new__, and find these two
-            if cls.__new__ is not __new__:
+            if recorder.made_by_new:
                 raise TypeError("object.__new__() takes exactly one argument (the type to instantiate)")
             if recorder.bare:
                 raise TypeError(f"{cls.__name__}() takes no arguments")
@@ -230,7 +231,7 @@ def _recording(kind: type) -> Recorder:
         if known is not None:
             return known
         own = vars(kind).get("__init__")
-        recorder = Recorder(kind, bare=_written(kind, "__init__") is None)
+        recorder = Recorder(kind)
         kind.__init__ = _put_init(kind, own, recorder)  # type: ignore[misc]
         if not kind.__weakrefoffset__:
             _put_del(kind)

@@ -323,7 +323,10 @@ def test_a_job_lives_and_dies_with_the_callers_transaction(app: Piecework, tmp_p
 
 
 def test_a_registered_class_shows_the_signature_that_was_written(app: Piecework) -> None:
-    assert str(inspect.signature(Everything)) == "(a: 'Any', /, b: 'int', *rest: 'int', c: 'Any', d: 'Any' = 4, **kw: 'Any')"
+    assert (
+        str(inspect.signature(Everything))
+        == "(a: 'Any', /, b: 'int', *rest: 'int', c: 'Any', d: 'Any' = 4, **kw: 'Any')"
+    )
     assert list(inspect.signature(OtherArguments).parameters) == ["first", "second"]
     assert list(inspect.signature(Pair).parameters) == ["left", "right"]
     assert str(inspect.signature(Nothing)) == "()"

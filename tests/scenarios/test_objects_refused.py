@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import functools
+import io
 import pickle
 import re
 import threading
@@ -137,9 +138,10 @@ def test_the_function_under_a_task_is_told_from_the_task(app: Piecework) -> None
 
 
 def test_a_class_that_was_made_anew_after_it_was_registered_is_told(app: Piecework) -> None:
+    app.task(First)
+    made = Second(1)
     with pytest.raises(UnknownTask, match=r"put @app.task above it, and above .*@dataclass\(slots=True\)"):
-        app.task(First)
-        app.later(Second(1).call)
+        app.later(made.call)
 
 
 class First:
@@ -183,7 +185,7 @@ def test_an_object_made_before_its_class_was_registered_is_refused(app: Piecewor
 @pytest.mark.parametrize(
     ("thing", "said"),
     [
-        (lambda: open(__file__), "a TextIOWrapper cannot travel"),
+        (lambda: io.TextIOWrapper(io.BytesIO()), "a TextIOWrapper cannot travel"),
         (threading.Lock, "a lock cannot travel"),
         (lambda: lambda: 1, "a function cannot travel"),
         (lambda: [1, threading.Lock()], r"\[1\] cannot travel: a lock"),
@@ -192,7 +194,9 @@ def test_an_object_made_before_its_class_was_registered_is_refused(app: Piecewor
         (lambda: float("nan"), "is nan"),
     ],
 )
-def test_a_constructors_argument_that_cannot_travel_is_named(app: Piecework, thing: Callable[[], Any], said: str) -> None:
+def test_a_constructors_argument_that_cannot_travel_is_named(
+    app: Piecework, thing: Callable[[], Any], said: str
+) -> None:
     value = thing()
     with pytest.raises(TypeError, match=rf"object_shapes\.Holder: argument thing.*{said}"):
         app.later(Holder(value).call)
@@ -227,7 +231,9 @@ def test_arguments_of_the_method_that_do_not_fit_are_refused(app: Piecework) -> 
 
 
 def test_arguments_of_the_constructor_that_do_not_fit_its_annotations_are_refused(app: Piecework) -> None:
-    with pytest.raises(BadArguments, match=r"object_shapes\.SomeProcess: Expected `str`, got `int` - at `argument some_id`"):
+    with pytest.raises(
+        BadArguments, match=r"object_shapes\.SomeProcess: Expected `str`, got `int` - at `argument some_id`"
+    ):
         app.later(SomeProcess(7).call)  # type: ignore[arg-type]
 
 

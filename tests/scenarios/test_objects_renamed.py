@@ -93,7 +93,9 @@ def test_a_name_in_the_store_reaches_no_more_than_public_methods(app: Piecework,
     assert "unknown task" in (job.record().reason or "")
 
 
-@pytest.mark.parametrize("name", ["builtins.print", "os.system", "object_shapes.Slotted.call", ".call", "call", "..", "a."])
+@pytest.mark.parametrize(
+    "name", ["builtins.print", "os.system", "object_shapes.Slotted.call", ".call", "call", "..", "a."]
+)
 def test_a_name_in_the_store_reaches_registered_classes_only(app: Piecework, name: str) -> None:
     app.task(SomeProcess)
     assert app.registry.get(name) is None
@@ -168,7 +170,9 @@ def test_a_module_that_is_loaded_again_brings_its_class_again(app: Piecework, tm
     import importlib
     import sys
 
-    (tmp_path / "loaded_twice.py").write_text("class Job:\n    def __init__(self, x: int): self.x = x\n    def call(self): return self.x\n")
+    (tmp_path / "loaded_twice.py").write_text(
+        "class Job:\n    def __init__(self, x: int): self.x = x\n    def call(self): return self.x\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     module: Any = importlib.import_module("loaded_twice")
     app.task(module.Job)

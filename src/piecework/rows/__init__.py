@@ -9,7 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, Union
+from typing import Annotated, Any, ClassVar, Protocol, Union
 
 import msgspec
 
@@ -123,7 +123,8 @@ class Rows:
             return hint
         if isinstance(hint, types.UnionType):
             return Union[changed]  # noqa: UP007 — it is made of what is found
-        return hint.copy_with(changed) if hasattr(hint, "copy_with") else typing.get_origin(hint)[changed]
+        origin: Any = typing.get_origin(hint)
+        return Annotated[changed] if origin is Annotated else origin[changed]
 
     def reduced(self, value: Any) -> Any:
         """A value with references in place of rows. Raises `BadArguments` for a row that cannot be referred to."""

@@ -54,15 +54,21 @@ class Connection:
     """The thread's own connections, left as a request would leave them."""
 
     def __init__(self) -> None:
-        self._db = sys.modules["django.db"]
-        self._db.close_old_connections()
+        _close_old()
 
     def load(self, model: Any, key: tuple[Any, ...], database: str | None) -> Any:
         rows = model._base_manager.using(database or USUAL)
         return rows.filter(pk=key if len(key) > 1 else key[0]).first()
 
     def leave(self) -> None:
-        self._db.close_old_connections()
+        _close_old()
 
     def close(self) -> None:
-        self._db.close_old_connections()
+        _close_old()
+
+
+def _close_old() -> None:
+    """Django's `close_old_connections`, which would also close one whose transaction the caller has open (run now)."""
+    for connection in sys.modules["django.db"].connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
