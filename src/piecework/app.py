@@ -31,6 +31,8 @@ C = TypeVar("C")
 R = TypeVar("R")
 T = TypeVar("T")
 
+# A coroutine of a task sends and yields `object`, not Any: where a type holds Any, mypy cannot choose among overloads.
+
 
 class Piecework:
     """A background-job system: tasks that run now or later, and the database in which later is kept.
@@ -84,7 +86,7 @@ class Piecework:
     @overload
     def task(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[object, object, R], R]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     @overload
@@ -301,7 +303,9 @@ class _TaskDecorator:
     @overload
     def __call__(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Task[P, Coroutine[object, object, R], R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
 
