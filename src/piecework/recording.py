@@ -110,7 +110,8 @@ class Recorder:
         else:
             kept = _Pinned()
         kept.args = args if _PLAIN.issuperset(map(type, args)) else tuple(map(_held, args))
-        kept.kwargs = {name: _held(value) for name, value in kwargs.items()} if kwargs else kwargs
+        plain = not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
+        kept.kwargs = kwargs if plain else {name: _held(value) for name, value in kwargs.items()}
         self._kept[key] = kept
 
     def forget(self, made: Any) -> None:

@@ -86,10 +86,11 @@ def _name_of(given: MethodType, kind: type) -> str:
     """The name under which a worker gets this very method from such an object."""
     function = given.__func__
     name: str = getattr(function, "__name__", "")
-    names = [name, *(other for other in dir(kind) if other != name)]
-    for candidate in names:
-        if _function(kind, candidate) is function:
-            return candidate
+    if _function(kind, name) is function:
+        return name
+    found = next((other for other in dir(kind) if _function(kind, other) is function), None)
+    if found is not None:
+        return found
     qualified = getattr(function, "__qualname__", repr(function))
     if any(_function(base, name) is function for base in kind.__mro__):
         raise BadArguments(

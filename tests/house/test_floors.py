@@ -13,6 +13,7 @@ FLOORS = {
         "wire",
         "arrival",
         "rows",
+        "names",
         "ids",
         "job",
         "outcome",
