@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
 from piecework.aio import Edge
+from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
 from piecework.calls import Calls
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec, Signature
 from piecework.config import Settings, current_settings
 from piecework.engine.embedded import EmbeddedWorker
-from piecework.errors import BadOption
+from piecework.engine.processes import PoolSettings
+from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Job, Jobs
 from piecework.objects import ObjectRegistry
-from piecework.options import CallKeywords, TaskKeywords, check_queues, task_options
+from piecework.options import CallKeywords, DeclaredKeywords, FunctionKeywords, check_queues, task_options
 from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows
@@ -91,7 +94,7 @@ class Piecework:
     def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     @overload
     def task(
-        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[TaskKeywords]
+        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[FunctionKeywords]
     ) -> _TaskDecorator: ...
 
     def task(
@@ -102,7 +105,11 @@ class Piecework:
         A class is returned as it is. `name` is the stable name under which its jobs are stored (its module and qualified
         name, unless given); `aliases` are names that it had before, under which jobs may still be stored.
         Options: `queue`, `priority` (lower runs sooner; 0), `attempts` (10), `retry` (`exponential(…)`, `fixed(…)` or
-        seconds), `timeout` (seconds). Raises `BadOption` and `DuplicateTask`.
+        seconds), `timeout` (seconds), `expires` (seconds after it is due in which it must have been started, else it is
+        cancelled). `retry_on` names the exceptions that are tried again (all, unless given; a mapping gives each a
+        policy of its own), `give_up_on` those that never are. ``pool="process"`` runs the function in a process of its
+        own kind: on another core, and with a timeout that kills; `grace` is how long it may take to end once it was
+        asked to stop (seconds, 5). Raises `BadOption` and `DuplicateTask`.
         """
         declare = _TaskDecorator(self, name, check_aliases(aliases, "@app.task"), options)
         return declare if function is None else declare(function)
@@ -116,7 +123,7 @@ class Piecework:
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
-        **options: Unpack[TaskKeywords],
+        **options: Unpack[DeclaredKeywords],
     ) -> Callable[[Callable[P, Iterator[Piece[Any]]]], Split[P]]: ...
 
     def split(
@@ -138,6 +145,10 @@ class Piecework:
             raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
         task_options(options, "@app.split")
         before = check_aliases(aliases, "@app.split")
+        if "pool" in options:
+            raise BadOption(
+                "@app.split: pool= does not apply to a split, which talks to the store; give it to the tasks of its pieces"
+            )
 
         def declare(splitter: Any) -> Any:
             if kind_of(splitter) != "generator":
@@ -251,9 +262,17 @@ class Piecework:
         return Batch(self, then, OnFailure(on_failure))
 
     def worker(
-        self, *, concurrency: int = 10, queues: Sequence[str] | None = None, burst: bool = False
+        self,
+        *,
+        concurrency: int = 10,
+        queues: Sequence[str] | None = None,
+        burst: bool = False,
+        pool_size: int | None = None,
     ) -> EmbeddedWorker:
         """A worker inside this process, to be used as a context manager; `burst` ends it when nothing is due.
+
+        `pool_size` is how many processes run the jobs of ``pool="process"`` (the number of processors). They import the
+        app anew, so it must be a module's own name; where it is not, such jobs are parked with that reason.
 
         Example::
 
@@ -262,9 +281,23 @@ class Piecework:
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise BadOption(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
+        if importing_for_pool():
+            raise UsageError(
+                "the app's module starts a worker while a process of another worker's pool imports it; put that under: "
+                'if __name__ == "__main__":'
+            )
         names = None if queues is None else check_queues(queues, "queues")
+        place = place_of(self)
+        size = pool_size or os.cpu_count() or 1
         return EmbeddedWorker(
-            self.registry, self.store, self.clock, self.settings, concurrency=concurrency, queues=names, burst=burst
+            self.registry,
+            self.store,
+            self.clock,
+            self.settings,
+            concurrency=concurrency,
+            queues=names,
+            burst=burst,
+            processes=None if place is None else PoolSettings(pool_command(place), size),
         )
 
     def close(self) -> None:
@@ -317,6 +350,10 @@ class _TaskDecorator:
             raise BadOption(
                 f"@app.task takes a def, an async def or a class, not {kind}: {function!r}"
                 + ("; a generator that yields pieces is registered with @app.split" if kind == "generator" else "")
+            )
+        if kind == "async" and self._options.get("pool") == "process":
+            raise BadOption(
+                f"@app.task: {function.__qualname__} is an async def, which runs on the event loop; pool='process' takes a def"
             )
         task: Task[Any, Any, Any] = Task(self._app, self._app._spec(function, self._name, self._options))
         return self._app._register(task, self._aliases)

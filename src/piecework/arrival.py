@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from piecework.errors import NotSerializable
-from piecework.wire import ENCODE_ERRORS, encode, is_pydantic, kind_name
+from piecework.jsontypes import ENCODE_ERRORS, encode, is_pydantic, kind_name
 
 
 def compare(sent: Any, arrived: Any, path: str) -> None:

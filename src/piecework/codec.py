@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from piecework.arrival import compare, culprit, equal, refuse_nan
 from piecework.errors import BadArguments, NotSerializable, TooLarge
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
 from piecework.rows import Rows, Unit, refuse_row, rows_in_use
-from piecework.wire import ENCODE_ERRORS, decoder_of, encode
 
 MAX_PAYLOAD = 1024 * 1024
 
@@ -138,6 +139,14 @@ class Signature:
             return BadArguments(f"{self.task}: {str(error).replace('$.', 'argument ')}")
         return NotSerializable(f"{self.task}: the arguments cannot travel: {error}")
 
+    def reads(self, text: str | bytes) -> bool:
+        """Whether stored arguments fit the function as it is now."""
+        try:
+            (self._decoder or self._resolve()).decode(text)
+        except (*ENCODE_ERRORS, BadArguments):
+            return False
+        return True
+
     def unit(self) -> Unit | None:
         """A new unit of rows for one run; None for a task that takes none. Raises `BadArguments` as `encode` does."""
         if self._decoder is None:
@@ -216,6 +225,14 @@ def too_large(what: str, size: int, limit: int) -> str:
     )
 
 
+def _without_verdicts(kind: Any) -> Any:
+    """A return annotation without its exceptions: ``-> str | Retry`` stores text, and a verdict is never a result."""
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    left = [part for part in get_args(kind) if not (isinstance(part, type) and issubclass(part, BaseException))]
+    return Union[tuple(left)] if left else None  # noqa: UP007 - made of what is left
+
+
 # ── results ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -267,7 +284,7 @@ class ResultCodec:
     def _resolve(self) -> msgspec.json.Decoder[Any]:
         kind: Any = Any
         try:
-            kind = resolve_hints(self._function).get("return", Any)
+            kind = _without_verdicts(resolve_hints(self._function).get("return", Any))
             self._decoder = decoder_of(kind)
         except BadArguments:
             kind, self._decoder = Any, msgspec.json.Decoder()

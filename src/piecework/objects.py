@@ -71,6 +71,14 @@ class MethodSignature:
         """A new unit of rows for one run; None where neither the object nor the call takes any."""
         return self._made.unit() or self._call.unit()
 
+    def reads(self, text: str) -> bool:
+        """Whether stored arguments fit the object and its method as they are now."""
+        try:
+            stored = _stored.decode(text)
+        except msgspec.MsgspecError:
+            return False
+        return self._made.reads(bytes(stored.object)) and self._call.reads(bytes(stored.call))
+
     def decode(self, text: str, unit: Unit | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The blueprint of the object and the arguments of its method. Raises as `Signature.decode` does."""
         try:
@@ -108,14 +116,15 @@ class TaskClass:
         declared = inspect.getattr_static(self.kind, name)
         function = getattr(declared, "__func__", declared)
         call = Signature(function, task, bound=not isinstance(declared, staticmethod), rows=self._rows)
+        is_async = kind_of(function) == "async"  # runs on the loop, whatever the class says of its other methods
         of_object = isinstance(declared, FunctionType)
         return TaskSpec(
             name=task,
             function=_built_and_called(name, function) if of_object else getattr(self.kind, name),
-            options=self.options,
+            options=msgspec.structs.replace(self.options, pool="thread") if is_async else self.options,
             signature=MethodSignature(task, self.kind, self._made, call) if of_object else call,
             result=ResultCodec(function, task),
-            is_async=kind_of(function) == "async",
+            is_async=is_async,
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from piecework.engine.context import Running
 from piecework.errors import BadArguments, RowGone
 from piecework.errortext import describe
-from piecework.outcome import Cancel, Errored, Fail, Outcome, Park
+from piecework.outcome import Cancelled, Errored, Failed, Outcome, Park
 
 if TYPE_CHECKING:
     from piecework.registry import TaskSpec
@@ -41,8 +41,8 @@ def outcome_of_gone(error: RowGone, now: Running) -> Outcome:
     told = describe(error.with_traceback(None))  # no line of the user's code has run
     policy = now.options.on_missing if now.options is not None else "fail"
     if policy == "cancel":
-        return Cancel(str(error))
-    return Errored(told, RowGone) if policy == "retry" else Fail(told)
+        return Cancelled(str(error))
+    return Errored(told) if policy == "retry" else Failed(told)
 
 
 async def call_with_rows(now: Running, spec: TaskSpec, unit: Unit) -> Any:

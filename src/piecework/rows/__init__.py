@@ -37,6 +37,9 @@ class Source(Protocol):
     def knows(self, kind: type) -> bool:
         """Whether a class is a model of this kind."""
 
+    def ready(self, name: str) -> None:
+        """Raises `BadArguments` where rows of this kind cannot be loaded."""
+
     def label(self, model: type) -> str:
         """The name under which a model is stored."""
 
@@ -53,7 +56,7 @@ class Source(Protocol):
         """A primary key from JSON, with the types of its columns. Raises `ValueError`."""
 
     def open(self) -> Loader:
-        """Raises `BadArguments` where rows of this kind cannot be loaded."""
+        """What loads the rows of one run."""
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,6 +102,7 @@ class Reference:
             plain = msgspec.convert(value, _Plain)
         except msgspec.ValidationError as error:
             raise ValueError(f"a row of {name} is expected, and this is none ({error})") from None
+        cls.source.ready(name)
         model = cls.source.find(cls.annotated, plain.model)
         if model is None:
             raise ValueError(f"a row of {name} is expected, and this is one of {plain.model}")

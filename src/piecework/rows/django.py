@@ -18,6 +18,9 @@ class Django:
         model = getattr(sys.modules.get("django.db.models"), "Model", None)
         return model is not None and issubclass(kind, model)
 
+    def ready(self, name: str) -> None:
+        """Django knows its databases by itself."""
+
     def label(self, model: Any) -> str:
         return str(model._meta.label)
 

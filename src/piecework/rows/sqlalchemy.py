@@ -25,6 +25,9 @@ class SqlAlchemy:
         inspect = getattr(sys.modules.get("sqlalchemy"), "inspect", None)
         return inspect is not None and inspect(kind, raiseerr=False) is not None
 
+    def ready(self, name: str) -> None:
+        self._session(name)
+
     def label(self, model: type) -> str:
         return f"{module_name(model)}.{model.__qualname__}"
 

@@ -7,15 +7,22 @@ read is a counter that holds until the commit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
 from piecework.job import ErrorInfo, State
 from piecework.outcome import Settlement
+from piecework.store.sqlite.history import remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
-STOP_BITE = 5000  # pieces that are cancelled at once when a batch dies; the rest when a fetch meets them
+STOP_BITE = (
+    1000  # pieces that are cancelled in one transaction: some when a batch dies, the rest when a fetch meets them
+)
+ENDED = "its batch had ended"  # why those are cancelled that are met later
 
 COUNTED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
 
@@ -125,14 +132,12 @@ def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]
     record = tx.row("then_read", id=then)
     if record and tx.run("batch_fail_then", id=then, error=to_json(error), now=tx.now):
         tx.moved(record[0], record[4], "failed")
-        tx.run(
-            "settle_history", rows=to_json([(then, record[3], record[2], "failed", to_json(error), None)]), now=tx.now
-        )
+        remember(tx, [(then, record[3], record[2], "failed", to_json(error), None)])
         if record[1] is not None:
             return Counter({(record[1], "failed"): 1})
     elif record:
         # The splitter still runs: it is asked to stop, and fails with this batch when it answers.
-        tx.run("cancel_ask", ids=to_json([then]), reason=error.message)
+        tx.run("cancel_ask", ids=to_json([then]), reason=error.message, by=None, now=tx.now)
     return Counter()
 
 
@@ -154,6 +159,24 @@ def close(tx: Transaction, job: str, state: str, reason: str) -> None:
         end_batch(tx, own[0], state, reason)
 
 
+def follow_cancelled(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
+    """Counts jobs that somebody cancelled (id, queue, state before, batch, when it was counted before), in their order.
+
+    Batch by batch, because the end of one may end another whose pieces come later.
+    """
+    for batch, group in groupby(rows, key=itemgetter(3)):
+        n = 0
+        for id, queue, state, _, counted_at in group:
+            tx.moved(queue, state, "cancelled")
+            if counted_at is not None and batch is not None:
+                tx.run("cancel_recount", id=batch)
+            else:
+                n += 1
+            close(tx, id, "stopped", reason)
+        if batch is not None:
+            count(tx, Counter({(batch, "cancelled"): n}))
+
+
 def end_batch(tx: Transaction, id: str, state: str, reason: str) -> bool:
     """Ends an open batch without releasing anything; nothing below it starts any more."""
     if not tx.run("batch_end", id=id, state=state, now=tx.now):
@@ -173,23 +196,35 @@ def stop_below(tx: Transaction, top: str, reason: str) -> None:
     (batches,) = tx.row("stop_tree", batch=top)
     tx.run("stop_batches", batches=batches, top=top, now=tx.now)
     tx.run("stop_running", batches=batches, reason=reason)
-    cancel_open(tx, batches, reason)
+    cancel_open(tx, msgspec.json.decode(batches, type=list[str]), reason)
 
 
-def cancel_open(tx: Transaction, batches: str, reason: str) -> int:
+def cancel_open(tx: Transaction, batches: Sequence[str], reason: str) -> None:
     """Cancels pieces of dead batches that have not started; nothing is released by their ends.
 
     All that wait for batches of their own, because no fetch would ever meet them, and a bite of the others.
     """
-    rows = tx.rows("stop_waiting", batches=batches) + tx.rows("stop_available", batches=batches, limit=STOP_BITE)
-    if rows:
-        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, now=tx.now)
-        ends: Counter[tuple[str, str]] = Counter()
-        for _, queue, state, batch in rows:
-            tx.moved(queue, state, "cancelled")
-            ends[batch, "cancelled"] += 1
-        count(tx, ends)
-    return len(rows)
+    rows = tx.rows("stop_waiting", batches=to_json(batches))
+    room = STOP_BITE
+    for batch in batches:
+        looked_at, found = tx.row("stop_available", batch=batch, limit=room)
+        rows += msgspec.json.decode(found)
+        room -= looked_at
+        if room <= 0:
+            break
+    cancel_unstarted(tx, rows, reason)
+
+
+def cancel_unstarted(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
+    """Cancels pieces of dead batches (id, queue, state, batch), and counts them."""
+    if not rows:
+        return
+    tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None, now=tx.now)
+    ends: Counter[tuple[str, str]] = Counter()
+    for _, queue, state, batch in rows:
+        tx.moved(queue, state, "cancelled")
+        ends[batch, "cancelled"] += 1
+    count(tx, ends)
 
 
 def nothing() -> Counter[tuple[str, str]]:

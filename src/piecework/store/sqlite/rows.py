@@ -10,7 +10,8 @@ from piecework.job import AttemptRecord, BatchRecord, BatchState, ErrorInfo, Fil
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
-    "batch, coalesce(root, batch), below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result"
+    "batch, coalesce(root, batch), below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, "
+    "result, expires_at, stopped_by, stopped_at"
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
@@ -24,13 +25,14 @@ def error_of(text: str | None) -> ErrorInfo | None:
 def record(row: Any) -> Record:
     """A row in the order of `RECORD_COLUMNS`."""
     (id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker,
-     batch, root, below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result) = row  # fmt: skip
+     batch, root, below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result,
+     expires_at, stopped_by, stopped_at) = row  # fmt: skip
     return Record(
         id=id, task=task, queue=queue, priority=priority, state=State(state), run_at=run_at, run=run, attempt=attempt,
         crashes=crashes, created_at=created_at, started_at=started_at, finished_at=finished_at, worker=worker,
         batch=batch, root=root, below=below, ordinal=ordinal, piece=piece, key=key, cursor=cursor, options=options, reason=reason,
         stopping=bool(stopping), progress=None if progress is None else _progress.decode(progress),
-        error=error_of(error), args=args, result=result,
+        error=error_of(error), args=args, result=result, expires_at=expires_at, stopped_by=stopped_by, stopped_at=stopped_at,
     )  # fmt: skip
 
 
@@ -58,6 +60,13 @@ _STATES = {
 }
 
 
+def source(which: Filter) -> str:
+    """The table to ask; the few running jobs are found among each other, and not in a batch or in all there ever were."""
+    by_name = which.ids is not None or which.key is not None
+    running = which.state is State.RUNNING and not by_name
+    return "piecework_job INDEXED BY piecework_job_running" if running else "piecework_job"
+
+
 def where(which: Filter) -> tuple[str, dict[str, Any]]:
     """A condition made of fixed fragments, and its parameters; no value ever becomes part of the text."""
     parts: list[str] = []
@@ -68,9 +77,7 @@ def where(which: Filter) -> tuple[str, dict[str, Any]]:
     for name in ("queue", "task", "batch", "key", "worker"):
         value = getattr(which, name)
         if value is not None:
-            # A plus keeps the library from walking a whole batch where the few running jobs are what is asked for.
-            plus = "+" if name == "batch" and which.state is State.RUNNING else ""
-            parts.append(f"{plus}{name} = :{name}")
+            parts.append(f"{name} = :{name}")
             params[name] = value
     if which.root is not None:
         parts.append("coalesce(root, batch) = :root")

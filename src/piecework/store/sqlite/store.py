@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from piecework.clock import Clock, SystemClock
 from piecework.errors import BadSettings, UsageError, WithinNotSupported
 from piecework.failpoints import failpoint
 from piecework.job import (
+    CRASH_LIMIT,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -31,10 +33,14 @@ from piecework.job import (
     SessionRecord,
 )
 from piecework.outcome import Settlement
-from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, schema, settle
+from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, retry, schema, settle
 from piecework.store.sqlite.database import Database
-from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, where
+from piecework.store.sqlite.prune import Pruner
+from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
+from piecework.store.sqlite.sweep import Sweeper
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+
+CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 
 _pieces = msgspec.json.Decoder(list[PieceResult]).decode
 
@@ -52,8 +58,10 @@ class SqliteStore:
         self.clock = clock or SystemClock()
         self.db = Database(path, synchronous=synchronous)
         self._ready_for: int | None = None
-        self._prune_from = 0
+        self._pruner = Pruner(self._read, self._write, self.clock)
+        self._sweeper = Sweeper(self._read, self._write)
         self._repair_from = ""
+        self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -146,16 +154,19 @@ class SqliteStore:
     def fetch(self, claim: Claim) -> list[Fetched]:
         if not self._anything(claim):
             return []
-        with self._write() as tx:
-            return fetch.fetch(tx, claim)
+        while True:
+            with self._write() as tx:
+                jobs = fetch.fetch(tx, claim)
+            if jobs is not None:
+                return jobs
+            time.sleep(CLEARING_PAUSE)
 
     def _anything(self, claim: Claim) -> bool:
         """Looks before it locks: an idle worker's question must not hold up those who write."""
         with self._read() as tx:
             if not tx.row("fetch_session", session=claim.worker.rpartition(".")[0]):
                 return True
-            due = tx.row("fetch_due")[0]
-            if due is not None and due <= tx.now:
+            if any(moment is not None and moment <= tx.now for moment in tx.row("fetch_due")):
                 return True
             if tx.row("fetch_again", worker=claim.worker, claim=claim.number)[0] != "[]":
                 return True
@@ -177,7 +188,8 @@ class SqliteStore:
                     answers = settle.settle(tx, settlements, careful=careful)
                     if settlements:
                         failpoint("settle.in_transaction")
-                    return answers, [] if claim is None else fetch.fetch(tx, claim)
+                    jobs = [] if claim is None else fetch.fetch(tx, claim)
+                return answers, self.fetch(claim) if jobs is None and claim is not None else jobs or []
             except settle.FenceMismatch:
                 continue
         raise AssertionError("a settlement that had been checked did not match its fence inside the same transaction")
@@ -214,7 +226,9 @@ class SqliteStore:
             why = "its worker's session ended" if beat is None else "its worker's session stopped beating"
             return len(operators.hand_back(tx, f"{session}.", f"{session}/", crashed=(), reason=why, crash_limit=1))
 
-    def reap(self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = 3) -> list[str]:
+    def reap(
+        self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
+    ) -> list[str]:
         with self._write() as tx:
             return operators.hand_back(
                 tx, worker, worker + "\x01", crashed=set(crashed), reason=reason, crash_limit=crash_limit
@@ -222,23 +236,34 @@ class SqliteStore:
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
+    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
         with self._write() as tx:
-            return operators.cancel(tx, which, reason, limit)
+            return operators.cancel(tx, which, reason, by, limit)
 
-    def retry(self, which: Filter, *, limit: int = 1000) -> int:
+    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+        back = retry.Return(resume, retry.BITE)
         with self._write() as tx:
-            return operators.retry(tx, which, limit)
+            n = retry.retry(tx, which, limit, back)
+        while back.held:
+            time.sleep(CLEARING_PAUSE)
+            with self._write() as tx:
+                retry.go_on(tx, back)
+        return n
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
-        with self._write() as tx:
-            n, self._prune_from = operators.prune(tx, before, limit, self._prune_from)
-            return n
+        return self._pruner.bite(before, limit)
 
     def repair(self, *, limit: int = 10) -> list[str]:
+        self._sweeper.sweep(limit)
+        with self._read() as tx:
+            suspects, self._repair_from = operators.suspects(tx, limit, self._repair_from)
+            held = [row[0] for row in tx.rows("repair_held")]
+        dead_calls, self._held = set(held) & self._held, set(held)
+        if not suspects and not dead_calls:
+            return []
         with self._write() as tx:
-            mended, self._repair_from = operators.repair(tx, limit, self._repair_from)
-            return mended
+            retry.let_go(tx, dead_calls)
+            return operators.repair(tx, suspects)
 
     def pause(self, queue: str, on: bool = True) -> None:
         with self._write() as tx:
@@ -254,7 +279,8 @@ class SqliteStore:
 
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
         condition, params = where(which)
-        sql = SQL["find_page_newest" if newest else "find_page"].format(columns=RECORD_COLUMNS, where=condition)
+        title = SQL["find_page_newest" if newest else "find_page"]
+        sql = title.format(columns=RECORD_COLUMNS, jobs=source(which), where=condition)
         with self._read() as tx:
             start = tx.row("get_seq", id=after) if after is not None else None
             if after is not None and start is None:
@@ -272,7 +298,7 @@ class SqliteStore:
             )
         condition, params = where(which)
         with self._read() as tx:
-            (n,) = tx.con.execute(SQL["find_count"].format(where=condition), params).fetchone()
+            (n,) = tx.con.execute(SQL["find_count"].format(jobs=source(which), where=condition), params).fetchone()
             return int(n)
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -305,8 +331,8 @@ class SqliteStore:
 
     def next_due(self) -> float | None:
         with self._read() as tx:
-            (due,) = tx.row("fetch_due")
-            return None if due is None else max(0.0, due - tx.now)
+            moments = [moment for moment in tx.row("fetch_due") if moment is not None]
+            return max(0.0, min(moments) - tx.now) if moments else None
 
     def close(self) -> None:
         self.db.close()

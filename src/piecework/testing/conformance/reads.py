@@ -273,12 +273,29 @@ class AttemptsConformance(Conformance):
         assert store.attempts(id) == []
         assert store.attempts(new_id()) == []
 
-    def test_attempts_keeps_every_line(self, store: Store) -> None:
-        """However many."""
+    def test_attempts_keeps_a_long_history(self, store: Store) -> None:
+        """Every line, up to more than a hundred."""
         id = add(store)
-        for _ in range(30):
+        for _ in range(110):
             settle(store, retried(fetch_one(store)))
-        assert [line.run for line in store.attempts(id)] == list(range(1, 31))
+        assert [line.run for line in store.attempts(id)] == list(range(1, 111))
+
+    def test_attempts_of_a_job_that_comes_back_for_ever(self, store: Store) -> None:
+        """Of one that ran often, the first 10 and the last 100."""
+        id, other = add(store), add(store)
+        for _ in range(250):
+            store.settle([retried(run) for run in fetch(store, 2)])
+        wanted = [*range(1, 11), *range(151, 251)]
+        assert [line.run for line in store.attempts(id)] == wanted
+        assert [line.run for line in store.attempts(other)] == wanted
+
+    def test_attempts_of_a_job_whose_workers_are_taken_away_for_ever(self, store: Store) -> None:
+        """Runs that a reaped worker leaves behind count like others."""
+        id = add(store)
+        for _ in range(130):
+            fetch_one(store)
+            store.reap("w.1")
+        assert [line.run for line in store.attempts(id)] == [*range(1, 11), *range(31, 131)]
 
 
 class PurityConformance(Conformance):
