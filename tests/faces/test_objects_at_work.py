@@ -31,6 +31,18 @@ class Process:
         return [type(self).__name__, self.some_id, self.n + more, queue]
 
 
+@app.task(pool="process")
+class Elsewhere:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def call(self) -> list:
+        return [self.name, os.getpid()]
+
+    async def wait(self) -> int:
+        return os.getpid()
+
+
 class Child(Process):
     async def wait(self) -> str:
         return "waited " + self.some_id
@@ -38,6 +50,7 @@ class Child(Process):
 
 if __name__ == "__main__":
     jobs = [app.later(Process("a", n=2).call, 3, queue="q"), app.later(Child("b").call, 1), app.later(Child("c").wait)]
+    jobs += [app.later(Elsewhere("d").call), app.later(Elsewhere("e").wait)]
     print(*(job.id for job in jobs))
 """
 
@@ -153,7 +166,10 @@ def test_classes_of_a_script_that_is_the_main_module_run_in_another_process(
     ids = run("scripted", SCRIPT)
     done = spawn("work", "scripted:app", "--burst")
     assert done.code == 0, done.err
-    assert results(folder, ids) == [["Process", "a", 5, "q"], ["Child", "b", 2, ""], "waited c"]
+    *others, (name, process), worker = results(folder, ids)
+    assert others == [["Process", "a", 5, "q"], ["Child", "b", 2, ""], "waited c"]
+    assert name == "d"
+    assert process != worker  # by the class's pool, but for a coroutine
 
 
 def test_a_worker_that_runs_another_script_says_which_task_it_does_not_know(
@@ -165,7 +181,7 @@ def test_a_worker_that_runs_another_script_says_which_task_it_does_not_know(
     assert done.code == 0, done.err
     assert [(state, "unknown task 'scripted." in reason) for state, reason in results(folder, ids)] == [
         ("parked", True)
-    ] * 3
+    ] * 5
 
 
 @pytest.mark.parametrize("source", [SQLALCHEMY, DJANGO], ids=["sqlalchemy", "django"])

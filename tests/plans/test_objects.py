@@ -149,3 +149,28 @@ def test_an_unknown_name_is_told_what_is_near(registry: ObjectRegistry) -> None:
 def test_a_text_that_is_no_call_of_a_method_is_refused(registry: ObjectRegistry, text: str) -> None:
     with pytest.raises(BadArguments, match="Process"):
         registry["Process.call"].signature.decode(text)
+
+
+def test_whether_stored_arguments_can_be_read_is_told(registry: ObjectRegistry) -> None:
+    signature = registry["Process.call"].signature
+    assert signature.reads('{"object":{"x":1},"call":{"y":2}}')
+    for text in ("", "[]", '{"object":{"x":"1"},"call":{"y":2}}', '{"object":{"x":1},"call":{}}'):
+        assert not signature.reads(text)
+
+
+class Mixed:
+    """One method for a process, one for the loop."""
+
+    def compute(self) -> int:
+        return 1
+
+    async def wait(self) -> int:
+        return 2
+
+
+def test_a_coroutine_method_runs_on_the_loop_whatever_its_class_says(registry: ObjectRegistry) -> None:
+    watch(Mixed)
+    registry.add_class(Mixed, "Mixed", TaskOptions(pool="process", queue="heavy"))
+    assert registry["Mixed.compute"].options == TaskOptions(pool="process", queue="heavy")
+    assert registry["Mixed.wait"].options == TaskOptions(queue="heavy")
+    assert registry["Mixed.wait"].is_async

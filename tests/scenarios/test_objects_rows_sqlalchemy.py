@@ -566,3 +566,19 @@ def test_a_function_that_makes_no_session_fails_the_run(app: Piecework, session:
     rows(app, lambda: "none")  # type: ignore[arg-type, return-value]
     with pytest.raises(JobFailed, match="made a str, not a Session"):
         ended(app, greet.later(session.get_one(User, 42)))
+
+
+def test_what_was_parked_for_want_of_a_session_is_not_brought_back_before_there_is_one(
+    app: Piecework, session: Session
+) -> None:
+    """A worker looks through what is parked for jobs that it could run."""
+
+    @app.task
+    def greet(user: User) -> str:
+        return user.name
+
+    job = greet.later(session.get_one(User, 42))
+    signature, text = app.registry[greet.name].signature, job.record().args
+    assert signature.reads(text)
+    app.rows.sqlalchemy.session = None
+    assert not signature.reads(text)
