@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from msgspec import UNSET, UnsetType
@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from piecework.aio import Edge
 from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
+from piecework.calls import Calls
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec, Signature
 from piecework.config import Settings, current_settings
@@ -18,15 +19,30 @@ from piecework.engine.embedded import EmbeddedWorker
 from piecework.engine.processes import PoolSettings
 from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
-from piecework.jobs import Jobs
-from piecework.options import DeclaredKeywords, FunctionKeywords, check_name, check_queues, check_seconds, task_options
-from piecework.registry import Registry, TaskSpec, kind_of, task_name
+from piecework.jobs import Job, Jobs
+from piecework.objects import ObjectRegistry
+from piecework.options import (
+    CallKeywords,
+    DeclaredKeywords,
+    FunctionKeywords,
+    check_name,
+    check_queues,
+    check_seconds,
+    task_options,
+)
+from piecework.recording import watch
+from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
+from piecework.rows import Rows
 from piecework.split import Piece
 from piecework.store import Store, open_store
 from piecework.task import Split, Task
 
 P = ParamSpec("P")
+C = TypeVar("C")
 R = TypeVar("R")
+T = TypeVar("T")
+
+# A coroutine of a task sends and yields `object`, not Any: where a type holds Any, mypy cannot choose among overloads.
 
 
 class Piecework:
@@ -65,11 +81,13 @@ class Piecework:
             keep_completed=keep_completed,
         )
         self.clock: Clock = clock or SystemClock()
-        self.registry = Registry()
+        self.rows = Rows()
+        self.registry = ObjectRegistry(self.rows)
         self.store: Store = open_store(self.settings.url, clock=self.clock)
         self.edge = Edge()
         self.jobs = Jobs(self)
         self._tasks: dict[str, Task[Any, Any, Any]] = {}
+        self._calls = Calls(self)
 
     def __repr__(self) -> str:
         return f"<piecework app with {len(self.registry)} tasks on {self.store.url}>"
@@ -77,16 +95,23 @@ class Piecework:
     # ── declaring ────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    def task(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[object, object, R], R]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[FunctionKeywords]) -> _TaskDecorator: ...
+    def task(
+        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[FunctionKeywords]
+    ) -> _TaskDecorator: ...
 
-    def task(self, function: Any = None, *, name: str | None = None, **options: Any) -> Any:
-        """Registers a function, `def` or `async def`, as a task.
+    def task(
+        self, function: Any = None, *, name: str | None = None, aliases: Iterable[str] = (), **options: Any
+    ) -> Any:
+        """Registers a function, `def` or `async def`, as a task; or a class, whose public methods `later` then takes.
 
-        `name` is the stable name under which its jobs are stored (its module and qualified name, unless given).
+        A class is returned as it is. `name` is the stable name under which its jobs are stored (its module and qualified
+        name, unless given); `aliases` are names that it had before, under which jobs may still be stored.
         Options: `queue`, `priority` (lower runs sooner; 0), `attempts` (10), `retry` (`exponential(…)`, `fixed(…)` or
         seconds), `timeout` (seconds), `expires` (seconds after it is due in which it must have been started, else it is
         cancelled). `retry_on` names the exceptions that are tried again (all, unless given; a mapping gives each a
@@ -94,7 +119,7 @@ class Piecework:
         own kind: on another core, and with a timeout that kills; `grace` is how long it may take to end once it was
         asked to stop (seconds, 5). Raises `BadOption` and `DuplicateTask`.
         """
-        declare = _TaskDecorator(self, name, options)
+        declare = _TaskDecorator(self, name, check_aliases(aliases, "@app.task"), options)
         return declare if function is None else declare(function)
 
     @overload
@@ -104,6 +129,7 @@ class Piecework:
         self,
         *,
         name: str | None = None,
+        aliases: Iterable[str] = (),
         on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
         **options: Unpack[DeclaredKeywords],
     ) -> Callable[[Callable[P, Iterator[Piece[Any]]]], Split[P]]: ...
@@ -113,6 +139,7 @@ class Piecework:
         function: Any = None,
         *,
         name: str | None = None,
+        aliases: Iterable[str] = (),
         on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
         **options: Any,
     ) -> Any:
@@ -125,6 +152,7 @@ class Piecework:
         if on_failure not in list(OnFailure):
             raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
         task_options(options, "@app.split")
+        before = check_aliases(aliases, "@app.split")
         if "pool" in options:
             raise BadOption(
                 "@app.split: pool= does not apply to a split, which talks to the store; give it to the tasks of its pieces"
@@ -139,7 +167,7 @@ class Piecework:
             spec = self._spec(splitter, name, options)
             spec.is_split = True
             spec.on_failure = OnFailure(on_failure)
-            return self._register(Split[Any](self, spec))
+            return self._register(Split[Any](self, spec), before)
 
         return declare if function is None else declare(function)
 
@@ -149,17 +177,78 @@ class Piecework:
             name=stable,
             function=function,
             options=task_options(options, f"the task {stable}"),
-            signature=Signature(function, stable),
+            signature=Signature(function, stable, rows=self.rows),
             result=ResultCodec(function, stable),
             is_async=kind_of(function) == "async",
         )
 
-    def _register(self, task: Any) -> Any:
-        self.registry.add(task._spec)
+    def _register(self, task: Any, aliases: Iterable[str]) -> Any:
+        self.registry.add(task._spec, aliases)
         self._tasks[task.name] = task
         return task
 
+    def _register_class(self, kind: type, name: str | None, aliases: Iterable[str], options: dict[str, Any]) -> type:
+        stable = task_name(kind, name)
+        watch(kind)
+        self.registry.add_class(kind, stable, task_options(options, f"the task {stable}"), aliases)
+        return kind
+
     # ── running ──────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def later(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def later(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def later(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    def later(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Stores a call of an object's method as a job, and returns a handle to it.
+
+        The object's class, or a base of it, is registered with `@app.task`. The worker builds the object anew, from the
+        arguments that it was constructed with, and calls the method. Classmethods, staticmethods and tasks are taken, too.
+        Raises `UnknownTask` for what no worker could find, `BadArguments` for what cannot run or travel; nothing is
+        stored then. Raises `StoreUnavailable` where the store could not be reached.
+
+        Example::
+
+            process = SomeProcess("ee6f1d66")
+            process.call(1)                                   # now
+            app.later(process.call, 1)                        # later
+            app.using(queue="low", delay=60).later(process.call, 1)
+        """
+        return self._calls.later(target, *args, **kwargs)
+
+    @overload
+    async def alater(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    async def alater(
+        self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R]: ...
+    @overload
+    async def alater(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    async def alater(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """`later`, awaited."""
+        return await self._calls.alater(target, *args, **kwargs)
+
+    @overload
+    def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+    @overload
+    def piece(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+    @overload
+    def piece(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+
+    def piece(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The call of an object's method as a piece, for a splitter to yield or a batch to add."""
+        return self._calls.piece(target, *args, **kwargs)
+
+    def using(self, **options: Unpack[CallKeywords]) -> Calls:
+        """`later`, `alater` and `piece` with options; they are those of `Task.using`. Raises `BadOption`.
+
+        Example: ``app.using(queue="low", priority=5, delay=60).later(process.call, 1)``
+        """
+        return self._calls.using(**options)
 
     def batch(
         self,
@@ -238,8 +327,8 @@ class Piecework:
         return self.store.add(jobs, within=within)
 
     def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:
-        """The task that was registered with a specification."""
-        return self._tasks[spec.name]
+        """The task of a specification: the one that was registered with it, or one made of a method."""
+        return self._tasks.get(spec.name) or Task(self, spec)
 
     def decode_result(self, record: Record) -> Any:
         """A job's result as its task's annotation says; plain JSON types where this process does not know the task."""
@@ -252,26 +341,34 @@ class Piecework:
 class _TaskDecorator:
     """`@app.task(…)` with options, typed for both colours."""
 
-    def __init__(self, app: Piecework, name: str | None, options: dict[str, Any]) -> None:
+    def __init__(self, app: Piecework, name: str | None, aliases: tuple[str, ...], options: dict[str, Any]) -> None:
         self._app = app
         self._name = name
+        self._aliases = aliases
         self._options = options
         task_options(options, "@app.task")  # a bad option is told where it is given, not where the function follows
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    def __call__(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Task[P, Coroutine[object, object, R], R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
 
     def __call__(self, function: Any, /) -> Any:
+        if isinstance(function, type):
+            return self._app._register_class(function, self._name, self._aliases, self._options)
         kind = kind_of(function) if callable(function) else "value"
-        if kind not in ("plain", "async") or isinstance(function, type):
+        if kind not in ("plain", "async"):
             raise BadOption(
-                f"@app.task takes a def or an async def, not {'a class' if isinstance(function, type) else kind}: {function!r}"
+                f"@app.task takes a def, an async def or a class, not {kind}: {function!r}"
                 + ("; a generator that yields pieces is registered with @app.split" if kind == "generator" else "")
             )
         if kind == "async" and self._options.get("pool") == "process":
             raise BadOption(
                 f"@app.task: {function.__qualname__} is an async def, which runs on the event loop; pool='process' takes a def"
             )
-        return self._app._register(Task(self._app, self._app._spec(function, self._name, self._options)))
+        task: Task[Any, Any, Any] = Task(self._app, self._app._spec(function, self._name, self._options))
+        return self._app._register(task, self._aliases)

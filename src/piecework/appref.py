@@ -14,7 +14,7 @@ import msgspec
 
 from piecework.config import project_settings
 from piecework.errors import UsageError
-from piecework.registry import main_name
+from piecework.names import main_name
 
 if TYPE_CHECKING:
     from piecework.app import Piecework

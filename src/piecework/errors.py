@@ -5,7 +5,7 @@ Each message says what was wrong and what to do. All of them descend from `Piece
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from piecework.job import ErrorInfo
@@ -122,6 +122,18 @@ class ResultTimeout(JobError, TimeoutError):
 
 class LeaseLost(JobError):
     """This run no longer belongs to this worker; whatever it still writes is refused."""
+
+
+class RowGone(JobError):
+    """A row of a database that a job was given is not there any more; `model` and `key` name it.
+
+    What becomes of the job is said by its task's `on_missing`.
+    """
+
+    def __init__(self, message: str, model: str, key: tuple[Any, ...]) -> None:
+        super().__init__(message)
+        self.model = model
+        self.key = key
 
 
 class PieceFailed(JobError):

@@ -29,6 +29,7 @@ class TaskKeywords(TypedDict, total=False):
     retry: RetryPolicy | float | timedelta
     timeout: float | timedelta | None
     expires: float | timedelta | None
+    on_missing: Literal["fail", "cancel", "retry"]
 
 
 Kinds = type[BaseException] | Sequence[type[BaseException]]
@@ -66,7 +67,10 @@ class ExceptionRule(msgspec.Struct, frozen=True):
 
 
 class TaskOptions(msgspec.Struct, frozen=True):
-    """What a task's decorator may say. Lower priority runs sooner; times are in seconds."""
+    """What a task's decorator may say. Lower priority runs sooner; times are in seconds.
+
+    `on_missing` says what becomes of a job that was given a row which is gone: "fail", "cancel" or "retry".
+    """
 
     queue: str = "default"
     priority: int = 0
@@ -74,6 +78,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     retry: RetryPolicy = DEFAULT_RETRY
     timeout: float | None = None
     expires: float | None = None  # counted from the moment it is due
+    on_missing: str = "fail"
     retry_on: tuple[ExceptionRule, ...] | None = None  # None: every exception
     give_up_on: tuple[type[BaseException], ...] = ()
     pool: str = "thread"
@@ -100,6 +105,7 @@ class CallOptions(msgspec.Struct, frozen=True):
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    on_missing: str | None = None
     expires: float | None = None
     expires_at: float | None = None
     run_at: float | None = None
@@ -115,8 +121,10 @@ class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    on_missing: str | None = None
 
 
+_NOTHING = Overrides()
 _ANY = ExceptionRule(BaseException)
 _overrides = msgspec.json.Decoder(Overrides)
 
@@ -149,9 +157,8 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
 
 def overrides_of(options: CallOptions) -> str | None:
     """The travelling part as JSON; None when there is nothing to say."""
-    if options.attempts is None and options.retry is None and options.timeout is None:
-        return None
-    return msgspec.json.encode(Overrides(options.attempts, options.retry, options.timeout)).decode()
+    own = Overrides(options.attempts, options.retry, options.timeout, options.on_missing)
+    return None if own == _NOTHING else msgspec.json.encode(own).decode()
 
 
 def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
@@ -291,12 +298,19 @@ def _check_on_duplicate(value: Any, where: str) -> str:
     return str(value)
 
 
+def _check_on_missing(value: Any, where: str) -> str:
+    if value not in ("fail", "cancel", "retry"):
+        raise BadOption(f"{where} must be 'fail', 'cancel' or 'retry', not {value!r}")
+    return str(value)
+
+
 _CHECKS: dict[str, Any] = {
     "queue": check_queue,
     "priority": _check_priority,
     "attempts": _check_attempts,
     "retry": _check_retry,
     "timeout": _check_timeout,
+    "on_missing": _check_on_missing,
     "expires": _check_timeout,
     "expires_at": _check_at,
     "retry_on": _check_retry_on,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
-from piecework.codec import ResultCodec, Signature
+from piecework.codec import ResultCodec
 from piecework.errors import BadOption, DuplicateTask, UnknownTask
 from piecework.job import OnFailure
+from piecework.names import module_name
 from piecework.options import TaskOptions
+from piecework.rows import Unit
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,200}")
 
@@ -29,13 +29,25 @@ class Compose(msgspec.Struct):
     priority: int | None = None
 
 
+class Travelling(Protocol):
+    """How the arguments of a task travel."""
+
+    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], limit: int = ...) -> str: ...
+
+    def reads(self, text: str) -> bool: ...
+
+    def unit(self) -> Unit | None: ...
+
+    def decode(self, text: str, unit: Unit | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+
 class TaskSpec(msgspec.Struct):
     """One declared task: what to call, how its arguments and result travel, and its options."""
 
     name: str
     function: Callable[..., Any]
     options: TaskOptions
-    signature: Signature
+    signature: Travelling
     result: ResultCodec
     is_async: bool = False
     is_split: bool = False
@@ -53,26 +65,44 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskSpec] = {}
+        self._aliases: dict[str, str] = {}
 
-    def add(self, spec: TaskSpec) -> None:
+    def add(self, spec: TaskSpec, aliases: Iterable[str] = ()) -> None:
+        """Registers a task, and the names it had before. Raises `DuplicateTask` where one of them is another task's."""
         known = self._tasks.get(spec.name)
         if known is not None and not _same_source(known.function, spec.function):
             raise DuplicateTask(f"two functions are registered as {spec.name!r}; give one of them another name=")
+        if known is None and (self._owner(spec.name) is not None or self.get(spec.name) is not None):
+            raise DuplicateTask(f"{spec.name!r} is the name of another task already; give one of them another name=")
+        self._add_aliases(spec.name, aliases)
         self._tasks[spec.name] = spec
 
+    def _add_aliases(self, name: str, aliases: Iterable[str]) -> None:
+        for alias in aliases:
+            if self._owner(alias) not in (None, name) or self._owner(alias) == alias or alias == name:
+                raise DuplicateTask(f"{alias!r} cannot be an alias of {name!r}: it is the name of a task already")
+        self._aliases |= dict.fromkeys(aliases, name)
+
+    def _owner(self, name: str) -> str | None:
+        """The present name of what has this name, or had it before."""
+        return name if name in self._tasks else self._aliases.get(name)
+
+    def _names(self) -> list[str]:
+        return list(self._tasks)
+
     def get(self, name: str) -> TaskSpec | None:
-        return self._tasks.get(name)
+        return self._tasks.get(name) or self._tasks.get(self._aliases.get(name, ""))
 
     def __getitem__(self, name: str) -> TaskSpec:
-        try:
-            return self._tasks[name]
-        except KeyError:
-            near = difflib.get_close_matches(name, self._tasks, n=1)
+        spec = self.get(name)
+        if spec is None:
+            near = difflib.get_close_matches(name, self._names(), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownTask(f"no task is registered as {name!r}{hint}") from None
+            raise UnknownTask(f"no task is registered as {name!r}{hint}")
+        return spec
 
     def __contains__(self, name: str) -> bool:
-        return name in self._tasks
+        return self.get(name) is not None
 
     def __iter__(self) -> Iterator[TaskSpec]:
         return iter(self._tasks.values())
@@ -99,24 +129,21 @@ def task_name(function: Callable[..., Any], given: str | None) -> str:
     if given is None:
         if function.__name__ == "<lambda>":
             raise BadOption("a lambda has no name that a worker could find it by; use def, or give it a name=")
-        given = f"{_module_name(function)}.{function.__qualname__}".replace(".<locals>", "")
+        given = f"{module_name(function)}.{function.__qualname__}".replace(".<locals>", "")
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise BadOption(f"the task name {given!r} must be 1 to 200 letters, digits or any of _ . : -")
     return given
 
 
-def _module_name(function: Callable[..., Any]) -> str:
-    return function.__module__ if function.__module__ != "__main__" else main_name()
-
-
-def main_name() -> str:
-    """The name under which another process would import the script that was started."""
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "__main__"
+def check_aliases(given: Any, where: str) -> tuple[str, ...]:
+    """The names that a task had before. Raises `BadOption`."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise BadOption(f"{where}: aliases must be a list of the names that it had before, not {given!r}")
+    aliases = tuple(given)
+    for alias in aliases:
+        if not isinstance(alias, str) or not _NAME.fullmatch(alias):
+            raise BadOption(f"{where}: the alias {alias!r} must be 1 to 200 letters, digits or any of _ . : -")
+    return aliases
 
 
 def kind_of(function: Callable[..., Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from piecework.codec import ResultCodec
@@ -16,6 +17,7 @@ from piecework.job import NewJob, OnFailure, PieceResult, State
 from piecework.jobs import Job
 from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
 from piecework.registry import Compose, TaskSpec, kind_of
+from piecework.rows import Unit
 from piecework.split import Piece, Pieces, check_piece, raise_failed
 from piecework.verdicts import Cancel, Verdict
 
@@ -73,7 +75,16 @@ class Task(Generic[P, C, R]):
 
         Example: ``send_report.using(priority=1, delay=60).later(42)``
         """
-        return type(self)(self._app, self._spec, call_options(options, self._options, f"{self.name}.using"))
+        return self.with_options(call_options(options, self._options, f"{self.name}.using"))
+
+    @property
+    def options(self) -> CallOptions:
+        """What was said of the calls of this task by `using`."""
+        return self._options
+
+    def with_options(self, options: CallOptions) -> Task[P, C, R]:
+        """The same task with these very options for its calls."""
+        return type(self)(self._app, self._spec, options)
 
     # ── later ────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,14 +246,15 @@ class Split(Task[P, Any, Any]):
     def _run_piece(self, ordinal: int, piece: Piece[Any]) -> tuple[PieceResult, Exception | None]:
         """One piece, with its arguments and result sent through the codec, so that now and later see the same values."""
         spec = self._app.registry[piece.task]
-        args, kwargs = spec.signature.decode(piece.args)
         try:
-            value = self._app.task_of(spec)(*args, **kwargs)
-            if spec.is_async:
-                value = _finish(value)
-            if isinstance(value, Verdict):
-                raise value
-            text = spec.outcome_codec.encode(value, self._app.settings.max_payload)
+            with closing(spec.signature.unit() or Unit()) as unit:
+                args, kwargs = spec.signature.decode(piece.args, unit)
+                value = self._app.task_of(spec)(*args, **kwargs)
+                if spec.is_async:
+                    value = _finish(value)
+                if isinstance(value, Verdict):
+                    raise value
+                text = spec.outcome_codec.encode(value, self._app.settings.max_payload)
         except Cancel as verdict:
             return PieceResult(ordinal, piece.key, "", piece.task, State.CANCELLED, None, None), verdict
         except Exception as error:

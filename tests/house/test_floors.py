@@ -6,12 +6,26 @@ import pytest
 from sources import Module, imports, modules
 
 FLOORS = {
-    0: ("errors", "clock", "codec", "ids", "job", "outcome", "retry", "errortext", "failpoints"),
-    1: ("registry", "settle", "split", "options", "config", "verdicts"),
+    0: (
+        "errors",
+        "clock",
+        "codec",
+        "jsontypes",
+        "arrival",
+        "rows",
+        "names",
+        "ids",
+        "job",
+        "outcome",
+        "retry",
+        "errortext",
+        "failpoints",
+    ),
+    1: ("registry", "objects", "recording", "targets", "settle", "split", "options", "config", "verdicts"),
     2: ("store",),
     3: ("engine",),
-    4: ("app", "aio", "jobs", "task", "batch", "health", "appref", "testing"),
-    5: ("cli", "asgi", "__main__"),
+    4: ("app", "aio", "jobs", "task", "calls", "batch", "health", "appref", "testing"),
+    5: ("cli", "asgi", "integrations", "__main__"),
 }
 FLOOR_OF = {f"piecework.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 DOOR = 4

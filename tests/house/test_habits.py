@@ -13,7 +13,18 @@ from sources import ROOT, Module, imports, modules
 
 import piecework
 
-ASYNC_ROOMS = {"engine/pool.py", "engine/runner.py", "engine/embedded.py", "aio.py", "task.py", "jobs.py", "asgi.py"}
+ASYNC_ROOMS = {
+    "engine/pool.py",
+    "engine/runner.py",
+    "engine/embedded.py",
+    "asgi.py",
+    "engine/binding.py",
+    "aio.py",
+    "app.py",
+    "calls.py",
+    "task.py",
+    "jobs.py",
+}
 CLOCK_ROOMS = {"clock.py", "ids.py"}
 CODE_FROM_DATA = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}
 STATEMENT = re.compile(

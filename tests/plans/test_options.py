@@ -110,7 +110,7 @@ def test_an_unknown_option_of_a_call_is_refused_with_a_suggestion(given: str, me
 
 
 def test_an_unknown_option_that_is_like_no_other_is_refused_with_the_known_ones() -> None:
-    known = "queue, priority, attempts, retry, timeout, expires, retry_on, give_up_on, pool, grace"
+    known = "queue, priority, attempts, retry, timeout, expires, on_missing, retry_on, give_up_on, pool, grace"
     with pytest.raises(BadOption, match=rf"unknown option 'xyzzy' \(known: {known}\)"):
         task_options({"xyzzy": 1}, "here")
 
@@ -243,3 +243,17 @@ def test_bad_queues_of_a_worker_are_refused(app: Piecework, bad: Any) -> None:
     """A bare string is iterable: it would become the queues m, a, i, l."""
     with pytest.raises(BadOption, match="queues"):
         app.worker(queues=bad)
+
+
+@pytest.mark.parametrize("policy", ["fail", "cancel", "retry"])
+def test_what_becomes_of_a_job_whose_row_is_gone_travels_with_the_call(policy: str) -> None:
+    options = call_options({"on_missing": policy}, CallOptions(), "here")
+    assert effective(TaskOptions(on_missing="fail"), overrides_of(options)).on_missing == policy
+    assert effective(TaskOptions(on_missing=policy), None).on_missing == policy
+    assert effective(TaskOptions(on_missing=policy), overrides_of(CallOptions(attempts=1))).on_missing == policy
+
+
+@pytest.mark.parametrize("bad", ["explode", None, 1, "Fail"])
+def test_an_unknown_policy_for_rows_that_are_gone_is_refused(bad: object) -> None:
+    with pytest.raises(BadOption, match="here: on_missing must be 'fail', 'cancel' or 'retry'"):
+        task_options({"on_missing": bad}, "here")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from piecework.clock import Clock
 from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.engine import splitter
+from piecework.engine.binding import Unbound, call_with_rows, with_rows
 from piecework.engine.context import Running, running
 from piecework.errors import (
     BadArguments,
@@ -85,14 +87,19 @@ class Runner:
             if self.clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
-            args, kwargs = spec.signature.decode(job.args)
+            unit = spec.signature.unit()
+            if unit is None:
+                args, kwargs = spec.signature.decode(job.args)
         except BadArguments as error:
             return Park(str(error))
         try:
-            if spec.is_split:
-                return self._run_split(now, spec, args, kwargs)
-            failpoint("runner.running")
-            return self._completed(spec.function(*args, **kwargs), spec.result, now)
+            if unit is not None:
+                with closing(unit):
+                    args, kwargs = with_rows(now, spec, unit)
+                    return self._call(now, spec, args, kwargs)
+            return self._call(now, spec, args, kwargs)
+        except Unbound as error:
+            return error.outcome
         except BaseException as error:
             return self._outcome_of(error, now)
 
@@ -103,6 +110,12 @@ class Runner:
         if isinstance(result, Verdict):
             return self._verdict(result, now)
         return Complete(codec.encode(result, self._max_payload))
+
+    def _call(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        if spec.is_split:
+            return self._run_split(now, spec, args, kwargs)
+        failpoint("runner.running")
+        return self._completed(spec.function(*args, **kwargs), spec.result, now)
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:
@@ -132,13 +145,18 @@ class Runner:
             if self.clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
-            args, kwargs = spec.signature.decode(now.job.args)
+            unit = spec.signature.unit()
+            if unit is None:
+                args, kwargs = spec.signature.decode(now.job.args)
         except BadArguments as error:
             return Park(str(error))
         try:
             async with asyncio.timeout(now.options.timeout) as limit:
-                result = await spec.function(*args, **kwargs)
+                call = spec.function(*args, **kwargs) if unit is None else call_with_rows(now, spec, unit)
+                result = await call
             return self._completed(result, spec.result, now)
+        except Unbound as error:
+            return error.outcome
         except TimeoutError as error:
             if limit.expired():
                 waited = error.__cause__ or error  # the cancellation tells where the coroutine was

@@ -1,0 +1,64 @@
+"""JSON both ways: msgspec's types, and those that it does not know (paths, pydantic models, references to rows)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import PurePath
+from typing import Any, get_origin
+
+import msgspec
+
+from piecework.rows import Reference, is_row
+
+ENCODE_ERRORS = (NotImplementedError, TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
+
+def is_pydantic(kind: Any) -> bool:
+    """Whether a type is a pydantic model; a program that uses none never imports pydantic."""
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
+
+
+def _enc_hook(value: Any) -> Any:
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Reference):
+        return value.plain()
+    if is_pydantic(type(value)):
+        return value.model_dump(mode="json")
+    if is_row(type(value)):
+        raise NotImplementedError(
+            f"a {kind_name(type(value))} is a row of a database; it travels as an argument that is annotated with its "
+            "class, or in a list, tuple or dict of such; elsewhere pass its key"
+        )
+    raise NotImplementedError(f"a {kind_name(type(value))} cannot travel")
+
+
+def _dec_hook(kind: Any, value: Any) -> Any:
+    if kind is object:
+        return value
+    origin = get_origin(kind) or kind
+    if isinstance(origin, type):
+        if issubclass(origin, PurePath):
+            return origin(value)
+        if issubclass(origin, Reference):
+            return origin.read(value)
+    if is_pydantic(origin):
+        try:
+            return kind.model_validate(value)
+        except ValueError as error:  # pydantic's own error is one
+            raise ValueError(str(error)) from None
+    raise NotImplementedError(f"a {kind_name(kind)} cannot travel")
+
+
+def kind_name(kind: Any) -> str:
+    """What a type is called in messages."""
+    return getattr(kind, "__qualname__", None) or str(kind)
+
+
+encode = msgspec.json.Encoder(enc_hook=_enc_hook).encode
+
+
+def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+    """A decoder to a type. Raises `TypeError` for a type that cannot be read back from JSON."""
+    return msgspec.json.Decoder(kind, dec_hook=_dec_hook)
