@@ -11,7 +11,7 @@ FLOORS = {
     2: ("store",),
     3: ("engine",),
     4: ("app", "aio", "jobs", "task", "batch", "appref", "testing"),
-    5: ("cli", "__main__"),
+    5: ("cli", "torture", "__main__"),
 }
 FLOOR_OF = {f"piecework.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 DOOR = 4
