@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from piecework.errors import PieceworkError
@@ -44,6 +45,7 @@ class Nemesis:
         self._every = kill_every
         self._lease = lease
         self._numbers = itertools.count(1)
+        self._line = deque(OPENING)
         self._enough = threading.Event()
         self._continue_at = 0.0
         self.trees: list[Tree] = []
@@ -58,11 +60,9 @@ class Nemesis:
         """Starts the trees, and a fault every so many seconds."""
         for _ in range(2):
             self._begin()
-        for what in self._faults():
-            if self._enough.wait(self._dice.between(0.5, 1.5) * self._every):
-                break
+        while not self._enough.wait(self._dice.between(0.5, 1.5) * self._every):
             self._look_after()
-            self._do(what)
+            self._do(self._line.popleft() if self._line else self._dice.weighed(WEIGHTS))
 
     def stop(self) -> None:
         self._enough.set()
@@ -74,6 +74,7 @@ class Nemesis:
             self._thaw(tree)
         self.unasked.clear()
         for tree in self.trees:
+            tree.await_ready(START_SECONDS)  # one that has only begun knows no signal yet
             code = tree.stop(within=60.0)
             if code != 0:
                 yield f"{tree.name} was asked to stop and ended with {'SIGKILL after 60 s' if code is None else code}"
@@ -97,18 +98,15 @@ class Nemesis:
 
     # ── faults ───────────────────────────────────────────────────────────────────────────────────
 
-    def _faults(self) -> Iterator[str]:
-        yield from OPENING
-        while True:
-            yield self._dice.weighed(WEIGHTS)
-
     def _do(self, what: str) -> None:
         awake = [tree for tree in self.trees if not tree.stopped and tree.children()]
         if not awake:
             return
         tree = self._dice.one(awake)
-        alone = len(awake) < 2
-        if what == "child" or alone:
+        if what != "child" and len(awake) < 2:  # somebody must be left to take over: later, then
+            self._line.append(what)
+            what = "child"
+        if what == "child":
             self._kill_child(tree)
         elif what == "stop":
             self._freeze(tree)
@@ -139,12 +137,8 @@ class Nemesis:
         """Another tree; the faults wait until it is at work."""
         tree = self._start(f"tree-{next(self._numbers)}")
         self.trees.append(tree)
-        end = time.monotonic() + START_SECONDS
-        while not tree.ready():
-            if tree.code() is not None or time.monotonic() > end:
-                raise PieceworkError(f"{tree.name} did not begin to work; it said: {tree.log.read_text()[-2000:]}")
-            if self._enough.wait(0.01):
-                return
+        if not tree.await_ready(START_SECONDS):
+            raise PieceworkError(f"{tree.name} did not begin to work; it said: {tree.log.read_text()[-2000:]}")
 
     def _freeze(self, tree: Tree) -> None:
         """SIGSTOP to all of it for one and a half to two and a half leases.

@@ -60,7 +60,9 @@ class Jobs:
             return None
         (first, *rest), _ = self.app.registry[record.task].signature.decode(record.args)
         result = self.app.decode_result(record)
-        if record.task == self.nest.name:
+        if not isinstance(result, int):
+            right = False
+        elif record.task == self.nest.name:
             right = result == first * (rest[0] - 1) + 1
         else:  # a piece that killed its workers counts as failed, beside the one that is meant to
             failed, completed = divmod(result, MARK)

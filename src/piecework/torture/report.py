@@ -129,7 +129,6 @@ def make(
     folder: str | None,
 ) -> Report:
     """The report of a verdict."""
-    judge_speed(verdict, lease)
     return Report(
         url=url,
         seed=seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from piecework.torture.join import joined
 from piecework.torture.ledger import Kind, Ledger, read
 from piecework.torture.load import Load
 from piecework.torture.plan import Plan
-from piecework.torture.report import Report, make
+from piecework.torture.report import Report, judge_speed, make
 from piecework.torture.trees import Tree
 from piecework.torture.verdict import Verdict, Word
 from piecework.torture.watch import Now, Watch
@@ -152,6 +152,7 @@ class Torture:
         """A tree without faults runs what is left. What is parked, or failed because a piece was, is retried: somebody decides."""
         calm = self._tree("calm", msgspec.structs.replace(self._plan, lose=0.0, forge=0.0))
         self._nemesis.trees.append(calm)
+        self._watch.until("drain", lambda: calm.ready() or calm.code() is not None)
         for _ in range(DECISIONS):
             self._watch.until(
                 "drain", lambda: self._ended() or self._watch.still() > PATIENCE or calm.code() is not None
@@ -176,21 +177,11 @@ class Torture:
     # ── verdict ──────────────────────────────────────────────────────────────────────────────────
 
     def _judge(self, seconds: float) -> Report:
-        kinds: Counter[Kind] = Counter()
-        faults = Faults(self._watch.stalls)
-        for entry in read(self._ledger.path):
-            kinds[entry.kind] += 1
-            faults.add(entry)
-        verdict = Verdict(faults)
-        splits = {self._jobs.nest.name, self._jobs.mixed.name}
-        known = facts(self._store, self._plan.queue, splits, self._jobs.wrong)
-        for id, fact, entries in joined(self._ledger.path, known, self._folder):
-            verdict.job(id, fact, entries)
-        verdict.finish()
-        for sentence in miscounted(self._store, self._plan.queue, verdict.jobs):
-            verdict.blame(Word.COUNTS, sentence)
+        stalls = self._watch.stalls
+        verdict, kinds = judge(self._jobs, self._store, self._ledger.path, self._plan.queue, self._folder, stalls)
         for sentence in (*self._wrong, *self._nemesis.mended()):
             verdict.blame(Word.PROCESSES, sentence)
+        judge_speed(verdict, self.options.lease)
         return make(
             verdict,
             kinds,
@@ -199,9 +190,28 @@ class Torture:
             seed=self.options.seed,
             lease=self.options.lease,
             seconds=seconds,
-            stalls=sum(end - begin for begin, end in self._watch.stalls),
+            stalls=sum(end - begin for begin, end in stalls),
             folder=str(self._folder),
         )
+
+
+def judge(
+    jobs: Jobs, store: Store, ledger: Path, queue: str, folder: Path, stalls: Sequence[tuple[float, float]] = ()
+) -> tuple[Verdict, Counter[Kind]]:
+    """Joins a ledger with the store; the second is how many records of each kind there are."""
+    kinds: Counter[Kind] = Counter()
+    faults = Faults(stalls)
+    for entry in read(ledger):
+        kinds[entry.kind] += 1
+        faults.add(entry)
+    verdict = Verdict(faults)
+    known = facts(store, queue, {jobs.nest.name, jobs.mixed.name}, jobs.wrong)
+    for id, fact, entries in joined(ledger, known, folder):
+        verdict.job(id, fact, entries)
+    verdict.finish()
+    for sentence in miscounted(store, queue, verdict.jobs):
+        verdict.blame(Word.COUNTS, sentence)
+    return verdict, kinds
 
 
 def pages(store: Store, which: Filter) -> Iterator[list[Record]]:

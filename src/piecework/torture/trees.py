@@ -39,6 +39,15 @@ class Tree:
         """Whether its supervisor has begun a session, and still lives."""
         return self.code() is None and b"(session " in self.log.read_bytes()
 
+    def await_ready(self, within: float) -> bool:
+        """Waits for that; False when it ended, or the time did."""
+        end = time.monotonic() + within
+        while not self.ready():
+            if self.code() is not None or time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
+
     def code(self) -> int | None:
         """The supervisor's exit code, once it has ended."""
         return self._process.poll()
