@@ -21,7 +21,7 @@ from piecework.torture.trees import Tree
 PROBE_SECONDS = 0.25  # how long a harmless write may take beside a frozen tree
 START_SECONDS = 60.0  # how long a tree may take to begin its session
 # What is done first, so that a short run meets everything; then by weight.
-OPENING = ("child", "child", "stop", "child", "child", "tree", "child")
+OPENING = ("child", "tree", "child", "stop", "child")
 WEIGHTS = {"child": 12.0, "tree": 1.0, "supervisor": 1.0, "stop": 2.0}
 
 
@@ -47,7 +47,7 @@ class Nemesis:
         self._numbers = itertools.count(1)
         self._line = deque(OPENING)
         self._enough = threading.Event()
-        self._continue_at = 0.0
+        self._stopped_at = self._continue_at = 0.0
         self.trees: list[Tree] = []
         self.past: list[Tree] = []
         self.over: list[Tree] = []  # ended, and looked at
@@ -155,12 +155,14 @@ class Nemesis:
             tree.signal(signal.SIGCONT)
             probe.join()
             self._ledger.note(Kind.RELEASED_LOCK, pid=tree.pid)
+            self._line.append("stop")
             return
         for pid in (tree.pid, *children):
             self._ledger.note(Kind.STOPPED, pid=pid)
         tree.stopped = True
         self.frozen += 1
-        self._continue_at = time.monotonic() + self._dice.between(1.5, 2.5) * self._lease
+        self._stopped_at = time.monotonic()
+        self._continue_at = self._stopped_at + self._dice.between(1.5, 2.5) * self._lease
 
     def _look_after(self) -> None:
         """Lets a frozen tree go on when its time is over; replaces a tree that ended by itself."""
@@ -178,7 +180,8 @@ class Nemesis:
         if not tree.stopped:
             return
         tree.stopped = False
-        self._ledger.note(Kind.CONTINUED, pid=tree.pid)
+        past = time.monotonic() - self._stopped_at > self._lease
+        self._ledger.note(Kind.CONTINUED if past else Kind.CONTINUED_EARLY, pid=tree.pid)
         if self._dice.happens(0.5):
             for child in tree.children():
                 os.kill(child, signal.SIGCONT)

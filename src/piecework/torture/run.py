@@ -28,7 +28,6 @@ from piecework.torture.trees import Tree
 from piecework.torture.verdict import Verdict, Word
 from piecework.torture.watch import Now, Watch
 
-PATIENCE = 60.0  # seconds without a single end after which what is left counts as stuck
 LAST_SECONDS = 15.0  # the same under faults, where a job may just be hit again and again
 DECISIONS = 5  # rounds of retrying what is parked
 WORKERS = "piecework.torture.workers:app"
@@ -47,6 +46,7 @@ class Options(msgspec.Struct, frozen=True):
     lease: float = 2.0
     lose: float = 0.01
     forge: float = 0.05
+    patience: float = 60.0  # seconds without a single end after which what is left counts as stuck
     app: str = WORKERS
     app_dir: str | None = None
 
@@ -155,7 +155,7 @@ class Torture:
         self._watch.until("drain", lambda: calm.ready() or calm.code() is not None)
         for _ in range(DECISIONS):
             self._watch.until(
-                "drain", lambda: self._ended() or self._watch.still() > PATIENCE or calm.code() is not None
+                "drain", lambda: self._ended() or self._watch.still() > self.options.patience or calm.code() is not None
             )
             if not self._decide():
                 break
