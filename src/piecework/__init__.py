@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from piecework.retry import exponential, fixed
     from piecework.split import FailedPiece, Piece, Pieces
     from piecework.task import Split, Task
+    from piecework.verdicts import Cancel, Fail, Retry, Snooze
 
 __all__ = [
+    "Cancel",
     "Duplicate",
     "ErrorInfo",
+    "Fail",
     "FailedPiece",
     "Job",
     "JobCancelled",
@@ -30,6 +33,8 @@ __all__ = [
     "PieceworkError",
     "Progress",
     "ResultTimeout",
+    "Retry",
+    "Snooze",
     "Split",
     "State",
     "Task",
@@ -57,6 +62,7 @@ _ROOMS = {
     "piecework.retry": ("exponential", "fixed"),
     "piecework.split": ("FailedPiece", "Piece", "Pieces"),
     "piecework.task": ("Split", "Task"),
+    "piecework.verdicts": ("Cancel", "Fail", "Retry", "Snooze"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -16,7 +16,7 @@ from piecework.engine.embedded import EmbeddedWorker
 from piecework.errors import BadOption
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Jobs
-from piecework.options import TaskKeywords, check_queues, task_options
+from piecework.options import DeclaredKeywords, FunctionKeywords, check_queues, task_options
 from piecework.registry import Registry, TaskSpec, kind_of, task_name
 from piecework.split import Piece
 from piecework.store import Store, open_store
@@ -78,14 +78,18 @@ class Piecework:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[TaskKeywords]) -> _TaskDecorator: ...
+    def task(self, *, name: str | None = None, **options: Unpack[FunctionKeywords]) -> _TaskDecorator: ...
 
     def task(self, function: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Registers a function, `def` or `async def`, as a task.
 
         `name` is the stable name under which its jobs are stored (its module and qualified name, unless given).
         Options: `queue`, `priority` (lower runs sooner; 0), `attempts` (10), `retry` (`exponential(…)`, `fixed(…)` or
-        seconds), `timeout` (seconds). Raises `BadOption` and `DuplicateTask`.
+        seconds), `timeout` (seconds), `expires` (seconds after it is due in which it must have been started, else it is
+        cancelled). `retry_on` names the exceptions that are tried again (all, unless given; a mapping gives each a
+        policy of its own), `give_up_on` those that never are. ``pool="process"`` runs the function in a process of its
+        own kind: on another core, and with a timeout that kills; `grace` is how long it may take to end once it was
+        asked to stop (seconds, 5). Raises `BadOption` and `DuplicateTask`.
         """
         declare = _TaskDecorator(self, name, options)
         return declare if function is None else declare(function)
@@ -98,7 +102,7 @@ class Piecework:
         *,
         name: str | None = None,
         on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
-        **options: Unpack[TaskKeywords],
+        **options: Unpack[DeclaredKeywords],
     ) -> Callable[[Callable[P, Iterator[Piece[Any]]]], Split[P]]: ...
 
     def split(
@@ -118,6 +122,10 @@ class Piecework:
         if on_failure not in list(OnFailure):
             raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
         task_options(options, "@app.split")
+        if "pool" in options:
+            raise BadOption(
+                "@app.split: pool= does not apply to a split, which talks to the store; give it to the tasks of its pieces"
+            )
 
         def declare(splitter: Any) -> Any:
             if kind_of(splitter) != "generator":

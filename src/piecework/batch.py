@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from piecework.engine.splitter import placed
-from piecework.errors import UsageError
+from piecework.errors import BadOption, UsageError
 from piecework.ids import new_id
 from piecework.job import BatchRecord, Filter, NewBatch, NewJob, OnFailure, State
 from piecework.jobs import Job
@@ -28,6 +28,8 @@ class Batch:
     def __init__(self, app: Piecework, then: Piece[Any] | None, on_failure: OnFailure) -> None:
         self._app = app
         self._then = None if then is None else check_piece(then, "app.batch", app.registry)
+        if then is not None and (then.expires is not None or then.expires_at is not None):
+            raise BadOption("app.batch: expires= does not apply to what follows a batch, which waits for its pieces")
         self._on_failure = on_failure
         self._line: list[Piece[Any]] = []
         self._total = 0

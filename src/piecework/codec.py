@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePath
-from typing import Any, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -313,6 +314,14 @@ def _culprit(value: Any, path: str, error: BaseException) -> tuple[str, str]:
     return path, str(error) or type(error).__name__
 
 
+def _without_verdicts(kind: Any) -> Any:
+    """A return annotation without its exceptions: ``-> str | Retry`` stores text, and a verdict is never a result."""
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    left = [part for part in get_args(kind) if not (isinstance(part, type) and issubclass(part, BaseException))]
+    return Union[tuple(left)] if left else None  # noqa: UP007 - made of what is left
+
+
 # ── results ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -364,7 +373,7 @@ class ResultCodec:
     def _resolve(self) -> msgspec.json.Decoder[Any]:
         kind: Any = Any
         try:
-            kind = resolve_hints(self._function).get("return", Any)
+            kind = _without_verdicts(resolve_hints(self._function).get("return", Any))
             self._decoder = msgspec.json.Decoder(kind, dec_hook=_dec_hook)
         except BadArguments:
             kind, self._decoder = Any, msgspec.json.Decoder()

@@ -112,6 +112,10 @@ class JobTimeout(JobError, TimeoutError):
     """A job ran past its `timeout`."""
 
 
+class ProcessDied(JobError):
+    """The process that ran a job of ``pool="process"`` ended without an answer."""
+
+
 class ResultTimeout(JobError, TimeoutError):
     """The job did not end within the time that `result(timeout=…)` was given."""
 

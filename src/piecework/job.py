@@ -68,6 +68,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     delay: float | None = None
     key: str | None = None  # unique key
     options: str | None = None  # what this call overrides of the task's own options
+    expires: float | None = None  # seconds after it is due in which it must have been begun …
+    expires_at: float | None = None  # … or the moment itself
     batch: str | None = None
     root: str | None = None
     ordinal: int | None = None
@@ -148,7 +150,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None
     options: str | None = None
     reason: str | None = None
+    expires_at: float | None = None  # by when it must have been begun
     stopping: bool = False  # somebody asked it to stop, and it has not answered yet
+    stopped_by: str | None = None  # who asked, where it was this very job that was asked for
+    stopped_at: float | None = None
     progress: Progress | None = None
     error: ErrorInfo | None = None
     args: str = ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -192,13 +195,16 @@ class Job(Generic[R]):
 
     # ── verbs ────────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, reason: str = "cancelled by its caller") -> bool:
-        """Cancels the job, with everything below it; a running one is asked to stop. False if it had ended."""
-        return self._app.store.cancel(Filter(ids=(self.id,)), reason=reason) > 0
+    def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
+        """Cancels the job, with everything below it; a running one is asked to stop. False if it had ended.
 
-    async def acancel(self, reason: str = "cancelled by its caller") -> bool:
+        `by` is who asks, kept beside when and why; unless given, the user and host of this process.
+        """
+        return self._app.store.cancel(Filter(ids=(self.id,)), reason=reason, by=by or whoami()) > 0
+
+    async def acancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """`cancel`, awaited."""
-        return await self._app.edge.call(self.cancel, reason)
+        return await self._app.edge.call(self.cancel, reason, by=by)
 
     def retry(self) -> bool:
         """Makes a failed, cancelled or parked job available again; a split takes its failed pieces along.
@@ -210,6 +216,26 @@ class Job(Generic[R]):
     async def aretry(self) -> bool:
         """`retry`, awaited."""
         return await self._app.edge.call(self.retry)
+
+    def resume(self) -> bool:
+        """Lets a cancelled job go on, and below it what was still open then; what had failed by itself stays failed.
+
+        What has completed is not run again. False if it was not cancelled.
+        """
+        return self._app.store.retry(Filter(ids=(self.id,)), resume=True) > 0
+
+    async def aresume(self) -> bool:
+        """`resume`, awaited."""
+        return await self._app.edge.call(self.resume)
+
+
+def whoami() -> str:
+    """The user and host of this process, for those who ask later who it was."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "somebody"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _waits() -> Iterator[float]:
@@ -323,9 +349,14 @@ class Query:
         """Retries all that failed, were cancelled or are parked; how many."""
         return self._in_bites(lambda: self._app.store.retry(self._which, limit=BITE))
 
-    def cancel(self, reason: str = "cancelled by its caller") -> int:
+    def resume(self) -> int:
+        """Lets all that were cancelled go on; how many."""
+        return self._in_bites(lambda: self._app.store.retry(self._which, limit=BITE, resume=True))
+
+    def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
-        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=reason, limit=BITE))
+        who = by or whoami()
+        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=reason, by=who, limit=BITE))
 
     @staticmethod
     def _in_bites(bite: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
@@ -17,20 +17,39 @@ from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, check_
 _QUEUE = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
 MAX_PRIORITY = 1_000_000
 MAX_KEY = 500
+DEFAULT_GRACE = 5.0  # seconds that a job in a process has to end after it was asked to stop
 
 
 class TaskKeywords(TypedDict, total=False):
-    """The options of `@app.task` and `@app.split`, as type checkers see them."""
+    """The options that a task and a call have in common, as type checkers see them."""
 
     queue: str
     priority: int
     attempts: int
     retry: RetryPolicy | float | timedelta
     timeout: float | timedelta | None
+    expires: float | timedelta | None
+
+
+Kinds = type[BaseException] | Sequence[type[BaseException]]
+
+
+class DeclaredKeywords(TaskKeywords, total=False):
+    """The options of `@app.split`, as type checkers see them: what is said of exceptions stays with the code."""
+
+    retry_on: Kinds | Mapping[type[BaseException], RetryPolicy | float | timedelta]
+    give_up_on: Kinds
+
+
+class FunctionKeywords(DeclaredKeywords, total=False):
+    """The options of `@app.task`, as type checkers see them."""
+
+    pool: Literal["thread", "process"]
+    grace: float | timedelta
 
 
 class CallKeywords(TaskKeywords, total=False):
-    """The options of `using`, as type checkers see them."""
+    """The options of `using`, as type checkers see them; `expires` may be a moment here."""
 
     at: datetime | None
     delay: float | timedelta | None
@@ -39,14 +58,38 @@ class CallKeywords(TaskKeywords, total=False):
     within: Any
 
 
+class ExceptionRule(msgspec.Struct, frozen=True):
+    """What `retry_on` says of one class of exceptions: it is tried again, by this policy or by the task's."""
+
+    kind: type[BaseException]
+    retry: RetryPolicy | None = None
+
+
 class TaskOptions(msgspec.Struct, frozen=True):
-    """What a task's decorator may say. Lower priority runs sooner; `timeout` is in seconds."""
+    """What a task's decorator may say. Lower priority runs sooner; times are in seconds."""
 
     queue: str = "default"
     priority: int = 0
     attempts: int = DEFAULT_ATTEMPTS
     retry: RetryPolicy = DEFAULT_RETRY
     timeout: float | None = None
+    expires: float | None = None  # counted from the moment it is due
+    retry_on: tuple[ExceptionRule, ...] | None = None  # None: every exception
+    give_up_on: tuple[type[BaseException], ...] = ()
+    pool: str = "thread"
+    grace: float = DEFAULT_GRACE
+
+    def rule(self, kind: type[BaseException]) -> ExceptionRule | None:
+        """What is to be done about an exception: the rule by which it is tried again; None to give up.
+
+        Judged by the classes' own order of resolution: a metaclass has no say in it.
+        """
+        above = type.mro(kind)
+        if any(given in above for given in self.give_up_on):
+            return None
+        if self.retry_on is None:
+            return _ANY
+        return next((rule for rule in self.retry_on if rule.kind in above), None)
 
 
 class CallOptions(msgspec.Struct, frozen=True):
@@ -57,6 +100,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    expires: float | None = None
+    expires_at: float | None = None
     run_at: float | None = None
     delay: float | None = None
     key: str | None = None
@@ -72,6 +117,7 @@ class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
 
 
+_ANY = ExceptionRule(BaseException)
 _overrides = msgspec.json.Decoder(Overrides)
 
 
@@ -82,8 +128,14 @@ def task_options(given: Mapping[str, Any], where: str) -> TaskOptions:
 
 def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
     """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
-    known = ("queue", "priority", "attempts", "retry", "timeout", "at", "delay", "key", "on_duplicate", "within")
+    known = (*TaskKeywords.__annotations__, "at", "delay", "key", "on_duplicate", "within")
+    if isinstance(given.get("expires"), datetime):
+        given = {**given, "expires_at": given["expires"]}
+        del given["expires"]
+        known += ("expires_at",)
     values = _checked(given, known, where)
+    if "expires" in values or "expires_at" in values:
+        values = {"expires": None, "expires_at": None} | values
     if "at" in values:
         values["run_at"] = values.pop("at")
         values.setdefault("delay", None)
@@ -107,13 +159,9 @@ def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
     if overrides is None:
         return options
     own = _overrides.decode(overrides)
-    return TaskOptions(
-        queue=options.queue,
-        priority=options.priority,
-        attempts=own.attempts if own.attempts is not None else options.attempts,
-        retry=own.retry if own.retry is not None else options.retry,
-        timeout=own.timeout if own.timeout is not None else options.timeout,
-    )
+    said = {name: value for name in Overrides.__struct_fields__ if (value := getattr(own, name)) is not None}
+    changed: TaskOptions = msgspec.structs.replace(options, **said)
+    return changed
 
 
 def _checked(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> dict[str, Any]:
@@ -206,6 +254,30 @@ def _storable(text: str) -> bool:
         return False
 
 
+def _check_kinds(value: Any, where: str) -> tuple[type[BaseException], ...]:
+    kinds = (value,) if isinstance(value, type) else value
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
+        raise BadOption(f"{where} must be an exception class or several, not {value!r}")
+    found = tuple(kinds)
+    for kind in found:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise BadOption(f"{where} must be exception classes, not {kind!r}")
+    return found
+
+
+def _check_retry_on(value: Any, where: str) -> tuple[ExceptionRule, ...]:
+    if isinstance(value, Mapping):
+        kinds = _check_kinds(list(value), where)
+        return tuple(ExceptionRule(kind, _check_retry(value[kind], f"{where}[{kind.__name__}]")) for kind in kinds)
+    return tuple(ExceptionRule(kind) for kind in _check_kinds(value, where))
+
+
+def _check_pool(value: Any, where: str) -> str:
+    if value not in ("thread", "process"):
+        raise BadOption(f"{where} must be 'thread' or 'process', not {value!r}")
+    return str(value)
+
+
 def _check_on_duplicate(value: Any, where: str) -> str:
     if value not in ("return", "raise"):
         raise BadOption(f"{where} must be 'return' (the job that is there) or 'raise', not {value!r}")
@@ -218,6 +290,12 @@ _CHECKS: dict[str, Any] = {
     "attempts": _check_attempts,
     "retry": _check_retry,
     "timeout": _check_timeout,
+    "expires": _check_timeout,
+    "expires_at": _check_at,
+    "retry_on": _check_retry_on,
+    "give_up_on": _check_kinds,
+    "pool": _check_pool,
+    "grace": check_seconds,
     "at": _check_at,
     "delay": lambda value, where: None if value is None else check_seconds(value, where),
     "key": _check_key,

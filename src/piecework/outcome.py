@@ -1,13 +1,17 @@
-"""What a run came to, as values: what a task may return or raise, and the settlement that a store applies."""
+"""What a run came to, as values, and the settlement that a store applies.
+
+Outcomes carry their name as a tag, so that one can cross from a process of the pool to its worker.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 from piecework.job import ErrorInfo, State
+from piecework.retry import RetryPolicy
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, tag=True):
     """The root of everything that a run can come to."""
 
 
@@ -18,20 +22,28 @@ class Complete(Outcome, frozen=True, gc=False):
 
 
 class Errored(Outcome, frozen=True):
-    """The run raised. Whether it is tried again is for the retry policy to say."""
+    """The run raised. It is tried again while attempts are left, by the task's policy or by the one given here."""
 
     error: ErrorInfo
-    exception: type[BaseException] = Exception
+    retry: RetryPolicy | None = None
 
 
-class Fail(Outcome, frozen=True):
+class Again(Outcome, frozen=True):
+    """The task asked to be run again after `delay` seconds; `error` is set when that spends an attempt."""
+
+    delay: float
+    reason: str | None = None
+    error: ErrorInfo | None = None
+
+
+class Failed(Outcome, frozen=True):
     """The run failed for good, whatever attempts are left."""
 
     error: ErrorInfo
 
 
-class Cancel(Outcome, frozen=True):
-    """The run stopped because it was asked to."""
+class Cancelled(Outcome, frozen=True):
+    """The run stopped because it was asked to, or because the task said so."""
 
     reason: str
 

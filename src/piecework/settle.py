@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from piecework.job import ErrorInfo, Fetched, State
 from piecework.options import TaskOptions
-from piecework.outcome import Cancel, Complete, Errored, Fail, Outcome, Park, Release, Seal, Settlement
+from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release, Seal, Settlement
 
 COMPOSE = "compose"  # the cursor of a split whose pieces have all settled
 
@@ -18,10 +18,15 @@ def settle(job: Fetched, outcome: Outcome, options: TaskOptions, draw: float) ->
     if isinstance(outcome, Seal):
         return _end(job, State.WAITING, 0, cursor=COMPOSE, seal=outcome.total)
     if isinstance(outcome, Errored):
-        return _after_error(job, outcome.error, options, draw)
-    if isinstance(outcome, Fail):
+        policy = outcome.retry or options.retry
+        return _after_error(job, outcome.error, options, policy.delay(job.attempt + 1, draw))
+    if isinstance(outcome, Again):
+        if outcome.error is not None:
+            return _after_error(job, outcome.error, options, outcome.delay)
+        return _end(job, State.AVAILABLE, job.attempt, delay=outcome.delay, reason=outcome.reason, history="snoozed")
+    if isinstance(outcome, Failed):
         return _end(job, State.FAILED, job.attempt + 1, error=outcome.error, history="failed")
-    if isinstance(outcome, Cancel):
+    if isinstance(outcome, Cancelled):
         return _end(job, State.CANCELLED, job.attempt, reason=outcome.reason, history="cancelled")
     if isinstance(outcome, Park):
         return _end(job, State.PARKED, job.attempt, reason=outcome.reason, history="parked")
@@ -30,11 +35,10 @@ def settle(job: Fetched, outcome: Outcome, options: TaskOptions, draw: float) ->
     raise TypeError(f"{outcome!r} is not an outcome")
 
 
-def _after_error(job: Fetched, error: ErrorInfo, options: TaskOptions, draw: float) -> Settlement:
+def _after_error(job: Fetched, error: ErrorInfo, options: TaskOptions, delay: float) -> Settlement:
     spent = job.attempt + 1
     if spent >= options.attempts:
         return _end(job, State.FAILED, spent, error=error, history="failed")
-    delay = options.retry.delay(spent, draw)
     return _end(job, State.AVAILABLE, spent, delay=delay, error=error, history="retry")
 
 

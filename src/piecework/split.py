@@ -33,6 +33,8 @@ class Piece(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     delay: float | None = None
     key: str | None = None
     options: str | None = None
+    expires: float | None = None
+    expires_at: float | None = None
 
     def __repr__(self) -> str:
         named = f", key={self.key!r}" if self.key is not None else ""

@@ -17,6 +17,7 @@ from piecework.jobs import Job
 from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
 from piecework.registry import Compose, TaskSpec, kind_of
 from piecework.split import Piece, Pieces, check_piece, raise_failed
+from piecework.verdicts import Cancel, Verdict
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
@@ -28,8 +29,8 @@ T = TypeVar("T")
 
 _PLAIN = CallOptions()
 
-# Task, queue, priority, run_at, delay, and the options that travel.
-_Shared = tuple[str, str, int, float | None, float | None, str | None]
+# Task, queue, priority, run_at, delay, the options that travel, and by when it must have been started.
+_Shared = tuple[str, str, int, float | None, float | None, str | None, float | None, float | None]
 
 
 class Task(Generic[P, C, R]):
@@ -63,7 +64,8 @@ class Task(Generic[P, C, R]):
     def using(self, **options: Unpack[CallKeywords]) -> Task[P, C, R]:
         """The same task with options for the calls that follow.
 
-        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own.
+        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own, and so
+        does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
         `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
         carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
         ``on_duplicate="raise"``. For a piece, `key` is its key in its batch. `within` is a connection of the caller's in
@@ -106,9 +108,9 @@ class Task(Generic[P, C, R]):
             if not isinstance(call, tuple | list):
                 raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
             texts.append(encode(call, {}, limit))
-        task, queue, priority, run_at, delay, travelling = self._common()
+        task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
         jobs = [
-            NewJob(id, task, text, queue, priority, run_at, delay, None, travelling)
+            NewJob(id, task, text, queue, priority, run_at, delay, None, travelling, expires, expires_at)
             for id, text in zip(new_ids(len(texts)), texts, strict=True)
         ]
         return [Job(self._app, id) for id in self._app.add(jobs, within=self._options.within)]
@@ -124,15 +126,16 @@ class Task(Generic[P, C, R]):
         if self._options.on_duplicate != _PLAIN.on_duplicate:
             raise BadOption(f"{self.name}: on_duplicate= does not apply to a piece; its key is its key in its batch")
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
-        task, queue, priority, run_at, delay, travelling = self._common()
-        return Piece(task, text, queue, priority, run_at, delay, self._options.key, travelling)
+        task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
+        return Piece(task, text, queue, priority, run_at, delay, self._options.key, travelling, expires, expires_at)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _new_job(self, id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
-        task, queue, priority, run_at, delay, travelling = self._common()
-        return NewJob(id, task, text, queue, priority, run_at, delay, self._options.key, travelling)
+        task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
+        key = self._options.key
+        return NewJob(id, task, text, queue, priority, run_at, delay, key, travelling, expires, expires_at)
 
     def _common(self) -> _Shared:
         """What all jobs of this task with these options share."""
@@ -149,6 +152,8 @@ class Task(Generic[P, C, R]):
             options.run_at,
             options.delay,
             overrides_of(options),
+            spec.options.expires if options.expires is None and options.expires_at is None else options.expires,
+            options.expires_at,
         )
 
 
@@ -235,7 +240,11 @@ class Split(Task[P, Any, Any]):
             value = self._app.task_of(spec)(*args, **kwargs)
             if spec.is_async:
                 value = _finish(value)
+            if isinstance(value, Verdict):
+                raise value
             text = spec.outcome_codec.encode(value, self._app.settings.max_payload)
+        except Cancel as verdict:
+            return PieceResult(ordinal, piece.key, "", piece.task, State.CANCELLED, None, None), verdict
         except Exception as error:
             info = describe(error)
             return PieceResult(ordinal, piece.key, "", piece.task, State.FAILED, None, info), error

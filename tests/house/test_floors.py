@@ -7,7 +7,7 @@ from sources import Module, imports, modules
 
 FLOORS = {
     0: ("errors", "clock", "codec", "ids", "job", "outcome", "retry", "errortext", "failpoints"),
-    1: ("registry", "settle", "split", "options", "config"),
+    1: ("registry", "settle", "split", "options", "config", "verdicts"),
     2: ("store",),
     3: ("engine",),
     4: ("app", "aio", "jobs", "task", "batch", "appref", "testing"),

@@ -11,7 +11,7 @@ import pytest
 
 from piecework.job import BatchState, ErrorInfo, Fetched, State
 from piecework.options import TaskOptions
-from piecework.outcome import Cancel, Complete, Errored, Fail, Outcome, Park, Release, Seal
+from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release, Seal
 from piecework.retry import fixed
 from piecework.settle import COMPOSE, settle
 from piecework.store.protocol import Store
@@ -19,7 +19,10 @@ from piecework.store.protocol import Store
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 NOTHING = "(nothing)"
 ERROR = ErrorInfo("ValueError", "bad body")
-OUTCOMES = (Complete('"r"'), Complete(), Seal(3), Errored(ERROR), Fail(ERROR), Cancel("x"), Park("x"), Release("x"))
+OUTCOMES = (
+    Complete('"r"'), Complete(), Seal(3), Errored(ERROR), Again(2.0, error=ERROR), Again(2.0, "later"), Failed(ERROR),
+    Cancelled("x"), Park("x"), Release("x"),
+)  # fmt: skip
 OPTIONS = TaskOptions(attempts=3, retry=fixed(1))
 
 

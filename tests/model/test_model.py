@@ -57,6 +57,7 @@ MIXED = (*("completed",) * 4, "failed", "failed", "retried", "delayed", "release
 
 queues = st.sampled_from(QUEUES)
 keys = st.sampled_from([None] * 6 + ["k", "l"])
+expiries = st.sampled_from([None, None, 3.0, 50.0])
 workers = st.sampled_from(WORKERS)
 policies = st.sampled_from(POLICIES)
 
@@ -107,14 +108,24 @@ class StoreMachine(RuleBasedStateMachine):
         self.sent.append((jobs, fields))
         return self.both("add", jobs, **fields)
 
-    @rule(n=st.integers(1, 3), queue=queues, priority=st.integers(-1, 1), delay=st.sampled_from([None, 5.0]), key=keys)
-    def add_jobs(self, n: int, queue: str, priority: int, delay: float | None, key: str | None) -> None:
+    @rule(
+        n=st.integers(1, 3),
+        queue=queues,
+        priority=st.integers(-1, 1),
+        delay=st.sampled_from([None, 5.0]),
+        key=keys,
+        expires=expiries,
+    )
+    def add_jobs(
+        self, n: int, queue: str, priority: int, delay: float | None, key: str | None, expires: float | None
+    ) -> None:
         n = 1 if key is not None else n
-        self.add([NewJob(self.name("j"), "plain", "[]", queue, priority, delay=delay, key=key) for _ in range(n)])
+        times = {"delay": delay, "expires": expires}
+        self.add([NewJob(self.name("j"), "plain", "[]", queue, priority, key=key, **times) for _ in range(n)])
 
-    @rule(queue=queues, key=keys)
-    def add_split(self, queue: str, key: str | None) -> None:
-        self.add([NewJob(self.name("split"), "split", "[]", queue, key=key)])
+    @rule(queue=queues, key=keys, expires=expiries)
+    def add_split(self, queue: str, key: str | None, expires: float | None) -> None:
+        self.add([NewJob(self.name("split"), "split", "[]", queue, key=key, expires=expires)])
 
     @rule(
         policy=policies,
@@ -211,6 +222,7 @@ class StoreMachine(RuleBasedStateMachine):
                 root=run.root or run.id,
                 ordinal=ordinal,
                 piece=f"key{ordinal}" if policy_of(run) is OnFailure.FINISH else None,
+                expires=50.0 if ordinal % 3 == 2 else None,
             )
             for ordinal in range(first, first + n)
         ]
@@ -373,12 +385,13 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has(State.WAITING, State.RUNNING))
     @rule(data=st.data(), limit=st.sampled_from([1, 1000, 1000]))
     def cancel(self, data: st.DataObject, limit: int) -> None:
-        self.both("cancel", self.draw_filter(data, UNFINISHED), reason="cancelled", limit=limit)
+        by = data.draw(st.sampled_from([None, "ops"]))
+        self.both("cancel", self.draw_filter(data, UNFINISHED), reason="cancelled", by=by, limit=limit)
 
     @precondition(lambda self: self.has(*RETRIABLE))
     @rule(data=st.data(), limit=st.sampled_from([1, 1000, 1000]))
     def retry(self, data: st.DataObject, limit: int) -> None:
-        self.both("retry", self.draw_filter(data, RETRIABLE), limit=limit)
+        self.both("retry", self.draw_filter(data, RETRIABLE), limit=limit, resume=data.draw(st.booleans()))
 
     @rule(
         what=st.sampled_from(["prune", "pause", "resume", "resume", "repair", "close", "advance", "advance"]),

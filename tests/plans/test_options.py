@@ -110,7 +110,8 @@ def test_an_unknown_option_of_a_call_is_refused_with_a_suggestion(given: str, me
 
 
 def test_an_unknown_option_that_is_like_no_other_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadOption, match=r"unknown option 'xyzzy' \(known: queue, priority, attempts, retry, timeout\)"):
+    known = "queue, priority, attempts, retry, timeout, expires, retry_on, give_up_on, pool, grace"
+    with pytest.raises(BadOption, match=rf"unknown option 'xyzzy' \(known: {known}\)"):
         task_options({"xyzzy": 1}, "here")
 
 

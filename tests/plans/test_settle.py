@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from piecework import outcome as outcomes
 from piecework.job import ErrorInfo, Fetched, State
 from piecework.options import TaskOptions
-from piecework.outcome import Cancel, Complete, Errored, Fail, Outcome, Park, Release, Seal, Settlement
+from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release, Seal, Settlement
 from piecework.retry import exponential, fixed
 from piecework.settle import COMPOSE, settle
 
@@ -36,8 +36,13 @@ TABLE: list[tuple[str, Fetched, Outcome, Settlement]] = [
     ("first_error", run(), Errored(ERROR), end(State.AVAILABLE, 1, delay=60.0, error=ERROR, history="retry")),
     ("last_error", run(1), Errored(ERROR), end(State.FAILED, 2, error=ERROR, history="failed")),
     ("one_error_too_many", run(9), Errored(ERROR), end(State.FAILED, 10, error=ERROR, history="failed")),
-    ("fail", run(), Fail(ERROR), end(State.FAILED, 1, error=ERROR, history="failed")),
-    ("cancel", run(1), Cancel("asked"), end(State.CANCELLED, 1, reason="asked", history="cancelled")),
+    ("own_policy", run(), Errored(ERROR, fixed(7)), end(State.AVAILABLE, 1, delay=7.0, error=ERROR, history="retry")),
+    ("again", run(), Again(9.0, error=ERROR), end(State.AVAILABLE, 1, delay=9.0, error=ERROR, history="retry")),
+    ("again_in_vain", run(1), Again(9.0, error=ERROR), end(State.FAILED, 2, error=ERROR, history="failed")),
+    ("snooze", run(1), Again(9.0, "later"), end(State.AVAILABLE, 1, delay=9.0, reason="later", history="snoozed")),
+    ("snooze_for_no_time", run(), Again(0.0), end(State.AVAILABLE, 0, delay=0.0, history="snoozed")),
+    ("fail", run(), Failed(ERROR), end(State.FAILED, 1, error=ERROR, history="failed")),
+    ("cancel", run(1), Cancelled("asked"), end(State.CANCELLED, 1, reason="asked", history="cancelled")),
     ("park", run(1), Park("no task"), end(State.PARKED, 1, reason="no task", history="parked")),
     ("release", run(1), Release("stopping"), end(State.AVAILABLE, 1, reason="stopping", history="released")),
 ]
@@ -61,7 +66,7 @@ def test_what_is_no_outcome_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cursor", [None, COMPOSE])
-@pytest.mark.parametrize("outcome", [Errored(ERROR), Release("stopping"), Park("x"), Cancel("x"), Fail(ERROR)])
+@pytest.mark.parametrize("outcome", [Errored(ERROR), Release("stopping"), Park("x"), Cancelled("x"), Failed(ERROR)])
 def test_a_compose_that_does_not_complete_stays_a_compose(outcome: Outcome, cursor: str | None) -> None:
     """A store keeps the cursor that a settlement does not speak of; a retry must not run the splitter again."""
     assert settle(run(0, cursor), outcome, TWICE, 0.0).cursor is None

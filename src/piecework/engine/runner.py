@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from piecework.clock import Clock
-from piecework.codec import MAX_PAYLOAD
+from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.engine import splitter
 from piecework.engine.context import Running, running
 from piecework.errors import (
@@ -26,9 +26,10 @@ from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import Fetched
 from piecework.options import effective
-from piecework.outcome import Cancel, Complete, Errored, Fail, Outcome, Park, Release
+from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
 from piecework.registry import Registry, TaskSpec
 from piecework.settle import COMPOSE
+from piecework.verdicts import Cancel, Fail, Retry, Snooze, Verdict
 
 if TYPE_CHECKING:
     from piecework.store.protocol import Store
@@ -68,7 +69,7 @@ class Runner:
         assert spec is not None
         try:
             if now.stopping:
-                return Cancel("it was cancelled before it started")
+                return Cancelled("it was cancelled before it started")
             if self._clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
@@ -79,10 +80,17 @@ class Runner:
             if spec.is_split:
                 return self._run_split(now, spec, args, kwargs)
             failpoint("runner.running")
-            result = spec.function(*args, **kwargs)
-            return _NOTHING if result is None else Complete(spec.result.encode(result, self._max_payload))
+            return self._completed(spec.function(*args, **kwargs), spec.result, now)
         except BaseException as error:
-            return outcome_of(error, now)
+            return self._outcome_of(error, now)
+
+    def _completed(self, result: Any, codec: ResultCodec, now: Running) -> Outcome:
+        """What a returned value comes to: a verdict is taken at its word, anything else is the result."""
+        if result is None:
+            return _NOTHING
+        if isinstance(result, Verdict):
+            return self._verdict(result, now)
+        return Complete(codec.encode(result, self._max_payload))
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:
@@ -91,7 +99,7 @@ class Runner:
             return _NOTHING
         failpoint("compose.running")
         pieces = splitter.stored_pieces(self._store, self._registry, now.job.id)
-        return Complete(spec.compose.result.encode(spec.compose.function(pieces, *args, **kwargs), self._max_payload))
+        return self._completed(spec.compose.function(pieces, *args, **kwargs), spec.compose.result, now)
 
     def _set_deadline(self, now: Running) -> None:
         if now.options is not None and now.options.timeout is not None:
@@ -108,7 +116,7 @@ class Runner:
         assert now.options is not None
         try:
             if now.stopping:
-                return Cancel("it was cancelled before it started")
+                return Cancelled("it was cancelled before it started")
             if self._clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
@@ -118,26 +126,53 @@ class Runner:
         try:
             async with asyncio.timeout(now.options.timeout) as limit:
                 result = await spec.function(*args, **kwargs)
-            return _NOTHING if result is None else Complete(spec.result.encode(result, self._max_payload))
+            return self._completed(result, spec.result, now)
         except TimeoutError as error:
             if limit.expired():
-                late = JobTimeout(f"job {now.job.id} ran longer than its timeout of {now.options.timeout:g} s")
                 waited = error.__cause__ or error  # the cancellation tells where the coroutine was
-                return Errored(describe(late.with_traceback(waited.__traceback__)), JobTimeout)
-            return outcome_of(error, now)
+                error = too_late(now).with_traceback(waited.__traceback__)
+            return self._outcome_of(error, now)
         except BaseException as error:
-            return outcome_of(error, now)
+            return self._outcome_of(error, now)
+
+    # ── what it came to ──────────────────────────────────────────────────────────────────────────
+
+    def _outcome_of(self, error: BaseException, now: Running) -> Outcome:
+        if isinstance(error, Verdict):
+            return self._verdict(error, now)
+        return outcome_of(error, now)
+
+    def _verdict(self, verdict: Verdict, now: Running) -> Outcome:
+        """What the task itself said of its run."""
+        if isinstance(verdict, Snooze):
+            return Again(verdict.delay(self._clock.now()), reason=verdict.reason or "it asked to be run later")
+        if isinstance(verdict, Cancel):
+            return Cancelled(verdict.reason or "the task cancelled itself")
+        error = describe(verdict)
+        if isinstance(verdict, Retry):
+            return Errored(error) if verdict.after is None else Again(verdict.after, error=error)
+        if isinstance(verdict, Fail):
+            return Failed(error)
+        return outcome_of(verdict, now)
+
+
+def too_late(now: Running) -> JobTimeout:
+    """The error of a job that ran past its timeout."""
+    assert now.options is not None
+    return JobTimeout(f"job {now.job.id} ran longer than its timeout of {now.options.timeout:g} s")
 
 
 def outcome_of(error: BaseException, now: Running) -> Outcome:
     """What an exception means for the job that raised it."""
     if now.stopping and isinstance(error, JobCancelled | asyncio.CancelledError):
-        return Cancel("it was asked to stop")
+        return Cancelled("it was asked to stop")
     if isinstance(error, splitter.BatchEnded):
-        return Cancel(str(error))
+        return Cancelled(str(error))
     if isinstance(error, LeaseLost) or (isinstance(error, StoreUnavailable) and now.spec and now.spec.is_split):
         return Release(str(error))  # nothing that the job did: no attempt is spent
     if isinstance(error, NotSerializable | TooLarge | SplitChanged | UnknownTask):
         # Running it again would do the same work and end at the same place.
-        return Fail(describe(error))
-    return Errored(describe(error), type(error))
+        return Failed(describe(error))
+    assert now.options is not None
+    rule = now.options.rule(type(error))
+    return Failed(describe(error)) if rule is None else Errored(describe(error), rule.retry)

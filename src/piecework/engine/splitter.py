@@ -94,10 +94,11 @@ class _Stream:
 
 def placed(pieces: Sequence[Piece[Any]], batch: str, root: str, first: int) -> list[NewJob]:
     """Pieces as jobs to add, numbered from `first`."""
-    return [
-        NewJob(id, p.task, p.args, p.queue, p.priority, p.run_at, p.delay, None, p.options, batch, root, n, p.key)
-        for n, (id, p) in enumerate(zip(new_ids(len(pieces)), pieces, strict=True), first)
-    ]
+    jobs = []
+    for n, (id, p) in enumerate(zip(new_ids(len(pieces)), pieces, strict=True), first):
+        what = p.task, p.args, p.queue, p.priority, p.run_at, p.delay, None, p.options, p.expires, p.expires_at
+        jobs.append(NewJob(id, *what, batch, root, n, p.key))
+    return jobs
 
 
 def stored_pieces(store: Store, registry: Registry, batch: str) -> Pieces[Any]:

@@ -62,6 +62,7 @@ class Store(Protocol):
         A job whose id is already stored is left as it is.
         A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
         A job that is not due is not fetched before its time.
+        `expires_at` is kept; `expires` counts from the moment the job is due.
         `batch` is opened first, unless it exists. Pieces raise their batch's `total` and `open`.
         A piece whose key is already in its batch is not stored again; the answer is the stored piece's id.
         A key that is offered twice by one run raises `SplitChanged`; so does a key offered again with another task or
@@ -88,6 +89,7 @@ class Store(Protocol):
         Lower priority first, then earlier `run_at`, then earlier arrival. No job is given to two workers.
         Paused queues and queues that were not asked for are left alone.
         A piece whose batch failed or was stopped is cancelled instead.
+        A job past its `expires_at` is cancelled instead, whatever its queue, with a reason.
         A claim that was answered before gets the same jobs again, those that still run; new ones once none does.
         A worker whose session is not enlisted, or was buried, gets `LeaseLost`.
         """
@@ -98,6 +100,7 @@ class Store(Protocol):
 
         Only the run that owns the job changes it. The same settlement sent again answers `already` and changes nothing.
         A run that ends as available is due after its delay; without one, and with no attempt spent, it keeps its place.
+        A run that ends with a delay, or as waiting, has been begun: its job does not expire any more.
         A job that was asked to stop and would come back is cancelled instead, with the reason that was given.
         A piece that ends lowers its batch's `open` and raises the counter of its end, in the same transaction.
         When a sealed batch has no open piece left, its continuation is released, once, in the same transaction; or it
@@ -145,21 +148,24 @@ class Store(Protocol):
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
+    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
         """Cancels up to `limit` unfinished jobs and returns how many it touched.
+
+        Each of them keeps who asked (`by`), when and why; what ends with it, below it, keeps why.
 
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
         batch, and all below it, along. The id of a batch without a continuation stops that batch.
         """
         ...
 
-    def retry(self, which: Filter, *, limit: int = 1000) -> int:
+    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
         """Makes up to `limit` failed, cancelled or parked jobs available again, attempts begun anew; returns how many.
 
         A failed piece opens its batch again, and so on up to the root.
         A piece of a batch that has composed stays as it is, and so does a parked piece of a batch that has ended.
         A split whose pieces failed or were cancelled waits again, and takes those pieces along.
         A job whose unique key is carried by another unfinished job stays as it is.
+        With `resume`, only what was cancelled comes back: what failed by itself, or is parked, stays as it is.
         """
         ...
 
@@ -225,7 +231,7 @@ class Store(Protocol):
         ...
 
     def next_due(self) -> float | None:
-        """Seconds until the next job that is not due yet will be; None when there is none."""
+        """Seconds until the next job that is not due yet will be, or the next one expires; None when there is none."""
         ...
 
     def close(self) -> None:

@@ -157,6 +157,7 @@ class ModelStore:
         if new.batch is not None:
             self._t.pieces[new.batch] += (new.id,)
         now = self._clock.now()
+        run_at = new.run_at if new.run_at is not None else now + (new.delay or 0.0)
         self._t.jobs[new.id] = Record(
             id=new.id,
             task=new.task,
@@ -164,7 +165,8 @@ class ModelStore:
             queue=new.queue,
             priority=new.priority,
             state=new.state,
-            run_at=new.run_at if new.run_at is not None else now + (new.delay or 0.0),
+            run_at=run_at,
+            expires_at=new.expires_at if new.expires is None else run_at + new.expires,
             run=0,
             attempt=0,
             crashes=0,
@@ -234,6 +236,9 @@ class ModelStore:
 
     def _take(self, claim: Claim) -> list[Fence]:
         now = self._clock.now()
+        for job in sorted(self._t.jobs.values(), key=lambda job: job.expires_at or 0.0):
+            if _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
+                self._end(job.id, State.CANCELLED, reason="it had not been begun in time")
         due = [
             job
             for job in self._t.jobs.values()
@@ -277,6 +282,8 @@ class ModelStore:
             return Answer.OK
         self._set_job(s.id, state=s.state, stopping=False)
         handed_back = s.delay is None and s.attempt == job.attempt
+        if s.delay is not None or s.cursor is not None:
+            self._set_job(s.id, expires_at=None)
         if s.state is State.AVAILABLE and not handed_back:
             self._set_job(s.id, run_at=self._clock.now() + (s.delay or 0.0))
         own = self._own(s.id)
@@ -468,7 +475,7 @@ class ModelStore:
         blamed = crash_limit is not None
         crashes = job.crashes + blamed
         self._remember(job, "crashed" if blamed else "released", job.attempt, None, reason)
-        self._set_job(id, crashes=crashes)
+        self._set_job(id, crashes=crashes, expires_at=None if blamed else job.expires_at)
         if crash_limit is not None and crashes >= crash_limit:
             self._park(job, reason)
         else:
@@ -492,9 +499,11 @@ class ModelStore:
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
+    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
         with self._transaction():
             matching = [job.id for job in self._matching(which) if not job.state.finished and not job.stopping][:limit]
+            for id in matching if by is not None else ():
+                self._set_job(id, stopped_by=by, stopped_at=self._clock.now())
             for id in matching:
                 job = self._t.jobs[id]
                 if job.state is State.RUNNING:
@@ -507,17 +516,18 @@ class ModelStore:
                 self._close(batch, BatchState.STOPPED)
             return len(matching) + len(stopped)
 
-    def retry(self, which: Filter, *, limit: int = 1000) -> int:
+    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+        states = (State.CANCELLED,) if resume else RETRIABLE
         with self._transaction():
-            matching = [job.id for job in self._matching(which) if job.state in RETRIABLE][:limit]
-            return sum(self._retry(id) for id in matching)
+            matching = [job.id for job in self._matching(which) if job.state in states][:limit]
+            return sum(self._retry(id, states) for id in matching)
 
-    def _retry(self, id: str) -> bool:
+    def _retry(self, id: str, states: tuple[State, ...]) -> bool:
         job = self._t.jobs[id]
         if job.state not in RETRIABLE or self._taken(job) or not self._may_open_above(job):
             return False
         self._open_above(job)
-        self._revive(job)
+        self._revive(job, states)
         return True
 
     def _taken(self, job: Record) -> bool:
@@ -553,7 +563,7 @@ class ModelStore:
             self._begin_anew(then)
         self._set_batch(batch.id, state=BatchState.OPEN, finished_at=None)
 
-    def _revive(self, job: Record) -> None:
+    def _revive(self, job: Record, states: tuple[State, ...]) -> None:
         """The job begins anew, and so do the pieces below it that ended badly."""
         self._begin_anew(job)
         own = self._own(job.id)
@@ -561,8 +571,8 @@ class ModelStore:
             return
         self._set_batch(own.id, state=BatchState.OPEN, finished_at=None)
         for piece in self._pieces(own.id):
-            if piece.state in RETRIABLE and not self._taken(piece):
-                self._revive(piece)
+            if piece.state in states and not self._taken(piece):
+                self._revive(piece, states)
         self._look_at(own.id)
 
     def _begin_anew(self, job: Record) -> None:
@@ -577,6 +587,9 @@ class ModelStore:
             reason=None,
             finished_at=None,
             stopping=False,
+            expires_at=None,
+            stopped_by=None,
+            stopped_at=None,
         )
         self._t.crashed.pop(job.id, None)
 
@@ -707,8 +720,10 @@ class ModelStore:
     def next_due(self) -> float | None:
         with self._changed:
             now = self._clock.now()
-            later = [job.run_at for job in self._t.jobs.values() if job.state is State.AVAILABLE and job.run_at > now]
-            return min(later) - now if later else None
+            open = [job for job in self._t.jobs.values() if job.state is State.AVAILABLE]
+            later = [job.run_at for job in open if job.run_at > now]
+            later += [job.expires_at for job in open if job.expires_at is not None]
+            return max(0.0, min(later) - now) if later else None
 
     def close(self) -> None:
         pass
@@ -749,6 +764,10 @@ def _past(job: Record, before: float) -> bool:
     """It ended well, or was cancelled, before a moment."""
     well = job.state in (State.COMPLETED, State.CANCELLED)
     return well and job.finished_at is not None and job.finished_at < before
+
+
+def _expired(job: Record, now: float) -> bool:
+    return job.expires_at is not None and job.expires_at <= now
 
 
 def _session(job: Record) -> str | None:

@@ -58,6 +58,8 @@ def _alike(job: NewJob) -> tuple[object, ...]:
         job.run_at,
         job.delay,
         job.options,
+        job.expires,
+        job.expires_at,
         job.batch,
         job.root,
         job.key is None and job.batch is None,
@@ -66,7 +68,7 @@ def _alike(job: NewJob) -> tuple[object, ...]:
 
 def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
     first = jobs[0]
-    placed = first.batch is not None or first.key is not None
+    placed = first.batch is not None or first.key is not None or _expires(first)
     if first.batch is not None and not _takes_pieces(tx, first.batch, jobs):
         return
     # A splitter's first run offers what is not there; a later one looks first, so that what is new keeps its order.
@@ -95,8 +97,13 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int, placed: bool) -> in
     if not placed:
         return tx.run("add_plain", rows=to_json([(job.id, job.args) for job in jobs]), **common)
     rows = to_json([(job.id, job.args, job.ordinal, job.piece, job.key) for job in jobs])
+    expires_at = first.expires_at if first.expires is None else run_at + first.expires
     root = None if first.root == first.batch else first.root  # a piece of the root's own batch does not repeat its id
-    return tx.run("add_placed", rows=rows, batch=first.batch, root=root, offer=offer, **common)
+    return tx.run("add_placed", rows=rows, batch=first.batch, root=root, offer=offer, expires_at=expires_at, **common)
+
+
+def _expires(job: NewJob) -> bool:
+    return job.expires is not None or job.expires_at is not None
 
 
 def _takes_pieces(tx: Transaction, batch: str, jobs: list[NewJob]) -> bool:

@@ -7,7 +7,10 @@ read is a counter that holds until the commit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
@@ -132,7 +135,7 @@ def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]
             return Counter({(record[1], "failed"): 1})
     elif record:
         # The splitter still runs: it is asked to stop, and fails with this batch when it answers.
-        tx.run("cancel_ask", ids=to_json([then]), reason=error.message)
+        tx.run("cancel_ask", ids=to_json([then]), reason=error.message, by=None, now=tx.now)
     return Counter()
 
 
@@ -152,6 +155,24 @@ def close(tx: Transaction, job: str, state: str, reason: str) -> None:
     own = tx.row("own_read", job=job)
     if own is not None:
         end_batch(tx, own[0], state, reason)
+
+
+def follow_cancelled(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
+    """Counts jobs that somebody cancelled (id, queue, state before, batch, when it was counted before), in their order.
+
+    Batch by batch, because the end of one may end another whose pieces come later.
+    """
+    for batch, group in groupby(rows, key=itemgetter(3)):
+        n = 0
+        for id, queue, state, _, counted_at in group:
+            tx.moved(queue, state, "cancelled")
+            if counted_at is not None and batch is not None:
+                tx.run("cancel_recount", id=batch)
+            else:
+                n += 1
+            close(tx, id, "stopped", reason)
+        if batch is not None:
+            count(tx, Counter({(batch, "cancelled"): n}))
 
 
 def end_batch(tx: Transaction, id: str, state: str, reason: str) -> bool:
@@ -183,7 +204,7 @@ def cancel_open(tx: Transaction, batches: str, reason: str) -> int:
     """
     rows = tx.rows("stop_waiting", batches=batches) + tx.rows("stop_available", batches=batches, limit=STOP_BITE)
     if rows:
-        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, now=tx.now)
+        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None, now=tx.now)
         ends: Counter[tuple[str, str]] = Counter()
         for _, queue, state, batch in rows:
             tx.moved(queue, state, "cancelled")

@@ -11,6 +11,9 @@ from piecework.job import Claim, Fetched
 from piecework.store.sqlite import fanin
 from piecework.store.sqlite.transaction import Transaction, to_json
 
+EXPIRED = "it had not been begun by the time that it was given (expires)"
+EXPIRY_BITE = 1000
+
 _decode = msgspec.json.Decoder(list[Fetched]).decode
 
 
@@ -24,7 +27,8 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched]:
         return _decode(again)
     if claim.limit <= 0:
         return []
-    ripen(tx)
+    if not ripen(tx):
+        return []
     while True:
         seqs, jobs = candidates(tx, claim)
         if not jobs:
@@ -39,11 +43,22 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched]:
     return jobs
 
 
-def ripen(tx: Transaction) -> None:
-    """Lets jobs whose time has come join the line, a bite of them."""
-    (due,) = tx.row("fetch_due")
+def ripen(tx: Transaction) -> bool:
+    """Lets jobs whose time has come join the line, a bite of them, and cancels those whose time is over.
+
+    False while more of the latter are left than one transaction should cancel: nothing is taken before they are gone.
+    """
+    due, expiry = tx.row("fetch_due")
     if due is not None and due <= tx.now:
         tx.run("fetch_ripe", now=tx.now)
+    return expiry is None or expiry > tx.now or _expire(tx)
+
+
+def _expire(tx: Transaction) -> bool:
+    rows = tx.rows("fetch_expired", now=tx.now, limit=EXPIRY_BITE)
+    tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=EXPIRED, by=None, now=tx.now)
+    fanin.follow_cancelled(tx, rows, EXPIRED)
+    return len(rows) < EXPIRY_BITE
 
 
 def candidates(tx: Transaction, claim: Claim) -> tuple[str, list[Fetched]]:

@@ -56,24 +56,16 @@ def _end_of_stopped(tx: Transaction, id: str, why: str | None) -> tuple[str, str
 # ── cancel ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def cancel(tx: Transaction, which: Filter, reason: str, limit: int) -> int:
+def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int) -> int:
     condition, params = where(which)
     rows = tx.con.execute(SQL["cancel_select"].format(where=condition), params | {"limit": limit}).fetchall()
     running = [row[0] for row in rows if row[2] == "running"]
     ended = [row for row in rows if row[2] != "running"]
     if running:
-        tx.run("cancel_ask", ids=to_json(running), reason=reason)
+        tx.run("cancel_ask", ids=to_json(running), reason=reason, by=by, now=tx.now)
     if ended:
-        tx.run("cancel_rows", ids=to_json([row[0] for row in ended]), reason=reason, now=tx.now)
-        ends = fanin.nothing()
-        for id, queue, state, batch, counted_at in ended:
-            tx.moved(queue, state, "cancelled")
-            if batch is not None and counted_at is not None:
-                tx.run("cancel_recount", id=batch)
-            elif batch is not None:
-                ends[batch, "cancelled"] += 1
-            fanin.close(tx, id, "stopped", reason)
-        fanin.count(tx, ends)
+        tx.run("cancel_rows", ids=to_json([row[0] for row in ended]), reason=reason, by=by, now=tx.now)
+        fanin.follow_cancelled(tx, ended, reason)
     loose = [id for id in which.ids or () if fanin.is_loose(tx, id) and fanin.end_batch(tx, id, "stopped", reason)]
     return len(rows) + len(loose)
 
@@ -81,13 +73,16 @@ def cancel(tx: Transaction, which: Filter, reason: str, limit: int) -> int:
 # ── retry ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def retry(tx: Transaction, which: Filter, limit: int) -> int:
+def retry(tx: Transaction, which: Filter, limit: int, *, resume: bool) -> int:
+    """With `resume`, only what was cancelled comes back: what had failed by itself stays failed."""
     condition, params = where(which)
-    rows = tx.con.execute(SQL["retry_select"].format(where=condition), params | {"limit": limit}).fetchall()
-    return sum(_revive(tx, row[0]) for row in rows)
+    rows = tx.con.execute(
+        SQL["retry_select"].format(where=condition), params | {"limit": limit, "resume": resume}
+    ).fetchall()
+    return sum(_revive(tx, row[0], resume) for row in rows)
 
 
-def _revive(tx: Transaction, id: str) -> int:
+def _revive(tx: Transaction, id: str, resume: bool) -> int:
     """Brings one ended job back, and what has to come back with it: the batch above it, or the pieces below."""
     found = tx.row("retry_read", id=id)
     if found is None or _key_taken(tx, id, found[3]):
@@ -103,7 +98,7 @@ def _revive(tx: Transaction, id: str) -> int:
     _come_back(tx, id, found)
     own = tx.row("own_read", job=id)
     if own is not None and tx.run("batch_reopen", id=own[0]):
-        _revive_below(tx, own[0])
+        _revive_below(tx, own[0], resume)
     return 1
 
 
@@ -117,19 +112,19 @@ def _come_back(tx: Transaction, id: str, found: Any) -> None:
     tx.moved(found[0], found[1], after)
 
 
-def _revive_below(tx: Transaction, batch: str) -> None:
+def _revive_below(tx: Transaction, batch: str, resume: bool) -> None:
     """The pieces that failed or were cancelled: all leaves in one step, splits and keyed ones one by one."""
     failed = cancelled = 0
-    for queue, state, counted, n in tx.rows("retry_leaves_count", batch=batch):
+    for queue, state, counted, n in tx.rows("retry_leaves_count", batch=batch, resume=resume):
         tx.moved(queue, state, "available", n)
         if counted and state == "cancelled":
             cancelled += n
         elif counted:
             failed += n
-    tx.run("retry_leaves", batch=batch, now=tx.now)
+    tx.run("retry_leaves", batch=batch, resume=resume, now=tx.now)
     tx.run("retry_uncount", id=batch, failed=failed, cancelled=cancelled)
-    for (piece,) in tx.rows("retry_pieces", batch=batch):
-        _revive(tx, piece)
+    for (piece,) in tx.rows("retry_pieces", batch=batch, resume=resume):
+        _revive(tx, piece, resume)
     fanin.count(tx, fanin.nothing(), [batch])
 
 

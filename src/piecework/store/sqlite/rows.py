@@ -10,7 +10,8 @@ from piecework.job import AttemptRecord, BatchRecord, BatchState, ErrorInfo, Fil
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
-    "batch, coalesce(root, batch), below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result"
+    "batch, coalesce(root, batch), below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, "
+    "result, expires_at, stopped_by, stopped_at"
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
@@ -24,13 +25,14 @@ def error_of(text: str | None) -> ErrorInfo | None:
 def record(row: Any) -> Record:
     """A row in the order of `RECORD_COLUMNS`."""
     (id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker,
-     batch, root, below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result) = row  # fmt: skip
+     batch, root, below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result,
+     expires_at, stopped_by, stopped_at) = row  # fmt: skip
     return Record(
         id=id, task=task, queue=queue, priority=priority, state=State(state), run_at=run_at, run=run, attempt=attempt,
         crashes=crashes, created_at=created_at, started_at=started_at, finished_at=finished_at, worker=worker,
         batch=batch, root=root, below=below, ordinal=ordinal, piece=piece, key=key, cursor=cursor, options=options, reason=reason,
         stopping=bool(stopping), progress=None if progress is None else _progress.decode(progress),
-        error=error_of(error), args=args, result=result,
+        error=error_of(error), args=args, result=result, expires_at=expires_at, stopped_by=stopped_by, stopped_at=stopped_at,
     )  # fmt: skip
 
 

@@ -154,8 +154,7 @@ class SqliteStore:
         with self._read() as tx:
             if not tx.row("fetch_session", session=claim.worker.rpartition(".")[0]):
                 return True
-            due = tx.row("fetch_due")[0]
-            if due is not None and due <= tx.now:
+            if any(moment is not None and moment <= tx.now for moment in tx.row("fetch_due")):
                 return True
             if tx.row("fetch_again", worker=claim.worker, claim=claim.number)[0] != "[]":
                 return True
@@ -222,13 +221,13 @@ class SqliteStore:
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, limit: int = 1000) -> int:
+    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
         with self._write() as tx:
-            return operators.cancel(tx, which, reason, limit)
+            return operators.cancel(tx, which, reason, by, limit)
 
-    def retry(self, which: Filter, *, limit: int = 1000) -> int:
+    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
         with self._write() as tx:
-            return operators.retry(tx, which, limit)
+            return operators.retry(tx, which, limit, resume=resume)
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
         with self._write() as tx:
@@ -305,8 +304,8 @@ class SqliteStore:
 
     def next_due(self) -> float | None:
         with self._read() as tx:
-            (due,) = tx.row("fetch_due")
-            return None if due is None else max(0.0, due - tx.now)
+            moments = [moment for moment in tx.row("fetch_due") if moment is not None]
+            return max(0.0, min(moments) - tx.now) if moments else None
 
     def close(self) -> None:
         self.db.close()

@@ -41,6 +41,7 @@ from piecework.testing.conformance.operators import (  # noqa: E402
     PauseConformance,
     PruneConformance,
     RepairConformance,
+    ResumeConformance,
     RetryConformance,
 )
 from piecework.testing.conformance.reads import (  # noqa: E402
@@ -55,6 +56,7 @@ from piecework.testing.conformance.waiting import CloseConformance, SchemaConfor
 from piecework.testing.conformance.within import NoWithinConformance, WithinConformance  # noqa: E402
 from piecework.testing.conformance.work import (  # noqa: E402
     ExchangeConformance,
+    ExpiryConformance,
     FetchConformance,
     ReportConformance,
     SettleConformance,
@@ -66,6 +68,7 @@ class StoreConformance(
     PiecesConformance,
     SealConformance,
     FetchConformance,
+    ExpiryConformance,
     SettleConformance,
     ExchangeConformance,
     ReportConformance,
@@ -77,6 +80,7 @@ class StoreConformance(
     ReapConformance,
     CancelConformance,
     RetryConformance,
+    ResumeConformance,
     PruneConformance,
     RepairConformance,
     PauseConformance,
@@ -101,6 +105,7 @@ __all__ = [
     "CloseConformance",
     "CountConformance",
     "ExchangeConformance",
+    "ExpiryConformance",
     "FailureConformance",
     "FanInConformance",
     "FetchConformance",
@@ -115,6 +120,7 @@ __all__ = [
     "ReapConformance",
     "RepairConformance",
     "ReportConformance",
+    "ResumeConformance",
     "RetryConformance",
     "SchemaConformance",
     "SealConformance",

@@ -179,6 +179,10 @@ def retried(run: Fetched, delay: float | None = None, error: ErrorInfo = BAD_BOD
     return ended(run, State.AVAILABLE, attempt=run.attempt + 1, delay=delay, error=error, history="retry")
 
 
+def snoozed(run: Fetched, delay: float) -> Settlement:
+    return ended(run, State.AVAILABLE, delay=delay, reason="not yet", history="snoozed")
+
+
 def released(run: Fetched) -> Settlement:
     return ended(run, State.AVAILABLE, reason="stopping", history="released")
 

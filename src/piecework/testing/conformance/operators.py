@@ -90,6 +90,28 @@ class CancelConformance(Conformance):
         assert (found.state, found.stopping) == (State.RUNNING, True)
         assert store.report("w.1", {}) == [run.id]
 
+    def test_a_stopped_job_says_who_when_and_why(self, store: Store, clock: FrozenClock) -> None:
+        """Each of them keeps who asked, when and why."""
+        waits = add(store, queue="b")
+        run = running(store, queue="a", priority=-1)
+        asked = clock.now()
+        store.cancel(only(run.id, waits), reason="wrong list", by="ann@desk")
+        clock.advance(3)
+        settle(store, cancelled(run))
+        for id in (run.id, waits):
+            found = record(store, id)
+            assert (found.stopped_by, found.stopped_at, found.reason) == ("ann@desk", asked, "wrong list")
+
+    def test_what_is_below_a_stopped_tree_keeps_why(self, store: Store) -> None:
+        """What ends with it, below it, keeps why."""
+        id, pieces = split(store, 2)
+        store.cancel(only(id), reason="wrong list", by="ann@desk")
+        assert record(store, id).stopped_by == "ann@desk"
+        assert {(record(store, piece).state, record(store, piece).stopped_by) for piece in pieces} == {
+            (State.CANCELLED, None)
+        }
+        assert {bool(record(store, piece).reason) for piece in pieces} == {True}
+
     @pytest.mark.parametrize("end", [retried, released, cancelled])
     def test_one_that_was_asked_to_stop_does_not_come_back(self, store: Store, end: End) -> None:
         """A job that was asked to stop and would come back is cancelled instead, with the reason that was given."""
@@ -292,6 +314,52 @@ class CancelConformance(Conformance):
         store.cancel(only(id), reason="no", limit=1)
         assert leaves(store) == []
         assert tally(store, id) == (0, 0, 0, 2500)
+
+
+class ResumeConformance(Conformance):
+    """Going on after a stop: `retry` with `resume`."""
+
+    def test_only_what_was_cancelled_comes_back(self, store: Store) -> None:
+        """With `resume`, only what was cancelled comes back: what failed by itself, or is parked, stays as it is."""
+        ran = [running(store) for _ in range(2)]
+        settle(store, failed(ran[0]))
+        settle(store, parked(ran[1]))
+        stopped = add(store)
+        store.cancel(only(stopped), reason="x", by="ann")
+        assert store.retry(EVERYTHING, resume=True) == 1
+        assert states(store, [ran[0].id, ran[1].id, stopped]) == [State.FAILED, State.PARKED, State.AVAILABLE]
+        found = record(store, stopped)
+        assert (found.stopped_by, found.stopped_at, found.reason) == (None, None, None)
+
+    def test_a_stopped_tree_goes_on_where_it_was(self, store: Store) -> None:
+        """What had completed is not run again, and what had failed by itself stays failed."""
+        id, pieces = split(store, 4, OnFailure.COMPOSE)
+        first, second = leaves(store, 2)
+        store.settle([completed(first), failed(second)])
+        store.cancel(only(id), reason="x", by="ann")
+        assert store.retry(only(id), resume=True) == 1
+        assert states(store, [id, *pieces]) == [
+            State.WAITING, State.COMPLETED, State.FAILED, State.AVAILABLE, State.AVAILABLE,
+        ]  # fmt: skip
+        complete_leaves(store)
+        assert tally(store, id) == (0, 3, 1, 0)
+        assert compose(store, id).id == id
+
+    def test_a_nested_tree_goes_on_in_all_its_depth(self, store: Store) -> None:
+        id, inner, pieces = nest(store)
+        store.cancel(only(id), reason="x")
+        assert set(states(store, [id, inner, *pieces])) == {State.CANCELLED}
+        store.retry(only(id), resume=True)
+        assert states(store, [id, inner]) == [State.WAITING, State.WAITING]
+        assert set(states(store, pieces)) == {State.AVAILABLE}
+
+    def test_resume_sent_twice_has_the_same_end_state(self, store: Store) -> None:
+        id, _ = split(store, 2)
+        store.cancel(only(id), reason="x")
+        store.retry(only(id), resume=True)
+        before = snapshot(store, id)
+        assert store.retry(only(id), resume=True) == 0
+        assert snapshot(store, id) == before
 
 
 class RetryConformance(Conformance):

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from piecework.ids import new_id
-from piecework.job import Answer, ErrorInfo, Fetched, Filter, Progress, State
+from piecework.job import Answer, ErrorInfo, Fetched, Filter, OnFailure, Progress, State
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
 from piecework.testing.conformance.kit import (
@@ -25,16 +25,22 @@ from piecework.testing.conformance.kit import (
     failed,
     fetch,
     fetch_one,
+    offer,
     parked,
+    pieces_of,
     record,
     released,
     retried,
     running,
     settle,
     snapshot,
+    snoozed,
     split,
+    splitting,
     state,
+    tally,
     together,
+    waiting,
 )
 
 
@@ -200,6 +206,99 @@ class FetchConformance(Conformance):
         assert [run.id for run in store.fetch(claim)] == [ids[0]]
         other = type(claim)("w.2", claim.number, claim.limit, claim.queues)
         assert [run.id for run in store.fetch(other)] == [ids[1]]
+
+
+class ExpiryConformance(Conformance):
+    """A time by which a job must have been begun."""
+
+    def test_a_job_that_was_not_begun_in_time_is_cancelled_with_a_reason(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        id = add(store, expires=10)
+        assert record(store, id).expires_at == clock.now() + 10
+        clock.advance(10)
+        assert fetch(store) == []
+        over = record(store, id)
+        assert over.state is State.CANCELLED
+        assert over.reason
+        assert over.finished_at == clock.now()
+
+    def test_before_its_time_is_over_it_is_fetched(self, store: Store, clock: FrozenClock) -> None:
+        id = add(store, expires=10)
+        clock.advance(9)
+        assert fetch_one(store).id == id
+
+    def test_the_time_counts_from_when_it_is_due(self, store: Store, clock: FrozenClock) -> None:
+        id = add(store, delay=100, expires=10)
+        clock.advance(105)
+        assert fetch_one(store).id == id
+
+    def test_a_moment_is_kept_as_it_is(self, store: Store, clock: FrozenClock) -> None:
+        at = clock.now() + 5
+        id = add(store, delay=3, expires_at=at)
+        assert record(store, id).expires_at == at
+
+    def test_it_ends_also_where_nobody_asks_for_its_queue(self, store: Store, clock: FrozenClock) -> None:
+        id = add(store, queue="forgotten", expires=1)
+        store.pause("forgotten")
+        clock.advance(2)
+        assert fetch(store, queue="other") == []
+        assert state(store, id) is State.CANCELLED
+
+    def test_a_future_job_may_expire_too(self, store: Store, clock: FrozenClock) -> None:
+        id = add(store, delay=100, expires_at=clock.now() + 5)
+        clock.advance(6)
+        fetch(store)
+        assert state(store, id) is State.CANCELLED
+
+    @pytest.mark.parametrize("end", [lambda run: retried(run, 100.0), lambda run: snoozed(run, 100.0)])
+    def test_what_has_been_begun_does_not_expire(self, store: Store, clock: FrozenClock, end: End) -> None:
+        run = running(store, expires=10)
+        settle(store, end(run))
+        clock.advance(100)
+        assert fetch_one(store).id == run.id
+
+    def test_what_was_handed_back_may_expire(self, store: Store, clock: FrozenClock) -> None:
+        run = running(store, expires=10)
+        settle(store, released(run))
+        clock.advance(10)
+        assert fetch(store) == []
+        assert state(store, run.id) is State.CANCELLED
+
+    def test_a_running_job_does_not_expire(self, store: Store, clock: FrozenClock) -> None:
+        run = running(store, expires=10)
+        clock.advance(100)
+        assert fetch(store) == []
+        assert settle(store, completed(run)) is Answer.OK
+
+    def test_a_piece_that_expires_is_counted(self, store: Store, clock: FrozenClock) -> None:
+        run = splitting(store)
+        offer(store, run, pieces_of(run, 1, expires=5), OnFailure.COMPOSE)
+        settle(store, waiting(run, 1))
+        clock.advance(5)
+        fetch(store, queue="other")
+        assert tally(store, run.id) == (0, 0, 0, 1)
+        assert state(store, run.id) is State.AVAILABLE
+
+    def test_many_expire_at_once(self, store: Store, clock: FrozenClock) -> None:
+        store.add([a_job(expires=1) for _ in range(2500)])
+        left = add(store)
+        clock.advance(1)
+        fetched = [fetch(store) for _ in range(4)]
+        assert [run.id for runs in fetched for run in runs] == [left]
+        assert store.counts()["default", "cancelled"] == 2500
+
+    def test_a_worker_is_told_when_the_next_one_expires(self, store: Store) -> None:
+        add(store, delay=100, expires_at=None)
+        add(store, queue="forgotten", expires=5)
+        assert store.next_due() == 5
+
+    def test_one_that_was_retried_by_hand_does_not_expire_again(self, store: Store, clock: FrozenClock) -> None:
+        id = add(store, expires=1)
+        clock.advance(1)
+        fetch(store)
+        assert store.retry(Filter(ids=(id,))) == 1
+        assert fetch_one(store).id == id
 
 
 class SettleConformance(Conformance):

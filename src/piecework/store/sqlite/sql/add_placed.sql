@@ -1,9 +1,10 @@
--- Pieces, and jobs with a unique key.
+-- Pieces, and jobs with a unique key or a time by which they must have been begun.
 INSERT INTO piecework_job (
-    id, args, ordinal, piece, key, task, queue, priority, state, due, run_at, created_at, options, batch, root, offer
+    id, args, ordinal, piece, key, task, queue, priority, state, due, run_at, created_at, options, batch, root, offer,
+    expires_at
 )
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
-       :task, :queue, :priority, :state, :due, :run_at, :now, :options, :batch, :root, :offer
+       :task, :queue, :priority, :state, :due, :run_at, :now, :options, :batch, :root, :offer, :expires_at
 FROM json_each(:rows)
 WHERE true
 ON CONFLICT DO NOTHING

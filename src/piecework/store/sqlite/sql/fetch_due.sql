@@ -1,1 +1,4 @@
-SELECT min(run_at) FROM piecework_job INDEXED BY piecework_job_later WHERE state = 'available' AND due = 0
+-- When the next job joins the line, and when the next one's time to be begun is over.
+SELECT (SELECT min(run_at) FROM piecework_job INDEXED BY piecework_job_later WHERE state = 'available' AND due = 0),
+       (SELECT min(expires_at) FROM piecework_job INDEXED BY piecework_job_expiry
+        WHERE expires_at IS NOT NULL AND state = 'available')
