@@ -21,6 +21,7 @@ import msgspec
 
 from piecework.clock import Clock
 from piecework.engine.keeper import Keeper
+from piecework.engine.respite import Respite
 from piecework.engine.slate import Slate
 from piecework.engine.worker import Trouble
 from piecework.errors import SchemaOutdated, StoreError
@@ -32,7 +33,6 @@ EXIT_BROKEN_APP = 3
 EXIT_FENCED = 4
 BYE = b'"bye"'  # a worker process's last word
 KILL_AFTER = 2.0  # seconds between "stop now" and SIGKILL
-QUICK_DEATH = 10.0  # a process that lived shorter is replaced with a growing delay
 
 
 class Hello(msgspec.Struct):
@@ -55,7 +55,7 @@ class Child:
                 [*command, "--fd", str(theirs.fileno()), "--slate", str(self.slate.handle), "--slots", str(slots)],
                 pass_fds=[theirs.fileno(), self.slate.handle],
             )
-        self.started_at = time.monotonic()
+        self.works_since: float | None = None
         self.worker = ""
         self.killed = False
         self.said_bye = False  # it ended of its own accord; else a job ended it, whatever the exit code
@@ -123,7 +123,7 @@ class Supervisor:
         self._stops = 0
         self._kill_at: float | None = None
         self._start_at: list[float] = []
-        self._deaths: list[float] = []
+        self._respite = Respite()
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
         self._trouble = Trouble()
         self._broken = False
@@ -245,6 +245,7 @@ class Supervisor:
             assert self._keeper is not None
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
+            child.works_since = self._clock.monotonic()
             child.say(worker=child.worker)
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
@@ -293,15 +294,9 @@ class Supervisor:
         if not child.said_bye and not child.killed:
             log.warning("worker process %d ended: %s; starting another", child.process.pid, _exit(code))
         if not self._stops and not (self._burst and child.said_bye and code == 0):
-            self._start_at.append(self._clock.monotonic() + self._respite(child))
-
-    def _respite(self, child: Child) -> float:
-        """How long to wait before replacing a process: not at all, unless processes die one after the other."""
-        now = self._clock.monotonic()
-        if time.monotonic() - child.started_at > QUICK_DEATH:
-            self._deaths.clear()
-        self._deaths = [at for at in self._deaths if now - at < 60.0] + [now]
-        return 0.0 if len(self._deaths) <= 5 else min(10.0, 0.1 * 2 ** (len(self._deaths) - 5))
+            now = self._clock.monotonic()
+            worked = 0.0 if child.works_since is None else now - child.works_since
+            self._start_at.append(now + self._respite.after(worked))
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────
 
