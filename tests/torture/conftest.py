@@ -50,6 +50,9 @@ class Small:
             *[jobs.async_nap.piece(0.001)] * 3,
             *[jobs.flaky.piece(2)] * 5,
             jobs.doomed.piece(),
+            *[jobs.snoozing.piece(2)] * 3,
+            *[jobs.retrying.piece(2)] * 3,
+            jobs.withdrawn.piece(),
             *[jobs.nest.piece(2, 4)] * 3,
             jobs.mixed.piece(3),
         )

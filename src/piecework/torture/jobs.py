@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from piecework import Piece, Pieces, Piecework, current
+from piecework import Cancel, Piece, Pieces, Piecework, Retry, Snooze, current
 from piecework.job import Record, State
 from piecework.store import Store
 from piecework.torture.dice import Dice
@@ -34,29 +34,39 @@ class Jobs:
         self.async_nap = app.task(name="torture.async_nap", queue=queue)(self._async_nap)
         self.flaky = app.task(name="torture.flaky", queue=queue, attempts=5, retry=0.01)(self._flaky)
         self.doomed = app.task(name="torture.doomed", queue=queue, attempts=2, retry=0.01)(self._doomed)
+        self.snoozing = app.task(name="torture.snoozing", queue=queue)(self._snoozing)
+        self.retrying = app.task(name="torture.retrying", queue=queue, attempts=5)(self._retrying)
+        self.withdrawn = app.task(name="torture.withdrawn", queue=queue)(self._withdrawn)
         self.leaf = app.task(name="torture.leaf", queue=queue)(self._leaf)
         self.nest = app.split(name="torture.nest", queue=queue)(self._nest)
         self.nest.compose(self._composed_nest)
         self.mixed = app.split(name="torture.mixed", queue=queue, on_failure="compose")(self._mixed)
         self.mixed.compose(self._composed_mixed)
+        self._ends = {self.doomed.name: State.FAILED, self.withdrawn.name: State.CANCELLED}
         # What is enqueued, and how often.
         self.mix: dict[Callable[[Dice], Piece[Any]], float] = {
             lambda dice: self.noop.piece(): 45,
             lambda dice: self.nap.piece(round(dice.between(0.001, 0.02), 4)): 15,
-            lambda dice: self.nap.piece(round(dice.between(0.1, 0.3), 4)): 0.5,
+            lambda dice: self.nap.piece(round(dice.between(0.05, 0.15), 4)): 0.5,
             lambda dice: self.async_nap.piece(round(dice.between(0.001, 0.02), 4)): 10,
             lambda dice: self.flaky.piece(dice.whole(1, 3)): 10,
             lambda dice: self.doomed.piece(): 2,
+            lambda dice: self.snoozing.piece(dice.whole(1, 3)): 4,
+            lambda dice: self.retrying.piece(dice.whole(1, 3)): 4,
+            lambda dice: self.withdrawn.piece(): 1,
             lambda dice: self.nest.piece(dice.whole(2, 3), dice.whole(2, 6)): 3,
             lambda dice: self.mixed.piece(dice.whole(1, 8)): 1,
         }
 
     def wrong(self, record: Record) -> str | None:
         """What is wrong with how a job ended; None where nothing is."""
-        fails = record.task == self.doomed.name
-        if record.state is (State.COMPLETED if fails else State.FAILED):
+        if record.state.finished and record.state is not self._ends.get(record.task, State.COMPLETED):
             return f"it ended as {record.state}"
-        if record.state is not State.COMPLETED or record.task not in (self.nest.name, self.mixed.name):
+        if record.state is not State.COMPLETED:
+            return None
+        if record.task == self.snoozing.name and record.attempt != 1:
+            return f"it spent {record.attempt} attempts, and never failed"
+        if record.task not in (self.nest.name, self.mixed.name):
             return None
         (first, *rest), _ = self.app.registry[record.task].signature.decode(record.args)
         result = self.app.decode_result(record)
@@ -108,6 +118,22 @@ class Jobs:
         """Fails in every attempt."""
         with self._noted():
             raise ValueError("it always does")
+
+    def _snoozing(self, times: int) -> int:
+        """Puts itself off in its first runs; no attempt is spent."""
+        with self._noted():
+            if current.run <= times:
+                raise Snooze(0.05)
+            return current.attempt
+
+    def _retrying(self, times: int) -> int | Retry:
+        """Asks to be tried again in its first attempts."""
+        with self._noted():
+            return 1 if current.attempt > times else Retry(after=0.05)
+
+    def _withdrawn(self) -> Cancel:
+        with self._noted():
+            return Cancel("it is not wanted any more")
 
     def _leaf(self, n: int) -> int:
         with self._noted():
