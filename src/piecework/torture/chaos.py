@@ -60,7 +60,11 @@ class Nemesis:
         """Starts the trees, and a fault every so many seconds."""
         for _ in range(2):
             self._begin()
-        while not self._enough.wait(self._dice.between(0.5, 1.5) * self._every):
+        at = time.monotonic()
+        while True:
+            at = max(at + self._dice.between(0.5, 1.5) * self._every, time.monotonic())
+            if self._enough.wait(at - time.monotonic()):
+                return
             self._look_after()
             self._do(self._line.popleft() if self._line else self._dice.weighed(WEIGHTS))
 
@@ -108,8 +112,9 @@ class Nemesis:
             what = "child"
         if what == "child":
             self._kill_child(tree)
-        elif what == "stop":
+        elif what == "stop":  # beside the kill that is due
             self._freeze(tree)
+            self._kill_child(self._dice.one([other for other in awake if other is not tree]))
         else:
             self._kill_tree(tree, supervisor_alone=what == "supervisor")
 

@@ -59,7 +59,8 @@ def _said(now: Now) -> str:
 def draw(report: Report, *, kept: bool, console: Console | None = None) -> None:
     """Prints the report; the last line is one sentence."""
     console = console or Console(highlight=False)
-    console.print(f"{report.url}, seed {report.seed}, lease {report.lease:g} s, {report.seconds:g} s", highlight=False)
+    said = f"{report.url}, queue {report.queue}, seed {report.seed}, lease {report.lease:g} s, {report.seconds:g} s"
+    console.print(Text(said), soft_wrap=True)
     console.print(_numbers("jobs, by how they ended", report.jobs))
     console.print(_numbers("tested: must not be zero", report.tested, wrong=lambda n: n == 0))
     console.print(_numbers("seen", report.seen))

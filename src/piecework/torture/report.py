@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -28,6 +27,7 @@ class Report(msgspec.Struct, frozen=True):
     """Everything that is printed, and with `--json` everything there is."""
 
     url: str
+    queue: str
     seed: int
     lease: float
     seconds: float
@@ -118,10 +118,11 @@ def seen(kinds: Mapping[Kind, int], verdict: Verdict) -> dict[str, int]:
 
 def make(
     verdict: Verdict,
-    kinds: Counter[Kind],
+    kinds: Mapping[Kind, int],
     *,
     trees: int,
     url: str,
+    queue: str,
     seed: int,
     lease: float,
     seconds: float,
@@ -131,6 +132,7 @@ def make(
     """The report of a verdict."""
     return Report(
         url=url,
+        queue=queue,
         seed=seed,
         lease=lease,
         seconds=round(seconds, 1),

@@ -187,6 +187,7 @@ class Torture:
             kinds,
             trees=self._nemesis.killed_trees,
             url=redacted(self.options.url),
+            queue=self._plan.queue,
             seed=self.options.seed,
             lease=self.options.lease,
             seconds=seconds,
