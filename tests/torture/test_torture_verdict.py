@@ -96,6 +96,13 @@ def test_two_recorded_completions() -> None:
     assert Word.TWICE in words(verdict)
 
 
+def test_a_run_that_was_handed_back_before_it_began_may_have_no_line() -> None:
+    fact = Fact(ID, "some.task", State.COMPLETED, 3)
+    ran = [at(1, Kind.START, 3), at(2, Kind.END, 3), at(3, Kind.RECORDED, 3)]
+    assert words(judged(fact, ran)) == set()
+    assert words(judged(fact, [at(0.5, Kind.START, 2), *ran])) == {Word.TWICE}
+
+
 def test_an_accepted_forgery() -> None:
     assert words(judged(plain(), [*ONE_RUN, at(4, Kind.FORGED_OK)])) == {Word.ACCEPTED}
     assert words(judged(plain(), [*ONE_RUN, at(4, Kind.FORGED_STALE), at(5, Kind.FORGED_ALREADY)])) == set()
@@ -155,6 +162,11 @@ def test_a_body_that_had_ended_was_not_in_flight() -> None:
 
 def test_a_kill_of_an_earlier_process_with_the_same_id_is_not_meant() -> None:
     assert judged(plain(2), TWO_RUNS, [fault(0.5, Kind.KILLED_CHILD)]).in_flight == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.KILLED_CHILD, Kind.KILLED_BELOW])
+def test_a_process_of_single_jobs_is_timed_like_a_worker(kind: Kind) -> None:
+    assert list(judged(plain(2), TWO_RUNS, [fault(2, kind)]).after_child) == [0.5]
 
 
 def test_what_the_machine_slept_is_taken_off() -> None:

@@ -22,7 +22,7 @@ PROBE_SECONDS = 0.25  # how long a harmless write may take beside a frozen tree
 START_SECONDS = 60.0  # how long a tree may take to begin its session
 # What is done first, so that a short run meets everything; then by weight.
 OPENING = ("child", "tree", "child", "stop", "child")
-WEIGHTS = {"child": 12.0, "tree": 1.0, "supervisor": 1.0, "stop": 2.0}
+WEIGHTS = {"child": 12.0, "below": 2.0, "tree": 1.0, "supervisor": 1.0, "stop": 2.0}
 
 
 class Nemesis:
@@ -107,11 +107,13 @@ class Nemesis:
         if not awake:
             return
         tree = self._dice.one(awake)
-        if what != "child" and len(awake) < 2:  # somebody must be left to take over: later, then
+        if what in ("stop", "tree", "supervisor") and len(awake) < 2:  # somebody must be left to take over: later, then
             self._line.append(what)
             what = "child"
         if what == "child":
             self._kill_child(tree)
+        elif what == "below":
+            self._kill_below(tree)
         elif what == "stop":  # beside the kill that is due
             self._freeze(tree)
             self._kill_child(self._dice.one([other for other in awake if other is not tree]))
@@ -119,15 +121,26 @@ class Nemesis:
             self._kill_tree(tree, supervisor_alone=what == "supervisor")
 
     def _kill_child(self, tree: Tree) -> None:
-        child = self._dice.one(tree.children() or [0])
-        if child:
+        """SIGKILL to a worker process; what runs single jobs for it must go with it."""
+        for child in self._some(tree.children()):
+            for pid in tree.below(child):
+                self._ledger.note(Kind.KILLED_BELOW, pid=pid)
             self._ledger.note(Kind.KILLED_CHILD, pid=child)
-            os.kill(child, signal.SIGKILL)
+            _send(child, signal.SIGKILL)
             self.killed += 1
+
+    def _kill_below(self, tree: Tree) -> None:
+        """SIGKILL to a process that runs one job, which is that job's failure and nobody else's."""
+        for pid in self._some(tree.below()):
+            self._ledger.note(Kind.KILLED_BELOW, pid=pid)
+            _send(pid, signal.SIGKILL)
+
+    def _some(self, pids: list[int]) -> list[int]:
+        return [self._dice.one(pids)] if pids else []
 
     def _kill_tree(self, tree: Tree, *, supervisor_alone: bool) -> None:
         """SIGKILL to all of it, or to the supervisor, which must take its workers along."""
-        for pid in tree.children():
+        for pid in (*tree.children(), *tree.below()):
             self._ledger.note(Kind.KILLED_TREE, pid=pid)
         if supervisor_alone:
             tree.signal_supervisor(signal.SIGKILL)
@@ -151,7 +164,6 @@ class Nemesis:
         A process may be stopped while it holds a lock of the store, where everybody would wait for it. That would try the
         store's locks and not the lease, so such a stop is lifted at once.
         """
-        children = tree.children()
         tree.signal(signal.SIGSTOP)
         probe = threading.Thread(target=self._probe, name="torture-probe", daemon=True)
         probe.start()
@@ -162,7 +174,7 @@ class Nemesis:
             self._ledger.note(Kind.RELEASED_LOCK, pid=tree.pid)
             self._line.append("stop")
             return
-        for pid in (tree.pid, *children):
+        for pid in (tree.pid, *tree.children(), *tree.below()):
             self._ledger.note(Kind.STOPPED, pid=pid)
         tree.stopped = True
         self.frozen += 1
@@ -189,6 +201,13 @@ class Nemesis:
         self._ledger.note(Kind.CONTINUED if past else Kind.CONTINUED_EARLY, pid=tree.pid)
         if self._dice.happens(0.5):
             for child in tree.children():
-                os.kill(child, signal.SIGCONT)
+                _send(child, signal.SIGCONT)
             self._enough.wait(0.2)
         tree.signal(signal.SIGCONT)
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:  # it ended meanwhile, when its session had been buried
+        return

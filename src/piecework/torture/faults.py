@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from piecework.torture.ledger import Entry, Kind
 
 WHOLE = frozenset({Kind.KILLED_TREE, Kind.STOPPED, Kind.CONTINUED, Kind.CONTINUED_EARLY, Kind.RELEASED_LOCK})
+KILLS = frozenset({Kind.KILLED_CHILD, Kind.KILLED_BELOW, Kind.KILLED_TREE})
 
 
 class Faults:
@@ -20,7 +21,7 @@ class Faults:
         self._stalls = stalls  # from, to: the machine itself stood still
 
     def add(self, entry: Entry) -> None:
-        if entry.kind in (Kind.KILLED_CHILD, Kind.KILLED_TREE):
+        if entry.kind in KILLS:
             self._kills[entry.pid].append(entry)
         if entry.kind is Kind.STOPPED:
             self._stops[entry.pid].append(entry.at)

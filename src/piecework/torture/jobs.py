@@ -37,6 +37,7 @@ class Jobs:
         self.snoozing = app.task(name="torture.snoozing", queue=queue)(self._snoozing)
         self.retrying = app.task(name="torture.retrying", queue=queue, attempts=5)(self._retrying)
         self.withdrawn = app.task(name="torture.withdrawn", queue=queue)(self._withdrawn)
+        self.crunch = app.task(name="torture.crunch", queue=queue, pool="process", retry=0.01)(self._crunch)
         self.leaf = app.task(name="torture.leaf", queue=queue)(self._leaf)
         self.nest = app.split(name="torture.nest", queue=queue)(self._nest)
         self.nest.compose(self._composed_nest)
@@ -49,6 +50,7 @@ class Jobs:
             lambda dice: self.nap.piece(round(dice.between(0.001, 0.02), 4)): 15,
             lambda dice: self.nap.piece(round(dice.between(0.05, 0.15), 4)): 0.5,
             lambda dice: self.async_nap.piece(round(dice.between(0.001, 0.02), 4)): 10,
+            lambda dice: self.crunch.piece(dice.whole(1_000, 100_000)): 1,
             lambda dice: self.flaky.piece(dice.whole(1, 3)): 10,
             lambda dice: self.doomed.piece(): 2,
             lambda dice: self.snoozing.piece(dice.whole(1, 3)): 4,
@@ -106,6 +108,11 @@ class Jobs:
         with self._noted():
             await asyncio.sleep(seconds)
             return seconds
+
+    def _crunch(self, n: int) -> int:
+        """Keeps a processor busy, in a process of its own."""
+        with self._noted():
+            return sum(range(n))
 
     def _flaky(self, fails: int) -> int:
         """Raises in its first attempts, then succeeds."""

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     LOST_REQUEST = 20
     LOST_REPLY = 21
     KILLED_CHILD = 22  # `pid` is the worker process; the same below
+    KILLED_BELOW = 29  # it ran single jobs for a worker process, and was killed alone or with that
     KILLED_TREE = 23
     STOPPED = 24
     CONTINUED = 25  # past its lease

@@ -110,6 +110,7 @@ def seen(kinds: Mapping[Kind, int], verdict: Verdict) -> dict[str, int]:
         "… of them by a worker that woke up too late": verdict.zombie_starts,
         "splits composed": verdict.composes,
         "late words of woken workers, refused": kinds.get(Kind.REFUSED, 0),
+        "processes of single jobs killed": kinds.get(Kind.KILLED_BELOW, 0),
         "stops lifted, for they held the store's lock": kinds.get(Kind.RELEASED_LOCK, 0),
         "jobs hit again before they ran again": verdict.hit_again,
         "parked or failed jobs retried by hand": kinds.get(Kind.DECIDED, 0),

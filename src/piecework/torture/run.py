@@ -141,7 +141,16 @@ class Torture:
         return self._load.finished == self._load.stored
 
     def _tree(self, name: str, plan: Plan) -> Tree:
-        options = ["-c", str(self.options.concurrency), "--processes", str(self.options.processes), "-Q", plan.queue]
+        options = [
+            "-c",
+            str(self.options.concurrency),
+            "--processes",
+            str(self.options.processes),
+            "-Q",
+            plan.queue,
+            "--pool-size",
+            "1",
+        ]
         if self.options.app_dir is not None:
             options += ["--app-dir", self.options.app_dir]
         return Tree(name, self.options.app, options, plan.environ(), self._folder)

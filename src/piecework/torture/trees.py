@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+DEAD = "Z", "X"  # states of a process that is only an entry still
 HOME = Path(__file__).resolve().parents[2]
 
 
@@ -56,6 +57,11 @@ class Tree:
         """The worker processes that live."""
         return [] if self.code() is not None else children_of(self.pid)
 
+    def below(self, child: int | None = None) -> list[int]:
+        """The processes that run single jobs for one worker process, or for all of them."""
+        parents = set(self.children() if child is None else [child])
+        return [pid for pid, parent, _, state in processes() if parent in parents and state not in DEAD]
+
     def signal(self, number: int) -> None:
         """Signals the whole group; one that is gone is left in peace."""
         try:
@@ -94,12 +100,12 @@ class Tree:
 
 def living_in(group: int) -> list[int]:
     """The processes of a group that are more than an entry waiting to be read by a parent."""
-    return [pid for pid, _, of, state in processes() if of == group and state not in ("Z", "X")]
+    return [pid for pid, _, of, state in processes() if of == group and state not in DEAD]
 
 
 def children_of(pid: int) -> list[int]:
     """The processes that a process started and that live."""
-    return [child for child, parent, _, state in processes() if parent == pid and state not in ("Z", "X")]
+    return [child for child, parent, _, state in processes() if parent == pid and state not in DEAD]
 
 
 def processes() -> Iterator[tuple[int, int, int, str]]:

@@ -154,8 +154,11 @@ class Verdict:
 
 
 def _completed(fact: Fact, entries: Sequence[Entry]) -> Iterator[tuple[Word, str]]:
-    """A completed job: exactly one run ended well (of a split two: it sealed, it composed), and its body went to its end."""
-    good = sorted(set(range(1, fact.run + 1)) - set(fact.history))
+    """A completed job: exactly one run ended well (of a split two: it sealed, it composed), and its body went to its end.
+
+    The history has a line of each run that began and did not end well; one that was handed back before may have none.
+    """
+    good = sorted({e.run for e in entries if e.kind in STARTS} - set(fact.history))
     if fact.is_split:
         composed = {e.run for e in entries if e.kind is Kind.COMPOSE_END}
         sealed = {e.run for e in entries if e.kind is Kind.SPLIT_END}
@@ -164,8 +167,8 @@ def _completed(fact: Fact, entries: Sequence[Entry]) -> Iterator[tuple[Word, str
         if fact.batch_wrong:
             yield Word.COMPOSE, fact.batch_wrong
         return
-    if good != [fact.run]:
-        yield Word.TWICE, f"of {fact.run} runs {good} ended well"
+    if set(good) - {fact.run}:
+        yield Word.TWICE, f"its last run is {fact.run}, and of its runs {good} ended well"
     if not any(e.kind is Kind.END and e.run == fact.run for e in entries):
         yield Word.LOST, f"run {fact.run} is recorded as completed, and its body never came to its end"
 
