@@ -158,7 +158,7 @@ def _completed(fact: Fact, entries: Sequence[Entry]) -> Iterator[tuple[Word, str
 
     The history has a line of each run that began and did not end well; one that was handed back before may have none.
     """
-    good = sorted({e.run for e in entries if e.kind in STARTS} - set(fact.history))
+    good = sorted({e.run for e in entries if e.kind in STARTS and e.run <= fact.run} - set(fact.history))
     if fact.is_split:
         composed = {e.run for e in entries if e.kind is Kind.COMPOSE_END}
         sealed = {e.run for e in entries if e.kind is Kind.SPLIT_END}
