@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from crashkit import SOURCE, alive
+from support import until
 
 from piecework import Piecework
 from piecework.job import Filter, SessionRecord
 from piecework.store import Store, open_store
+from piecework.torture.ledger import Kind, read
 from piecework.torture.report import BROKEN, UNTESTED
 from piecework.torture.run import Options, Torture
 from piecework.torture.verdict import Word
@@ -112,13 +115,29 @@ def test_a_store_with_workers_is_refused_whatever_is_said(torture: Callable[...,
 
 
 def test_no_process_is_left(torture: Callable[..., Ran], tmp_path: Path) -> None:
-    from piecework.torture.ledger import Kind, read
-
     keep = tmp_path / "kept"
     torture("--jobs", "200", "--kill-every", "0.4", "--keep", str(keep))
     pids = {entry.pid for entry in read(keep / "ledger") if entry.kind in (Kind.START, Kind.COMPOSE_START)}
     assert pids
     assert [pid for pid in pids if alive(pid)] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_torture_that_is_ended_takes_its_workers_along(tmp_path: Path, number: int) -> None:
+    keep = tmp_path / "kept"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PIECEWORK_")} | {"PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "piecework", "torture", "--json", "--keep", str(keep)]
+    process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def workers() -> set[int]:
+        if not (keep / "ledger").exists():
+            return set()
+        return {entry.pid for entry in read(keep / "ledger") if entry.kind in (Kind.START, Kind.COMPOSE_START)}
+
+    until(lambda: len(workers()) > 2, "the workers are at work", within=30)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == {signal.SIGKILL: -signal.SIGKILL}.get(number, 130)
+    until(lambda: not any(alive(pid) for pid in workers()), "no worker is left", within=10)
 
 
 def test_a_folder_that_holds_something_is_not_written_into(torture: Callable[..., Ran], tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from conftest import Small, words
 from msgspec.structs import replace
+from torturekit import Small, words
 
 from piecework.job import Answer, NewJob, PieceResult, State
 from piecework.outcome import Settlement

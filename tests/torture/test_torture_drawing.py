@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
-from conftest import words
 from rich.console import Console
+from torturekit import words
 
 from piecework.torture import drawing
 from piecework.torture.drawing import draw, progress
@@ -22,7 +22,7 @@ KINDS = dict.fromkeys((Kind.KILLED_CHILD, Kind.CONTINUED, Kind.LOST_REQUEST, Kin
 
 def report(verdict: Verdict) -> Report:
     return make(
-        verdict, KINDS, trees=7, url="sqlite:///x.db", queue="torture-1", seed=3, lease=2, seconds=61.2, stalls=0.5, folder="/f"
+        verdict, KINDS, trees=7, url="sqlite:///x.db", queue="torture-1", seed=3, lease=2, seconds=61.2, stalls=0.5, load=1.5, folder="/f"
     )  # fmt: skip
 
 

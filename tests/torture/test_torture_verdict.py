@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from conftest import words
+from torturekit import words
 
 from piecework.job import State
 from piecework.torture.books import Fact
@@ -223,7 +223,7 @@ EVERY_FAULT = dict.fromkeys((Kind.KILLED_CHILD, Kind.CONTINUED, Kind.LOST_REQUES
 
 def report(verdict: Verdict, kinds: dict[Kind, int], trees: int = 1) -> Report:
     return make(
-        verdict, kinds, trees=trees, url="model:", queue="q", seed=0, lease=2, seconds=1, stalls=0, folder=None
+        verdict, kinds, trees=trees, url="model:", queue="q", seed=0, lease=2, seconds=1, stalls=0, load=1, folder=None
     )  # fmt: skip
 
 

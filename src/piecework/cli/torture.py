@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -63,6 +64,7 @@ def command(
     end a ledger of what really ran is joined with the store. Exits with 0 when every promise was kept, with 1 when one
     was broken, with 2 when a fault that belongs to the test never happened.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the workers are ended first
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="piecework-torture-")))
         folder.mkdir(parents=True, exist_ok=True)

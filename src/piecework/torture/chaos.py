@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from piecework.errors import PieceworkError
 from piecework.torture.dice import Dice
 from piecework.torture.ledger import Kind, Ledger
+from piecework.torture.load import insist
 from piecework.torture.trees import Tree
 
 PROBE_SECONDS = 0.25  # how long a harmless write may take beside a frozen tree
+FREEZES = 5  # tries to stop a tree at a moment at which it holds no lock
 START_SECONDS = 60.0  # how long a tree may take to begin its session
 # What is done first, so that a short run meets everything; then by weight.
 OPENING = ("child", "tree", "child", "stop", "child")
@@ -74,9 +76,11 @@ class Nemesis:
     def end(self) -> Iterator[str]:
         """Stops the trees in good order; says what did not end as it should."""
         yield from self.unasked
-        for tree in self.trees:
-            self._thaw(tree)
         self.unasked.clear()
+        for tree in self.trees:
+            if tree.stopped:  # not before its lease is over: it would have been stopped for nothing
+                time.sleep(max(0.0, self._stopped_at + 1.1 * self._lease - time.monotonic()))
+            self._thaw(tree)
         for tree in self.trees:
             tree.await_ready(START_SECONDS)  # one that has only begun knows no signal yet
             code = tree.stop(within=60.0)
@@ -159,20 +163,15 @@ class Nemesis:
             raise PieceworkError(f"{tree.name} did not begin to work; it said: {tree.log.read_text()[-2000:]}")
 
     def _freeze(self, tree: Tree) -> None:
-        """SIGSTOP to all of it for one and a half to two and a half leases.
-
-        A process may be stopped while it holds a lock of the store, where everybody would wait for it. That would try the
-        store's locks and not the lease, so such a stop is lifted at once.
-        """
-        tree.signal(signal.SIGSTOP)
-        probe = threading.Thread(target=self._probe, name="torture-probe", daemon=True)
-        probe.start()
-        probe.join(PROBE_SECONDS)
-        if probe.is_alive():
+        """SIGSTOP to all of it for one and a half to two and a half leases."""
+        for _ in range(FREEZES):
+            tree.signal(signal.SIGSTOP)
+            if self._others_can_write():
+                break
             tree.signal(signal.SIGCONT)
-            probe.join()
             self._ledger.note(Kind.RELEASED_LOCK, pid=tree.pid)
-            self._line.append("stop")
+        else:
+            self._line.append("stop")  # later, then
             return
         for pid in (tree.pid, *tree.children(), *tree.below()):
             self._ledger.note(Kind.STOPPED, pid=pid)
@@ -180,6 +179,21 @@ class Nemesis:
         self.frozen += 1
         self._stopped_at = time.monotonic()
         self._continue_at = self._stopped_at + self._dice.between(1.5, 2.5) * self._lease
+
+    def _others_can_write(self) -> bool:
+        """Whether the store takes a write beside a frozen tree.
+
+        A process may be stopped while it holds a lock of the store, where everybody would wait for it. That would try the
+        store's locks and not the lease, so such a stop is lifted at once.
+        """
+        done = threading.Event()
+
+        def write() -> None:
+            insist(self._probe)
+            done.set()
+
+        threading.Thread(target=write, name="torture-probe", daemon=True).start()
+        return done.wait(PROBE_SECONDS)
 
     def _look_after(self) -> None:
         """Lets a frozen tree go on when its time is over; replaces a tree that ended by itself."""
@@ -197,8 +211,7 @@ class Nemesis:
         if not tree.stopped:
             return
         tree.stopped = False
-        past = time.monotonic() - self._stopped_at > self._lease
-        self._ledger.note(Kind.CONTINUED if past else Kind.CONTINUED_EARLY, pid=tree.pid)
+        self._ledger.note(Kind.CONTINUED, pid=tree.pid)
         if self._dice.happens(0.5):
             for child in tree.children():
                 _send(child, signal.SIGCONT)

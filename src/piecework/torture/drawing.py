@@ -86,7 +86,10 @@ def _numbers(title: str, numbers: Mapping[str, int], wrong: Callable[[int], bool
 
 def _speeds(report: Report) -> Table:
     table = Table(
-        title=f"seconds until a killed job ran again (the machine stood still for {report.stalls:g} s, which is taken off)",
+        title=(
+            f"seconds until a killed job ran again, without the {report.stalls:g} s for which the machine stood still "
+            f"(its load was up to {report.load:g} for each processor)"
+        ),
         title_justify="left",
         min_width=60,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from piecework.torture.ledger import Entry, Kind
 
-WHOLE = frozenset({Kind.KILLED_TREE, Kind.STOPPED, Kind.CONTINUED, Kind.CONTINUED_EARLY, Kind.RELEASED_LOCK})
+WHOLE = frozenset({Kind.KILLED_TREE, Kind.STOPPED, Kind.CONTINUED, Kind.RELEASED_LOCK})
 KILLS = frozenset({Kind.KILLED_CHILD, Kind.KILLED_BELOW, Kind.KILLED_TREE})
 
 

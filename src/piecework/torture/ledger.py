@@ -47,7 +47,6 @@ class Kind(IntEnum):
     KILLED_TREE = 23
     STOPPED = 24
     CONTINUED = 25  # past its lease
-    CONTINUED_EARLY = 28  # the torture ended before that
     RELEASED_LOCK = 26  # a stop held the store's lock, and was lifted at once
     DECIDED = 27  # a parked or failed job was retried by hand
 

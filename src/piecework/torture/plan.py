@@ -18,6 +18,7 @@ class Plan(msgspec.Struct, frozen=True):
     url: str
     ledger: str
     queue: str  # a name that no other queue of the store has
+    owner: int = 0  # the process that leads the torture; without it nobody would end the workers
     lease: float = 2.0
     seed: int = 0
     lose: float = 0.0  # the share of calls whose request is lost, and of those whose reply is

@@ -38,6 +38,7 @@ class Report(msgspec.Struct, frozen=True):
     told: dict[str, list[str]]
     after_child: Spread
     after_tree: Spread
+    load: float  # processes that wanted a processor, on average over the last minute, for each processor
     stalls: float  # seconds for which the machine itself stood still, taken off the two above where they met
     folder: str | None = None
 
@@ -128,6 +129,7 @@ def make(
     lease: float,
     seconds: float,
     stalls: float,
+    load: float,
     folder: str | None,
 ) -> Report:
     """The report of a verdict."""
@@ -144,6 +146,7 @@ def make(
         told={word.value: told for word, told in verdict.told.items() if told},
         after_child=spread(list(verdict.after_child)),
         after_tree=spread(list(verdict.after_tree)),
+        load=round(load, 1),
         stalls=round(stalls, 3),
         folder=folder,
     )

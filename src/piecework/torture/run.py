@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,7 @@ class Torture:
             options.url,
             str(self._ledger.path),
             f"torture-{short_token()}",
+            os.getpid(),
             options.lease,
             options.seed,
             options.lose,
@@ -201,6 +203,7 @@ class Torture:
             lease=self.options.lease,
             seconds=seconds,
             stalls=sum(end - begin for begin, end in stalls),
+            load=self._watch.load / (os.cpu_count() or 1),
             folder=str(self._folder),
         )
 

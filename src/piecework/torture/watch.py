@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -37,6 +38,7 @@ class Watch:
         self._began = time.monotonic()
         self._finished = 0
         self._moved_at = self._began
+        self.load = 0.0  # the highest
         self.stalls: list[tuple[float, float]] = []
 
     def seconds(self) -> float:
@@ -60,6 +62,7 @@ class Watch:
 
     def show(self, phase: str) -> None:
         load, nemesis = self._load, self._nemesis
+        self.load = max(self.load, os.getloadavg()[0])
         self._show(
             Now(phase, self.seconds(), load.stored, load.finished, nemesis.killed, nemesis.killed_trees, nemesis.frozen)
         )
