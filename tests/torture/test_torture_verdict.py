@@ -179,16 +179,27 @@ def test_a_tree_is_timed_by_its_own_limit() -> None:
     assert (list(verdict.after_child), list(verdict.after_tree)) == ([], [0.5])
 
 
-def test_a_wait_in_which_a_whole_tree_stopped_counts_as_that_tree_s() -> None:
-    verdict = judged(plain(2), TWO_RUNS, [fault(2, Kind.KILLED_CHILD), fault(2.2, Kind.STOPPED, B)])
-    assert list(verdict.after_child) == []
-    assert list(verdict.after_tree) == [pytest.approx(0.3)]
+def test_every_process_of_a_killed_tree_is_one_fault() -> None:
+    tree = [fault(2, Kind.KILLED_TREE), fault(2.001, Kind.KILLED_TREE, B)]
+    assert list(judged(plain(2), TWO_RUNS, tree).after_tree) == [0.5]
 
 
-def test_a_job_that_was_hit_again_before_it_began_is_counted_apart() -> None:
+@pytest.mark.parametrize("first", [Kind.KILLED_CHILD, Kind.KILLED_TREE])
+@pytest.mark.parametrize("second", [Kind.KILLED_TREE, Kind.STOPPED, Kind.RELEASED_LOCK])
+def test_a_wait_in_which_another_tree_was_met_is_filed_apart(first: Kind, second: Kind) -> None:
+    verdict = judged(plain(2), TWO_RUNS, [fault(2, first), fault(2.2, second, B)])
+    assert (list(verdict.after_child), list(verdict.after_tree), list(verdict.after_several)) == ([], [], [0.5])
+
+
+def test_what_happens_to_a_tree_afterwards_changes_nothing() -> None:
+    verdict = judged(plain(2), TWO_RUNS, [fault(2, Kind.KILLED_CHILD), fault(2.6, Kind.STOPPED, B)])
+    assert list(verdict.after_child) == [0.5]
+
+
+def test_a_job_that_was_hit_again_before_it_began_is_filed_apart() -> None:
     entries = [at(1, Kind.START), at(2.5, Kind.START, 3, B), at(3, Kind.END, 3, B)]
     verdict = judged(plain(3), entries, [fault(2, Kind.KILLED_CHILD)])
-    assert (verdict.hit_again, list(verdict.after_child)) == (1, [])
+    assert (list(verdict.after_child), list(verdict.after_several)) == ([], [0.5])
 
 
 def test_a_parked_job_waits_for_somebody_and_is_not_timed() -> None:

@@ -95,10 +95,12 @@ def _speeds(report: Report) -> Table:
     )
     for name in ("", "jobs", "p50", "p99", "max"):
         table.add_column(name, justify="left" if not name else "right")
-    for name, spread in (
-        ("its worker process was killed", report.after_child),
-        ("its whole tree was", report.after_tree),
-    ):
+    rows = {
+        "its worker process was killed": report.after_child,
+        "its whole tree was": report.after_tree,
+        "several faults met (not judged)": report.after_several,
+    }
+    for name, spread in rows.items():
         table.add_row(name, *_cells(spread))
     return table
 

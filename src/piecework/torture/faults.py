@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from piecework.torture.ledger import Entry, Kind
 
-WHOLE = frozenset({Kind.KILLED_TREE, Kind.STOPPED, Kind.CONTINUED, Kind.RELEASED_LOCK})
+WHOLE = frozenset({Kind.KILLED_TREE, Kind.STOPPED, Kind.RELEASED_LOCK})  # what holds up more than one process
 KILLS = frozenset({Kind.KILLED_CHILD, Kind.KILLED_BELOW, Kind.KILLED_TREE})
+ONE_KILL = 0.1  # seconds in which the processes of one killed tree are written down
 
 
 class Faults:
@@ -36,9 +37,11 @@ class Faults:
         """Whether a process had been made to stand still."""
         return any(at <= before for at in self._stops.get(pid, ()))
 
-    def last_whole(self, begin: float, end: float) -> float | None:
-        """The last moment of a stretch at which a whole tree was killed, stopped or continued."""
-        return max((at for at in self._whole if begin <= at <= end), default=None)
+    def others(self, kill: Entry, end: float) -> bool:
+        """Whether something was done to a whole tree between a kill and a moment, beside that very kill."""
+        return any(
+            kill.at < at <= end for at in self._whole if kill.kind is not Kind.KILLED_TREE or at - kill.at > ONE_KILL
+        )
 
     def machine(self, begin: float, end: float) -> float:
         """For how many seconds of a stretch the machine itself did not let a waiting process run."""

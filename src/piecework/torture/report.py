@@ -38,6 +38,7 @@ class Report(msgspec.Struct, frozen=True):
     told: dict[str, list[str]]
     after_child: Spread
     after_tree: Spread
+    after_several: Spread
     load: float  # processes that wanted a processor, on average over the last minute, for each processor
     stalls: float  # seconds for which the machine itself stood still, taken off the two above where they met
     folder: str | None = None
@@ -113,7 +114,6 @@ def seen(kinds: Mapping[Kind, int], verdict: Verdict) -> dict[str, int]:
         "late words of woken workers, refused": kinds.get(Kind.REFUSED, 0),
         "processes of single jobs killed": kinds.get(Kind.KILLED_BELOW, 0),
         "stops lifted, for they held the store's lock": kinds.get(Kind.RELEASED_LOCK, 0),
-        "jobs hit again before they ran again": verdict.hit_again,
         "parked or failed jobs retried by hand": kinds.get(Kind.DECIDED, 0),
     }
 
@@ -146,6 +146,7 @@ def make(
         told={word.value: told for word, told in verdict.told.items() if told},
         after_child=spread(list(verdict.after_child)),
         after_tree=spread(list(verdict.after_tree)),
+        after_several=spread(list(verdict.after_several)),
         load=round(load, 1),
         stalls=round(stalls, 3),
         folder=folder,

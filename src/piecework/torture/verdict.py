@@ -51,7 +51,7 @@ class Verdict:
         self.in_flight = 0
         self.after_child = array("d")  # seconds until a job of a killed worker process ran again
         self.after_tree = array("d")
-        self.hit_again = 0
+        self.after_several = array("d")  # a second fault met the job, or a whole tree, before it ran again
         self._composed_at: dict[str, float] = {}
         self._pieces_until: dict[str, float] = {}
 
@@ -142,15 +142,14 @@ class Verdict:
             self._took(kill, later, direct=later.run == start.run + 1)
 
     def _took(self, kill: Entry, later: Entry, *, direct: bool) -> None:
-        whole = kill.at if kill.kind is Kind.KILLED_TREE else self._faults.last_whole(kill.at, later.at)
-        begin = kill.at if whole is None else whole
-        seconds = max(0.0, later.at - begin - self._faults.machine(begin, later.at))
-        if whole is not None:
+        """Files a wait under what caused it; one in which a second fault had a part is not judged by either limit."""
+        seconds = later.at - kill.at - self._faults.machine(kill.at, later.at)
+        if not direct or self._faults.others(kill, later.at):
+            self.after_several.append(seconds)
+        elif kill.kind is Kind.KILLED_TREE:
             self.after_tree.append(seconds)
-        elif direct:
-            self.after_child.append(seconds)
         else:
-            self.hit_again += 1  # the worker that had it next was killed, too
+            self.after_child.append(seconds)
 
 
 def _completed(fact: Fact, entries: Sequence[Entry]) -> Iterator[tuple[Word, str]]:
