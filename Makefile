@@ -10,7 +10,7 @@ JOBS   ?= 2
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check bench clean
+.PHONY: help demo demo-crash test check bench soak clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: $(TOOLS) ## Format, lint and types
 
 bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(CORE) ## Torture SQLite: 200,000 jobs with a worker killed every second (ARGS=URL for another store)
+	@$(BIN)/piecework torture --jobs 200000 --kill-every 1 $(ARGS)
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt

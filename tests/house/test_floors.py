@@ -25,7 +25,7 @@ FLOORS = {
     2: ("store",),
     3: ("engine",),
     4: ("app", "aio", "jobs", "task", "calls", "batch", "health", "appref", "testing"),
-    5: ("cli", "asgi", "integrations", "__main__"),
+    5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }
 FLOOR_OF = {f"piecework.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 DOOR = 4

@@ -21,6 +21,7 @@ import msgspec
 from piecework.clock import Clock
 from piecework.engine.exits import exit_in_words
 from piecework.engine.keeper import Keeper
+from piecework.engine.respite import Respite
 from piecework.engine.slate import Pulse, Slate
 from piecework.engine.worker import Trouble
 from piecework.errors import StoreError, StoreUnavailable
@@ -35,7 +36,6 @@ WORN = b'"worn"'  # it takes no more jobs, because too many are stuck in it
 HELD_SECONDS = 5.0  # after its timeout, how long a job may hold its process before that is killed
 KILL_AFTER = 2.0  # seconds between "stop now" and SIGKILL
 RELOAD_SECONDS = 5.0  # how long a process that is replaced after an edit may finish what runs
-QUICK_DEATH = 10.0  # a process that lived shorter is replaced with a growing delay
 
 
 class Hello(msgspec.Struct):
@@ -68,7 +68,7 @@ class Child:
                 [*command, "--fd", str(theirs.fileno()), "--slate", str(self.slate.handle), "--slots", str(slots)],
                 pass_fds=[theirs.fileno(), self.slate.handle],
             )
-        self.started_at = time.monotonic()
+        self.works_since: float | None = None
         self.worker = ""
         self.killed = False
         self.retiring = False  # another has taken its place, and it ends when its jobs have
@@ -165,7 +165,7 @@ class Supervisor:
         self._stops = 0
         self._kill_at: float | None = None
         self._start_at: list[float] = []
-        self._deaths: list[float] = []
+        self._respite = Respite()
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
         self._trouble = Trouble()
         self._broken = False
@@ -237,12 +237,12 @@ class Supervisor:
     def pulses(self) -> list[WorkerPulse]:
         """The life of each worker process that works. May be called from any thread."""
         found = []
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for child in list(self._children):
             pulse = child.slate.pulse
             try:
                 if child.worker:
-                    ages = now - child.started_at, pulse.turned_ago(), pulse.polled_ago()
+                    ages = now - (child.works_since or now), pulse.turned_ago(), pulse.polled_ago()
                     found.append(WorkerPulse(child.worker, child.process.pid, *ages))
             except ValueError:  # its process ended just now, and its slate is closed
                 continue
@@ -365,6 +365,7 @@ class Supervisor:
                 return
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
+            child.works_since = self._clock.monotonic()
             child.say(worker=child.worker)
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
@@ -432,7 +433,9 @@ class Supervisor:
         if not child.said_bye and not child.killed:
             log.warning("worker process %d ended: %s; starting another", child.process.pid, exit_in_words(code))
         if not self._stops and not child.retiring and not (self._burst and child.said_bye and code == 0):
-            self._start_at.append(self._clock.monotonic() + self._respite(child))
+            now = self._clock.monotonic()
+            worked = 0.0 if child.works_since is None else now - child.works_since
+            self._start_at.append(now + self._respite.after(worked))
 
     def _follow(self, child: Child) -> None:
         """Starts a process with newer code; after one that could not import it, only when there is newer code."""
@@ -441,14 +444,6 @@ class Supervisor:
         else:
             self._waiting += 1
             log.error("the app could not be imported; waiting for a change of its files")
-
-    def _respite(self, child: Child) -> float:
-        """How long to wait before replacing a process: not at all, unless processes die one after the other."""
-        now = self._clock.monotonic()
-        if time.monotonic() - child.started_at > QUICK_DEATH:
-            self._deaths.clear()
-        self._deaths = [at for at in self._deaths if now - at < 60.0] + [now]
-        return 0.0 if len(self._deaths) <= 5 else min(10.0, 0.1 * 2 ** (len(self._deaths) - 5))
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────
 
