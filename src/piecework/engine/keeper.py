@@ -77,7 +77,7 @@ class Keeper:
             self._beat_at = now + self._beat_every
             if not self._store.renew(self.session):
                 return False
-            self._watch(now)
+            self._watch()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS * (0.5 + self._draw())
             self._tidy()
@@ -95,14 +95,16 @@ class Keeper:
         """Ends the session in good order."""
         self._store.bury(self.session)
 
-    def _watch(self, now: float) -> None:
+    def _watch(self) -> None:
         """Buries sessions whose beat stood still for a whole lease, by this process's own clock.
 
         No stored time is compared: a clock that jumps, here or there, buries nobody. After a pause of this process
         itself every session gets a whole lease anew.
         """
         seen: dict[str, tuple[int, float]] = {}
-        for session in self._store.sessions():
+        sessions = self._store.sessions()
+        now = self._clock.monotonic()  # after the answer: what was read slowly must not seem to be old
+        for session in sessions:
             if session.id == self.session:
                 continue
             beat, since = self._seen.get(session.id, (-1, now))

@@ -21,11 +21,12 @@ from piecework.testing.simulation.stage import Gone, Process, Stage, StageEvent
 from piecework.testing.simulation.toys import Entry, Toys
 from piecework.testing.simulation.wire import Weather, Wire
 
-LEASE = 2.0  # short, so that much happens in few steps
-PLAY_SECONDS = 8.0
+LEASE = 1.0  # short, so that much happens in few steps
+PLAY_SECONDS = 4.0
 DRAIN_SECONDS = 120.0  # then what has not ended is stuck: a wall clock that jumped back by an hour is set right before
 LEAVE_SECONDS = 30.0
 RATES = (0.0, 0.02, 0.05, 0.15)  # the share of calls that meet a fault
+UNFINISHED = ("waiting", "available", "running")
 
 MakeStore = Callable[[Clock], Store]
 Connect = Callable[[Store], Store]  # a process's own view of the store, above the faults
@@ -71,6 +72,7 @@ class History:
         self.weather = Weather(random, random.choice(RATES), LEASE)
         self.crew = Crew(self.stage, self.connect, toys.app.registry, LEASE, protocol.worker)
         self._toys = toys
+        self._troublemakers: list[Process] = []
         toys.world = self
 
     def connect(self, process: Process) -> Store:
@@ -147,15 +149,20 @@ class History:
             stage.spawn(process, client.run)
         if random.random() < 0.4:
             process = stage.process("operator")
+            self._troublemakers.append(process)
             operator = Operator(stage, self.connect(process), self.oracle, random.choice((1, 2, 4)))
             stage.spawn(process, operator.run)
         if random.random() < 0.6:
+            process = stage.process("nemesis")
+            self._troublemakers.append(process)
             nemesis = Nemesis(stage, self.crew, self.weather, self.trace)
-            stage.spawn(stage.process("nemesis"), nemesis.run, random.choice((1, 2, 4)))
+            stage.spawn(process, nemesis.run, random.choice((1, 2, 4)))
 
     def _calm(self) -> None:
         """No faults any more; whoever stands still goes on, and the wall clock is right again."""
         self.trace("         no faults from here on")
+        for process in self._troublemakers:
+            self.stage.kill(process)
         self.weather.rate = 0.0
         self.weather.away_until = 0.0
         self.stage.clock.wall = 1_700_000_000.0 + 3600.0 * 8  # ahead of every jump
@@ -165,16 +172,22 @@ class History:
 
     def _drain(self) -> None:
         end = self.stage.clock.elapsed + DRAIN_SECONDS
+        self.stage.run(LEASE / 2)  # two beats of whoever lives
         while self.stage.clock.elapsed < end:
             self.stage.run(0.5)
-            living = [p for p in self.stage.processes if not p.dead and p.name.startswith(("client", "operator"))]
-            busy = any(not fiber.done for process in living for fiber in process.fibers)
-            states = {state for (_, state), n in self.store.counts().items() if n}
-            left = len(self.store.sessions()) > len(self.crew.living())  # whose lease is not over yet
-            if not busy and not left and not states & {"waiting", "available", "running"}:
-                return
             if not self.crew.living():  # the last one had been asked to stop
                 self.crew.hire(processes=1, concurrency=2)
+            elif not self._busy():
+                return
+
+    def _busy(self) -> bool:
+        """Whether somebody still has something to do."""
+        clients = [process for process in self.stage.processes if process.name.startswith("client")]
+        if any(not process.dead and not fiber.done for process in clients for fiber in process.fibers):
+            return True
+        if any(n for (_, state), n in self.store.counts().items() if state in UNFINISHED):
+            return True
+        return any(self.oracle.silent(session.id) > LEASE / 3 for session in self.store.sessions())
 
 
 def play(seed: int, protocol: Protocol, toys: Toys, trace: Callable[[str], None] | None = None) -> Verdict:

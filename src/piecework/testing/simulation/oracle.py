@@ -86,9 +86,13 @@ class Oracle:
                 self.fail(f"run {job.run} of job {job.id} was given to {other} and to {worker}")
 
     def _buried(self, session: str) -> None:
-        silent = self._clock.elapsed - self._renewed.get(session, 0.0)
+        silent = self.silent(session)
         if silent < self._lease:
             self.fail(f"session {session} was declared dead {silent:.3f} s after a beat; the lease is {self._lease:g} s")
+
+    def silent(self, session: str) -> float:
+        """Seconds since a session's last beat."""
+        return self._clock.elapsed - self._renewed.get(session, 0.0)
 
     def wrote(self, entry: Entry) -> None:
         """A body began or ended."""

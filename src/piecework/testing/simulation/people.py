@@ -20,7 +20,7 @@ from piecework.testing.simulation.toys import DEADLY, FLAKY, STEP, Toys
 from piecework.testing.simulation.wire import Weather
 
 QUEUE = "default"
-SHORT, LONG = 0.0, 1.5  # seconds that a body takes; in the longer ones workers die and leases end
+SHORT, LONG = 0.0, 0.8  # seconds that a body takes; in the longer ones workers die and leases end
 
 
 class Calls:
@@ -77,7 +77,7 @@ class Client:
     def run(self) -> None:
         random = self._stage.random
         for _ in range(self._many):
-            self._stage.sleep(2.0 * random.random())
+            self._stage.sleep(random.random())
             if random.random() < 0.15:
                 self._batch([self._calls.call() for _ in range(random.choice((1, 2, 3)))])
                 continue
@@ -116,7 +116,7 @@ class Operator:
 
     def run(self) -> None:
         for _ in range(self._acts):
-            self._stage.sleep(4.0 * self._stage.random.random())
+            self._stage.sleep(2.0 * self._stage.random.random())
             try:
                 self._act()
             except (StoreUnavailable, UsageError):
@@ -147,7 +147,7 @@ class Nemesis:
 
     def run(self, acts: int) -> None:
         for _ in range(acts):
-            self._stage.sleep(3.0 * self._stage.random.random())
+            self._stage.sleep(1.5 * self._stage.random.random())
             what = self._stage.random.choice(tuple(self._deeds))
             self._weather.met[what] += 1
             self._deeds[what](self)

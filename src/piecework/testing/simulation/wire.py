@@ -14,6 +14,7 @@ from piecework.store.protocol import Store
 from piecework.testing.simulation.stage import Gone, Process, Stage, StageEvent
 
 LATENCY = 0.004  # seconds, at most, for a request and for its answer
+SLOW_REPLIES = 0.25  # the share of answers on whose way others come between
 LOSSY_HINTS = 0.8  # the share of changes that wake who waits for one
 
 
@@ -123,7 +124,8 @@ class Wire:
             self._die(verb, args, kwargs, fault)
         if fault is Fault.STALLED_AFTER:
             self._stall(verb, args, kwargs, fault)
-        stage.sleep(LATENCY * stage.random.random())
+        if fault or stage.random.random() < SLOW_REPLIES:
+            stage.sleep(LATENCY * stage.random.random())
         if fault is Fault.REPLY_LOST:
             raise StoreUnavailable(fault)
         if isinstance(answer, PieceworkError):
