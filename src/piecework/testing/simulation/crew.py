@@ -19,6 +19,7 @@ from unittest import mock
 import msgspec
 
 from piecework.engine import pool, supervisor, worker
+from piecework.engine.keeper import Keeper
 from piecework.engine.supervisor import BYE, EXIT_FENCED, Hello
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost
@@ -110,13 +111,13 @@ class Crew:
     """Makes the processes of a history: supervisors, and the workers that those start."""
 
     def __init__(
-        self, stage: Stage, connect: Callable[[Process], Store], registry: Registry, lease: float, kind: type[Worker]
+        self, stage: Stage, connect: Callable[[Process], Store], registry: Registry, lease: float, keeper: type[Keeper]
     ) -> None:
         self.stage = stage
         self.connect = connect
         self.registry = registry
         self.lease = lease
-        self.kind = kind
+        self.keeper = keeper
         self.supervisors: list[tuple[Process, supervisor.Supervisor]] = []
 
     def hire(self, *, processes: int, concurrency: int) -> None:
@@ -164,7 +165,7 @@ class Crew:
             mock.patch.multiple(
                 supervisor,
                 Child=partial(Child, self),
-                Keeper=partial(supervisor.Keeper, draw=stage.random.random),
+                Keeper=partial(self.keeper, draw=stage.random.random),
                 selectors=SimpleNamespace(DefaultSelector=partial(Selector, stage), EVENT_READ=1),
                 socket=SimpleNamespace(socketpair=lambda: (Bell(), Bell()), socket=Bell),
                 signal=system,
@@ -231,7 +232,7 @@ class Child:
         crew, stage = self._crew, self._stage
         stage.sleep(STARTUP * stage.random.random())
         self._tell(msgspec.json.encode(Hello("simulated:", crew.lease, None, len(crew.registry))))
-        worker = crew.kind(
+        worker = Worker(
             crew.registry,
             crew.connect(self._process),
             stage.clock,

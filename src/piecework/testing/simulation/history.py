@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from piecework.clock import Clock
-from piecework.engine.worker import Worker
+from piecework.engine.keeper import Keeper
 from piecework.ids import counted
 from piecework.store.protocol import Store
 from piecework.testing.model import ModelStore
@@ -34,11 +34,11 @@ Connect = Callable[[Store], Store]  # a process's own view of the store, above t
 
 @dataclass
 class Protocol:
-    """What is proved: how a store is made, and, for known-bad ones, the client's and the worker's part."""
+    """What is proved: a store, and, for protocols that are known to be bad, the part that its clients and keepers play."""
 
     store: MakeStore = lambda clock: ModelStore(clock=clock)
     connect: Connect = lambda store: store
-    worker: type[Worker] = Worker
+    keeper: type[Keeper] = Keeper
 
 
 @dataclass
@@ -70,7 +70,7 @@ class History:
         self._connect = protocol.connect
         self._hint = StageEvent(self.stage)
         self.weather = Weather(random, random.choice(RATES), LEASE)
-        self.crew = Crew(self.stage, self.connect, toys.app.registry, LEASE, protocol.worker)
+        self.crew = Crew(self.stage, self.connect, toys.app.registry, LEASE, protocol.keeper)
         self._toys = toys
         self._troublemakers: list[Process] = []
         toys.world = self
@@ -132,6 +132,7 @@ class History:
         self.stage.run(PLAY_SECONDS)
         self._calm()
         self._drain()
+        self.oracle.judge_rest()
         self.crew.dismiss()
         self.stage.run(LEAVE_SECONDS)
         for process, _ in self.crew.living():

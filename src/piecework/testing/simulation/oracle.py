@@ -41,6 +41,7 @@ class Oracle:
         self._completed: dict[str, int] = {}  # job → the run that completed it
         self._recorded: set[tuple[str, int]] = set()
         self._fetched: dict[tuple[str, int], str] = {}
+        self._latest: dict[str, int] = {}  # job → its last run
         self._renewed: dict[str, float] = {}
         self._ledger: dict[str, list[Entry]] = defaultdict(list)
 
@@ -74,6 +75,8 @@ class Oracle:
             if (s.id, s.run) in self._recorded:
                 self.fail(f"run {s.run} of job {s.id} was recorded twice")
             self._recorded.add((s.id, s.run))
+            if s.run != self._latest.get(s.id):
+                self.fail(f"run {s.run} of job {s.id} was recorded, and the job had been fetched again since")
             if s.id in self._completed:
                 self.fail(f"job {s.id} was recorded as {s.state} after its completion")
             if s.state is State.COMPLETED:
@@ -81,6 +84,7 @@ class Oracle:
 
     def _took(self, jobs: Any, worker: str) -> None:
         for job in jobs:
+            self._latest[job.id] = max(job.run, self._latest.get(job.id, 0))
             other = self._fetched.setdefault((job.id, job.run), worker)
             if other != worker:
                 self.fail(f"run {job.run} of job {job.id} was given to {other} and to {worker}")
@@ -126,6 +130,12 @@ class Oracle:
             found += page
         return found
 
+    def judge_rest(self) -> None:
+        """Asked when nothing has happened any more: whoever waits now, waits for ever."""
+        for job in self.everything():
+            if job.state in (State.WAITING, State.AVAILABLE, State.RUNNING):
+                self.fail(f"{job.task} {job.id} is stuck: {job.state}, run {job.run}, of {job.worker}")
+
     def judge(self) -> None:
         """Asked when everybody has left."""
         jobs = self.everything()
@@ -147,8 +157,8 @@ class Oracle:
 
     def _of_job(self, job: Record) -> Iterator[str]:
         entries = self._ledger.get(job.id, [])
-        if job.state in (State.WAITING, State.AVAILABLE, State.RUNNING):
-            yield f"it is stuck: {job.state}, run {job.run}, of {job.worker}"
+        if job.state is State.RUNNING:
+            yield f"it is leased by {job.worker}, and everybody has left"
         if job.state is State.PARKED and not job.reason:
             yield "it is parked without a reason"
         if job.state is State.FAILED and job.error is None:

@@ -15,6 +15,8 @@ from piecework.testing.simulation.stage import Gone, Process, Stage, StageEvent
 
 LATENCY = 0.004  # seconds, at most, for a request and for its answer
 SLOW_REPLIES = 0.25  # the share of answers on whose way others come between
+FREQUENT = {"exchange", "next_due", "renew", "sessions", "report"}
+SELDOM = 4  # how much more often the other verbs meet a fault, which are called so much less
 LOSSY_HINTS = 0.8  # the share of changes that wake who waits for one
 
 
@@ -47,8 +49,9 @@ class Weather:
     away_until: float = 0.0  # the store cannot be reached until then
     met: Counter[str] = field(default_factory=Counter)
 
-    def fault(self) -> Fault | None:
-        if self.rate == 0.0 or self.random.random() >= self.rate:
+    def fault(self, verb: str) -> Fault | None:
+        rate = self.rate if verb in FREQUENT else self.rate * SELDOM
+        if rate == 0.0 or self.random.random() >= rate:
             return None
         fault = self.random.choice(FAULTS)
         self.met[fault] += 1
@@ -108,7 +111,7 @@ class Wire:
         if stage.clock.elapsed < weather.away_until:
             self._say(verb, args, kwargs, "the store is away")
             raise StoreUnavailable("the store is away")
-        fault = weather.fault()
+        fault = weather.fault(verb)
         if fault is Fault.DIES_BEFORE:
             self._die(verb, args, kwargs, fault)
         if fault is Fault.REQUEST_LOST:
