@@ -120,6 +120,7 @@ class EmbeddedWorker:
             max_payload=self._settings.max_payload,
             lease=self._settings.lease,
         )
+        self._worker.beaten(self._keeper.beaten_at)
 
     def _work(self) -> None:
         while True:
@@ -136,6 +137,8 @@ class EmbeddedWorker:
         while not self._ended.wait(min(1.0, self._keeper.next_turn() + 0.01)):
             try:
                 self._keeper.turn()
+                assert self._worker is not None
+                self._worker.beaten(self._keeper.beaten_at)
                 trouble.over()
             except StoreError as error:
                 trouble.meet(error)

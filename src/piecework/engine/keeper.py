@@ -47,6 +47,7 @@ class Keeper:
         self._draw = draw
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat_at = 0.0
+        self.beaten_at = clock.monotonic()  # nobody can bury this session before a lease after this moment
         self._watched_at = clock.monotonic()
         self._tidy_at = clock.monotonic() + TIDY_SECONDS * draw()
         self.session = ""
@@ -54,7 +55,7 @@ class Keeper:
     def enlist(self) -> str:
         """Begins a new session and returns its id."""
         self.session = short_token()
-        now = self._clock.now()
+        now, began = self._clock.now(), self._clock.monotonic()
         self._store.enlist(
             SessionRecord(
                 id=self.session,
@@ -66,6 +67,7 @@ class Keeper:
                 pid=os.getpid(),
             )
         )
+        self.beaten_at = began
         self._beat_at = self._clock.monotonic() + self._beat_every
         return self.session
 
@@ -77,6 +79,7 @@ class Keeper:
             self._beat_at = now + self._beat_every
             if not self._store.renew(self.session):
                 return False
+            self.beaten_at = now
             self._watch()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS * (0.5 + self._draw())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from piecework.store.protocol import Store
 
 _NOTHING = Complete()
+_TOO_LATE = "its worker had not reached the store for longer than its lease"
 
 
 class Runner:
@@ -70,7 +71,7 @@ class Runner:
             if now.stopping:
                 return Cancel("it was cancelled before it started")
             if self._clock.monotonic() > self.begin_until:
-                return Release("its worker had not reached the store for longer than its lease")
+                return Release(_TOO_LATE)
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(job.args)
         except BadArguments as error:
@@ -91,6 +92,8 @@ class Runner:
             return _NOTHING
         failpoint("compose.running")
         pieces = splitter.stored_pieces(self._store, self._registry, now.job.id)
+        if self._clock.monotonic() > self.begin_until:  # the store took its time, or this process stood still meanwhile
+            return Release(_TOO_LATE)
         return Complete(spec.compose.result.encode(spec.compose.function(pieces, *args, **kwargs), self._max_payload))
 
     def _set_deadline(self, now: Running) -> None:
@@ -110,7 +113,7 @@ class Runner:
             if now.stopping:
                 return Cancel("it was cancelled before it started")
             if self._clock.monotonic() > self.begin_until:
-                return Release("its worker had not reached the store for longer than its lease")
+                return Release(_TOO_LATE)
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(now.job.args)
         except BadArguments as error:

@@ -232,16 +232,18 @@ class Child:
         crew, stage = self._crew, self._stage
         stage.sleep(STARTUP * stage.random.random())
         self._tell(msgspec.json.encode(Hello("simulated:", crew.lease, None, len(crew.registry))))
+        welcome = json.loads(self._told.get())
         worker = Worker(
             crew.registry,
             crew.connect(self._process),
             stage.clock,
-            name=json.loads(self._told.get())["worker"],
+            name=welcome["worker"],
             concurrency=self._concurrency,
             draw=stage.random.random,
             slate=self.slate,  # type: ignore[arg-type]
             lease=crew.lease,
         )
+        worker.beaten(welcome["beaten"])
         stage.spawn(self._process, self._obey, worker, name="control")
         try:
             worker.run()
@@ -255,4 +257,7 @@ class Child:
     def _obey(self, worker: Worker) -> None:
         while True:
             said = json.loads(self._told.get())
-            worker.stop(Stopping.DRAIN if said["stop"] == "drain" else Stopping.NOW)
+            if "beaten" in said:
+                worker.beaten(said["beaten"])
+            else:
+                worker.stop(Stopping.DRAIN if said["stop"] == "drain" else Stopping.NOW)

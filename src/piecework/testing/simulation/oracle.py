@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from piecework.errors import LeaseLost
 from piecework.job import Answer, BatchState, Filter, Record, State
 from piecework.store.protocol import Store
 from piecework.testing.simulation.stage import StageClock
@@ -54,6 +55,8 @@ class Oracle:
     def saw(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any, process: str) -> None:
         """A call that the store has applied, whether or not its answer will arrive."""
         if isinstance(answer, Exception):
+            if verb == "exchange" and isinstance(answer, LeaseLost):
+                self.answers["gone"] += len(args[0])
             return
         if verb == "exchange":
             self._settled(args[0], answer[0])
