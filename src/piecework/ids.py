@@ -9,6 +9,8 @@ import os
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _COUNTER_BITS = 42  # of the 74 free bits; the other 32 are random per process, drawn again after a fork
 
@@ -40,6 +42,25 @@ class _Source:
             millis, node = self._millis, self._node
         return _format(millis, node, range(first, first + n))
 
+    def token(self) -> str:
+        return os.urandom(8).hex()[:12]
+
+
+class _Counted(_Source):
+    """Ids and tokens that are numbers in a row."""
+
+    def _reset(self) -> None:
+        self._count = 0
+        self._tokens = 0
+
+    def take(self, n: int) -> list[str]:
+        self._count += n
+        return _format(0, 0, range(self._count - n + 1, self._count + 1))
+
+    def token(self) -> str:
+        self._tokens += 1
+        return f"{self._tokens:012x}"
+
 
 def _format(millis: int, node: int, counts: range) -> list[str]:
     """The 48 bits of time, the version, 42 bits of count around the variant, 32 bits of node."""
@@ -66,4 +87,18 @@ def new_ids(n: int) -> list[str]:
 
 def short_token() -> str:
     """Twelve random characters, for a session: one life of a worker's supervisor."""
-    return os.urandom(8).hex()[:12]
+    return _source.token()
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Makes every id and token of this process a number in a row while the block runs.
+
+    For a simulation, of which each run must be like the last. Never for jobs that are to be kept: they would collide.
+    """
+    global _source
+    before, _source = _source, _Counted()
+    try:
+        yield
+    finally:
+        _source = before

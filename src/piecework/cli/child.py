@@ -75,11 +75,12 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what the app's modules made stays; looking through it again and again costs a busy worker about a tenth of its time
     gc.set_threshold(*GC_THRESHOLDS)
+    welcome = json.loads(first)
     worker = Worker(
         app.registry,
         app.store,
         app.clock,
-        name=json.loads(first)["worker"],
+        name=welcome["worker"],
         concurrency=told.concurrency,
         queues=told.queues,
         burst=told.burst,
@@ -94,6 +95,7 @@ def main() -> None:
         ),
         on_worn=lambda: control.sendall(WORN + b"\n"),
     )
+    worker.beaten(welcome["beaten"])
     signal.signal(signal.SIGTERM, lambda *_: worker.stop(Stopping.DRAIN))
     threading.Thread(target=_obey, args=(lines, worker), name="piecework-control", daemon=True).start()
     code = _work(worker)
@@ -129,7 +131,11 @@ def _work(worker: Worker) -> int:
 def _obey(lines: object, worker: Worker) -> None:
     """Follows the supervisor's words; its silence means that it is gone, and nobody beats for this process any more."""
     for line in lines:  # type: ignore[attr-defined]
-        worker.stop(Stopping.DRAIN if json.loads(line)["stop"] == "drain" else Stopping.NOW)
+        said = json.loads(line)
+        if "beaten" in said:  # by the monotonic clock, which is the machine's and not a process's own
+            worker.beaten(said["beaten"])
+        else:
+            worker.stop(Stopping.DRAIN if said["stop"] == "drain" else Stopping.NOW)
     _end(1)
 
 

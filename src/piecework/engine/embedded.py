@@ -180,6 +180,7 @@ class _Life:
         """Begins a session, with a worker of its own."""
         session = self._keeper.enlist()
         worker = self._make_worker(name=f"{session}.1")
+        worker.beaten(self._keeper.beaten_at)
         if self._worker is not None:
             self._settled_before += self._worker.settled
         self._worker = worker
@@ -279,6 +280,8 @@ class _Life:
             try:
                 self._keeper.turn()
                 trouble.over()
+                if self._worker is not None:
+                    self._worker.beaten(self._keeper.beaten_at)
             except StoreError as error:
                 trouble.meet(error)
             except Exception:

@@ -52,6 +52,7 @@ class Keeper:
         self._polled = polled  # how many seconds ago the workers looked at the store: for those who ask after them
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat_at = 0.0
+        self.beaten_at = clock.monotonic()  # nobody can bury this session before a lease after this moment
         self._watched_at = clock.monotonic()
         self._tidy_at = clock.monotonic() + TIDY_SECONDS * draw()
         self._pruning = False  # the last bite was full: the next one follows soon
@@ -61,7 +62,7 @@ class Keeper:
     def enlist(self) -> str:
         """Begins a new session and returns its id."""
         self.session = short_token()
-        now = self._clock.now()
+        now, began = self._clock.now(), self._clock.monotonic()
         self._store.enlist(
             SessionRecord(
                 id=self.session,
@@ -73,6 +74,7 @@ class Keeper:
                 pid=os.getpid(),
             )
         )
+        self.beaten_at = began
         self._beat_at = self._clock.monotonic() + min(FIRST_BEAT_SECONDS, self._beat_every)
         return self.session
 
@@ -84,7 +86,8 @@ class Keeper:
             self._beat_at = now + self._beat_every
             if not self._store.renew(self.session, polled=self._polled()):
                 return False
-            self._watch(now)
+            self.beaten_at = now
+            self._watch()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS * (0.5 + self._draw())
             if not self._pruning:
@@ -104,14 +107,16 @@ class Keeper:
         """Ends the session in good order."""
         self._store.bury(self.session)
 
-    def _watch(self, now: float) -> None:
+    def _watch(self) -> None:
         """Buries sessions whose beat stood still for a whole lease, by this process's own clock.
 
         No stored time is compared: a clock that jumps, here or there, buries nobody. After a pause of this process
         itself every session gets a whole lease anew.
         """
         seen: dict[str, tuple[int, float]] = {}
-        for session in self._store.sessions():
+        sessions = self._store.sessions()
+        now = self._clock.monotonic()  # after the answer: what was read slowly must not seem to be old
+        for session in sessions:
             if session.id == self.session:
                 continue
             beat, since = self._seen.get(session.id, (-1, now))

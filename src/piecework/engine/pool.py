@@ -81,15 +81,17 @@ class ThreadPool:
         self._jobs: SimpleQueue[Running | None] = SimpleQueue()
         self.enough = threading.Event()  # set when the line is empty, or many have ended: it is time for a trip
         self._now: list[Running | None] = [None] * size
-        self._owners: list[threading.Thread | None] = [None] * size
+        self._terms = [0] * size  # a thread holds its place for one term; the next begins when it is given up
+        self._threads: list[threading.Thread] = []
         self._lost: list[threading.Thread] = []  # they were given up, and may still run
         for place in range(size):
-            self._start(place)
+            self._threads.append(self._start(place))
 
-    def _start(self, place: int) -> None:
-        thread = threading.Thread(target=self._serve, args=(place,), name=f"piecework-{place}", daemon=True)
-        self._owners[place] = thread
+    def _start(self, place: int) -> threading.Thread:
+        term = self._terms[place]
+        thread = threading.Thread(target=self._serve, args=(place, term), name=f"piecework-{place}", daemon=True)
         thread.start()
+        return thread
 
     def submit(self, jobs: Iterable[Running]) -> None:
         put = self._jobs.put
@@ -117,13 +119,12 @@ class ThreadPool:
         late = []
         for place, job in enumerate(self._now):
             if job is not None and is_stuck(job, now):
-                owner = self._owners[place]
-                assert owner is not None
                 job.abandoned = True
-                late.append((job, stack_of(owner)))
-                self._lost.append(owner)
+                late.append((job, stack_of(self._threads[place])))
+                self._lost.append(self._threads[place])
                 self._now[place] = None
-                self._start(place)
+                self._terms[place] += 1
+                self._threads[place] = self._start(place)
         return late
 
     def stuck(self) -> int:
@@ -132,14 +133,13 @@ class ThreadPool:
         return len(self._lost)
 
     def close(self) -> None:
-        for _ in self._owners:
+        for _ in self._threads:
             self._jobs.put(None)
 
-    def _serve(self, place: int) -> None:
-        me = threading.current_thread()
+    def _serve(self, place: int, term: int) -> None:
         get, put, empty, run, slate = self._jobs.get, self._inbox.put, self._jobs.empty, self._run, self._slate
         getpid, pid = os.getpid, os.getpid()
-        enough, ended, now, owners = self.enough, self._inbox.items, self._now, self._owners
+        enough, ended, now, terms = self.enough, self._inbox.items, self._now, self._terms
         while (job := get()) is not None:
             if slate is not None:
                 slate.write(place, job.job.id, _until(job, self._clock))
@@ -147,7 +147,7 @@ class ThreadPool:
             outcome = run(job)
             if getpid() != pid:
                 leave_copy()
-            if owners[place] is not me:
+            if terms[place] != term:
                 return  # given up long ago: the place is another thread's, and nobody waits for this outcome
             now[place] = None
             put((job, outcome))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from piecework.store.protocol import Store
 
 _NOTHING = Complete()
+_TOO_LATE = "its worker had not reached the store for longer than its lease"
 
 
 class Runner:
@@ -85,7 +86,7 @@ class Runner:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
             if self.clock.monotonic() > self.begin_until:
-                return Release("its worker had not reached the store for longer than its lease")
+                return Release(_TOO_LATE)
             self._set_deadline(now)
             unit = spec.signature.unit()
             if unit is None:
@@ -124,6 +125,8 @@ class Runner:
             return _NOTHING
         failpoint("compose.running")
         pieces = splitter.stored_pieces(self._store, self._registry, now.job.id)
+        if self.clock.monotonic() > self.begin_until:  # the store took its time, or this process stood still meanwhile
+            return Release(_TOO_LATE)
         return self._completed(spec.compose.function(pieces, *args, **kwargs), spec.compose.result, now)
 
     def _set_deadline(self, now: Running) -> None:
@@ -143,7 +146,7 @@ class Runner:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
             if self.clock.monotonic() > self.begin_until:
-                return Release("its worker had not reached the store for longer than its lease")
+                return Release(_TOO_LATE)
             self._set_deadline(now)
             unit = spec.signature.unit()
             if unit is None:

@@ -167,6 +167,7 @@ class Supervisor:
         self._start_at: list[float] = []
         self._respite = Respite()
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
+        self._told_at = 0.0  # the beat that the workers were told of last
         self._trouble = Trouble()
         self._broken = False
         self._url = ""
@@ -366,7 +367,7 @@ class Supervisor:
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
             child.works_since = self._clock.monotonic()
-            child.say(worker=child.worker)
+            child.say(worker=child.worker, beaten=self._keeper.beaten_at)
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
 
@@ -471,6 +472,11 @@ class Supervisor:
             for child in self._children:
                 child.kill()
             self._keeper.enlist()
+        if self._keeper.beaten_at != self._told_at:
+            self._told_at = self._keeper.beaten_at
+            for child in self._children:
+                if child.worker:
+                    child.say(beaten=self._told_at)
 
     def _pay(self) -> None:
         """Hands back the jobs of processes that are gone."""

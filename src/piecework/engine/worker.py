@@ -91,6 +91,8 @@ class Worker:
         self._on_worn = on_worn
         self._reviver = Reviver(self._runner, store, clock)
         self._home = os.getcwd()
+        self._beaten_at = math.inf  # unknown, until somebody says it
+        self._reached_at = math.inf
         self._suspects: deque[Running] = deque()  # jobs that were running when a worker died: each runs alone
         self._alone: str | None = None
         self._suspects_since = 0.0
@@ -123,6 +125,11 @@ class Worker:
             self._stopping = how
         self._hungry.set()
         self._inbox.nudge()
+
+    def beaten(self, at: float) -> None:
+        """Tells the worker that its session beat at this moment of the monotonic clock; may be called from any thread."""
+        self._beaten_at = at
+        self._judge_lease()
 
     def run(self) -> None:
         """Works until stopped (or, with `burst`, until nothing is due). Raises `LeaseLost` when its session was buried."""
@@ -230,8 +237,8 @@ class Worker:
             return
         self._trouble.over()
         self.pulse.poll()
-        # What was fetched before a pause longer than the lease may be somebody else's by now, and is not begun.
-        self._runner.begin_until = self._clock.monotonic() + self._lease
+        self._reached_at = self._clock.monotonic()
+        self._judge_lease()
         self._claim += 1
         self._report_refused(settlements, answers)
         self._forget(settlements)
@@ -239,6 +246,13 @@ class Worker:
         self._plan_look(limit, jobs)
         if jobs:
             self._start(jobs)
+
+    def _judge_lease(self) -> None:
+        """What was fetched before a silence longer than the lease may be somebody else's by now, and is not begun.
+
+        The silence of the session counts, not only this worker's: its supervisor may stand still while it works.
+        """
+        self._runner.begin_until = min(self._reached_at, self._beaten_at) + self._lease
 
     def _learn(self, settled: int) -> None:
         """Sets how many jobs may be fetched ahead, from how fast they were seen to end.

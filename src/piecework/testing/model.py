@@ -6,7 +6,6 @@ Counters are not kept but counted. It is slow, lives in one process, and forgets
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,7 +64,7 @@ class _Tables:
     paused: dict[str, bool] = field(default_factory=dict)
 
     def copy(self) -> _Tables:
-        return _Tables(**{name: copy.copy(table) for name, table in vars(self).items()})
+        return _Tables(*[table.copy() for table in vars(self).values()])
 
 
 class ModelStore:

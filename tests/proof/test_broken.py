@@ -1,0 +1,75 @@
+"""Every layer catches the known-bad protocols that are in its reach. One that does not is broken itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from broken import BROKEN
+
+from piecework.testing import FrozenClock, ModelStore
+from piecework.testing.conformance import StoreConformance
+from piecework.testing.simulation import Toys, play
+
+HISTORIES = 2000  # of which at least one must notice
+
+
+@pytest.fixture(scope="module")
+def toys() -> Toys:
+    return Toys()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_simulation_catches(name: str, toys: Toys) -> None:
+    protocol, _ = BROKEN[name]
+    for seed in range(HISTORIES):
+        verdict = play(seed, protocol, toys)
+        if verdict.violations:
+            print(f"{name}: seed {seed}: {verdict.violations[0]}")
+            return
+    pytest.fail(f"the simulation is broken: {name} was not caught in {HISTORIES:,} histories")
+
+
+@pytest.mark.parametrize("name", [name for name, (_, store) in BROKEN.items() if store is not None])
+def test_the_conformance_suite_catches(name: str) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            f"{__file__}::TestSuite",
+        ],
+        env={**os.environ, "PIECEWORK_BROKEN": name, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, f"the suite is broken: it accepts {name}\n{done.stdout}{done.stderr}"
+    assert "1 failed" in done.stdout
+
+
+if "PIECEWORK_BROKEN" in os.environ:
+
+    class TestSuite(StoreConformance):
+        """The suite on one of them; collected in the process that the test above starts, and only there."""
+
+        @pytest.fixture
+        def clock(self) -> FrozenClock:
+            return FrozenClock()
+
+        @pytest.fixture
+        def store(self, clock: FrozenClock) -> Iterator[ModelStore]:
+            kind = BROKEN[os.environ["PIECEWORK_BROKEN"]][1]
+            assert kind is not None
+            return kind(clock=clock)
