@@ -15,6 +15,7 @@ import pytest
 from piecework import Piecework
 
 SCRIPT = """
+import os
 from dataclasses import dataclass
 from piecework import Piecework
 
