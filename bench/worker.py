@@ -30,9 +30,9 @@ def drain(url: str, log: Path, *, processes: int = 1) -> float:
 
 
 @contextmanager
-def resident(url: str, log: Path) -> Iterator[int]:
+def resident(url: str, log: Path, *options: str) -> Iterator[int]:
     """A worker that waits for jobs; yields the supervisor's process id."""
-    with _started(url, log) as process:
+    with _started(url, log, *options) as process:
         yield process.pid
 
 
@@ -62,8 +62,12 @@ def cpu_of_tree(pid: int) -> dict[str, float] | None:
     """CPU seconds so far of a supervisor and of its children together; None where there is no /proc."""
     if not Path("/proc/self/stat").exists():
         return None
-    children = [other for other in _processes() if _stat(other)[0] == pid]
-    return {"supervisor": _stat(pid)[1], "child": sum(_stat(child)[1] for child in children)}
+    return {"supervisor": _stat(pid)[1], "child": sum(_stat(child)[1] for child in children(pid))}
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that are there."""
+    return [other for other in _processes() if _stat(other)[0] == pid]
 
 
 def _processes() -> list[int]:

@@ -19,7 +19,7 @@ from piecework.engine.processes import PoolSettings
 from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Jobs
-from piecework.options import DeclaredKeywords, FunctionKeywords, check_queues, task_options
+from piecework.options import DeclaredKeywords, FunctionKeywords, check_name, check_queues, check_seconds, task_options
 from piecework.registry import Registry, TaskSpec, kind_of, task_name
 from piecework.split import Piece
 from piecework.store import Store, open_store
@@ -187,8 +187,14 @@ class Piecework:
         queues: Sequence[str] | None = None,
         burst: bool = False,
         pool_size: int | None = None,
+        name: str = "embedded",
+        shutdown_timeout: float = 25.0,
     ) -> EmbeddedWorker:
-        """A worker inside this process, to be used as a context manager; `burst` ends it when nothing is due.
+        """A worker inside this process, to be used with ``with`` or ``async with``; nothing runs before it is entered.
+
+        `queues` are the only ones that it takes from; `burst` ends it when nothing is due; `name` is shown in lists.
+        Leaving finishes what runs, for up to `shutdown_timeout` seconds, and hands the rest back unspent.
+        Entering raises `StoreError` where the store cannot be used, and `UsageError` where the worker runs already.
 
         `pool_size` is how many processes run the jobs of ``pool="process"`` (the number of processors). They import the
         app anew, so it must be a module's own name; where it is not, such jobs are parked with that reason.
@@ -205,7 +211,6 @@ class Piecework:
                 "the app's module starts a worker while a process of another worker's pool imports it; put that under: "
                 'if __name__ == "__main__":'
             )
-        names = None if queues is None else check_queues(queues, "queues")
         place = place_of(self)
         size = pool_size or os.cpu_count() or 1
         return EmbeddedWorker(
@@ -214,8 +219,10 @@ class Piecework:
             self.clock,
             self.settings,
             concurrency=concurrency,
-            queues=names,
+            queues=None if queues is None else check_queues(queues, "queues"),
             burst=burst,
+            name=check_name(name, "name"),
+            shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
             processes=None if place is None else PoolSettings(pool_command(place), size),
         )
 

@@ -167,6 +167,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.piece if self.piece is not None or self.ordinal is None else str(self.ordinal)
 
 
+FIRST_RUNS, LAST_RUNS = 10, 100  # whose lines are kept, of a job that comes back for ever
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run that did not complete: what it came to, when, where and why."""
 
@@ -231,7 +234,10 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One life of a worker's supervisor. Its beat says that it lives; no time is compared."""
+    """One life of a worker's supervisor. Its beat says that it lives; no time is compared.
+
+    `polled_at` is when its workers had all looked at the store last, as far as it has told; by the store's clock.
+    """
 
     id: str
     beat: int
@@ -240,6 +246,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     pid: int
+    polled_at: float | None = None
 
 
 class Answer(StrEnum):

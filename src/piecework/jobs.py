@@ -127,7 +127,10 @@ class Job(Generic[R]):
         return None if record.below is None else self._app.store.batch(record.below)
 
     def attempts(self) -> list[AttemptRecord]:
-        """Every run of the job that did not complete, oldest first, with its error and traceback."""
+        """The runs of the job that did not complete, oldest first, with errors and tracebacks.
+
+        Of a job that ran often, the first 10 and the last 100 are kept.
+        """
         return self._app.store.attempts(self.id)
 
     def pieces(self) -> Iterator[Job[Any]]:

@@ -189,6 +189,13 @@ def check_queues(value: Any, where: str) -> list[str]:
     return names
 
 
+def check_name(value: Any, where: str) -> str:
+    """A worker's name, as lists show it: something to read, on one line."""
+    if not isinstance(value, str) or not value.strip() or len(value) > 100 or not value.isprintable():
+        raise BadOption(f"{where} must be a name of 1 to 100 printable characters, not {value!r}")
+    return value
+
+
 def _check_priority(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_PRIORITY:
         raise BadOption(f"{where} must be a whole number between ±{MAX_PRIORITY:,} (lower runs sooner), not {value!r}")

@@ -365,6 +365,7 @@ def test_an_idle_worker_writes_nothing_but_its_beat(app: Piecework, path: Path) 
     app.store.exchange = lambda s, c: (looks.append(1), real_exchange(s, c))[1]  # type: ignore[func-returns-value, method-assign]
     with app.worker(concurrency=2):
         until(lambda: looks, "it has looked")
+        app.store.renew = lambda *_, **__: True  # type: ignore[method-assign]
         app.store.db.write = counted  # type: ignore[attr-defined]
         until(lambda: len(looks) >= 4, "it has looked three times more", within=6)
         assert commits == 0

@@ -174,8 +174,10 @@ def test_a_slate_says_what_stands_on_it() -> None:
     assert slate.read() == []
     slate.write(0, "a" * 36)
     slate.write(3, "b" * 36)
+    slate.pulse.turn()
     other = Slate(slate.handle, 4)
     assert other.read() == ["a" * 36, "b" * 36]
+    assert (other.pulse.turned_ago() is not None, other.pulse.polled_ago()) == (True, None)
     slate.write(0, "c")
     slate.clear(3)
     assert other.read() == ["c"]

@@ -10,8 +10,8 @@ FLOORS = {
     1: ("registry", "settle", "split", "options", "config", "verdicts"),
     2: ("store",),
     3: ("engine",),
-    4: ("app", "aio", "jobs", "task", "batch", "appref", "testing"),
-    5: ("cli", "torture", "__main__"),
+    4: ("app", "aio", "jobs", "task", "batch", "health", "appref", "testing"),
+    5: ("cli", "asgi", "torture", "__main__"),
 }
 FLOOR_OF = {f"piecework.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 DOOR = 4

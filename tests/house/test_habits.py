@@ -13,7 +13,16 @@ from sources import ROOT, Module, imports, modules
 
 import piecework
 
-ASYNC_ROOMS = {"engine/pool.py", "engine/runner.py", "aio.py", "task.py", "jobs.py", "torture/jobs.py"}
+ASYNC_ROOMS = {
+    "engine/pool.py",
+    "engine/runner.py",
+    "engine/embedded.py",
+    "aio.py",
+    "task.py",
+    "jobs.py",
+    "asgi.py",
+    "torture/jobs.py",
+}
 CLOCK_ROOMS = {"clock.py", "ids.py"}
 CHANCE_ROOMS = {"torture/dice.py"}
 CODE_FROM_DATA = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve"}

@@ -393,6 +393,12 @@ class StoreMachine(RuleBasedStateMachine):
     def retry(self, data: st.DataObject, limit: int) -> None:
         self.both("retry", self.draw_filter(data, RETRIABLE), limit=limit, resume=data.draw(st.booleans()))
 
+    @precondition(lambda self: self.has(*RETRIABLE, State.COMPLETED))
+    @rule(data=st.data(), limit=st.sampled_from([1, 1000, 1000]))
+    def delete(self, data: st.DataObject, limit: int) -> None:
+        if self.both("delete", self.draw_filter(data, (*RETRIABLE, State.COMPLETED)), limit=limit):
+            self.sent.clear()  # as after `prune`
+
     @rule(
         what=st.sampled_from(["prune", "pause", "resume", "resume", "repair", "close", "advance", "advance"]),
         queue=queues,
@@ -427,6 +433,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert history(self.store, id) == history(self.model, id)
         assert {place: n for place, n in self.store.counts().items() if n} == self.model.counts()
         assert self.store.paused() == self.model.paused()
+        assert self.store.oldest_due() == self.model.oldest_due()
         assert beats(self.store) == beats(self.model)
 
     @invariant()

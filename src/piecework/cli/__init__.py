@@ -14,6 +14,7 @@ COMMANDS = {
     "work": ("piecework.cli.work", "Run jobs."),
     "jobs": ("piecework.cli.jobs", "List, show, retry and cancel jobs."),
     "watch": ("piecework.cli.watching", "Watch a job and its pieces until it ends."),
+    "health": ("piecework.cli.health", "Say which workers live, and when they polled."),
     "check": ("piecework.cli.check", "Check the configuration and the store."),
     "torture": ("piecework.cli.torture", "Show that a store keeps its promises while workers are killed."),
     "migrate": ("piecework.cli.migrate", "Bring the store's schema to this version."),

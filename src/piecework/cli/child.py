@@ -20,7 +20,7 @@ import msgspec
 
 from piecework.app import Piecework
 from piecework.appref import AppPlace, load_app, pool_command
-from piecework.cli.work import set_up_logging
+from piecework.cli.common import set_up_logging
 from piecework.engine.exits import die_with_parent
 from piecework.engine.processes import PoolSettings
 from piecework.engine.slate import Slate

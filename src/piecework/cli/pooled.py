@@ -22,7 +22,7 @@ import msgspec
 from piecework.app import Piecework
 from piecework.appref import AppPlace, import_for_pool
 from piecework.cli.child import load
-from piecework.cli.work import set_up_logging
+from piecework.cli.common import set_up_logging
 from piecework.engine.context import Running
 from piecework.engine.exits import die_with_parent
 from piecework.engine.pool import leave_copy

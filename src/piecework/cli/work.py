@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import math
 import os
 import socket
 import sys
@@ -11,10 +11,20 @@ import sys
 import click
 
 from piecework.appref import app_reference
+from piecework.cli.common import set_up_logging
+from piecework.cli.probe import parse_address, serve
+from piecework.cli.reloading import watch
 from piecework.clock import SystemClock
 from piecework.engine.supervisor import Hello, Supervisor
-from piecework.options import check_queues
-from piecework.store import open_store
+from piecework.options import check_name, check_queues
+from piecework.store import open_store, redacted
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """NaN is no time, and would be compared with one."""
+    if not (math.isfinite(value) and value >= 0):
+        raise click.BadParameter(f"{value:g} is no number of seconds, 0 or more", ctx, param)
+    return value
 
 
 @click.command("work")
@@ -46,8 +56,20 @@ from piecework.store import open_store
     "--shutdown-timeout",
     default=25.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=float,
+    callback=_seconds,
     help="Seconds to finish what runs after a first SIGTERM.",
+)
+@click.option("--reload", is_flag=True, help="Start anew when Python files change; for development.")
+@click.option(
+    "--reload-dir",
+    "reload_dirs",
+    metavar="DIR",
+    multiple=True,
+    help="Where to watch; default: the app's folder. Repeatable.",
+)
+@click.option(
+    "--health", metavar="[HOST:]PORT", help="Say over HTTP whether the workers live: /, /ready, /live; host: 127.0.0.1."
 )
 @click.option("--app-dir", metavar="DIR", help="Where to import the app from; default: here.")
 @click.option(
@@ -69,6 +91,9 @@ def command(
     max_memory: int | None,
     burst: bool,
     shutdown_timeout: float,
+    reload: bool,
+    reload_dirs: tuple[str, ...],
+    health: str | None,
     app_dir: str | None,
     log_level: str,
 ) -> int:
@@ -76,11 +101,20 @@ def command(
 
     SIGTERM or Ctrl-C finishes what runs and hands back the rest; a second one stops now. Either way nothing is lost and
     no attempt is spent on what was handed back.
+
+    With --health, / and /ready answer 200 while jobs are taken, else 503; /live answers 503 only where a restart would
+    help.
     """
     found = app_reference(reference)
     if found is None:
         raise click.UsageError("name the app: piecework work MODULE:APP (or set PIECEWORK_APP)")
+    if reload and burst:
+        raise click.UsageError("--burst ends when nothing is due, and --reload waits for changes; use one of them")
+    if reload_dirs and not reload:
+        raise click.UsageError("--reload-dir says where to watch; add --reload")
     set_up_logging(log_level)
+    address = None if health is None else parse_address(health)
+    name = socket.gethostname() if name is None else check_name(name, "--name")
     lines = None if queues is None else check_queues([q.strip() for q in queues.split(",") if q.strip()], "--queues")
     told = {
         "reference": found,
@@ -97,7 +131,8 @@ def command(
     def ready(hello: Hello, session: str) -> None:
         click.echo(
             f"piecework: {processes} process{'es' if processes > 1 else ''} × {concurrency}, "
-            f"{'all queues' if lines is None else 'queues ' + ', '.join(lines)}, {hello.tasks} tasks, {hello.url} "
+            f"{'all queues' if lines is None else 'queues ' + ', '.join(lines)}, "
+            f"{hello.tasks} task{'' if hello.tasks == 1 else 's'}, {redacted(hello.url)} "
             f"(session {session})",
             err=True,
         )
@@ -109,15 +144,14 @@ def command(
         SystemClock(),
         processes=processes,
         concurrency=concurrency,
-        name=name or socket.gethostname(),
+        name=name,
         burst=burst,
         shutdown_timeout=shutdown_timeout,
         on_ready=ready,
+        reloads=reload,
     )
+    if address is not None:
+        serve(address, supervisor)
+    if reload:
+        watch(reload_dirs or [app_dir or "."], supervisor.reload)
     return supervisor.run()
-
-
-def set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )

@@ -21,8 +21,11 @@ log = logging.getLogger("piecework.keeper")
 
 LEASE_SECONDS = 20.0
 BEAT_SECONDS = 5.0
+FIRST_BEAT_SECONDS = 1.0  # the first one follows soon: it says that the workers have begun to look
 TIDY_SECONDS = 60.0
-PRUNE_BITE = 500
+LARGEST_BITE, SMALLEST_BITE = 500, 50  # jobs that are deleted in one transaction
+BITE_SECONDS = 0.02  # a bite that took longer, waiting for others included, makes the next one smaller
+BITE_PAUSE, BITE_SHARE = 0.02, 4  # seconds between two bites, and at least so many times as long as the last one took
 
 
 class Keeper:
@@ -37,6 +40,7 @@ class Keeper:
         lease: float = LEASE_SECONDS,
         keep_completed: float | None = None,
         draw: Callable[[], float] = random.random,
+        polled: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -45,10 +49,13 @@ class Keeper:
         self._beat_every = min(BEAT_SECONDS, lease / 4)
         self._keep_completed = keep_completed
         self._draw = draw
+        self._polled = polled  # how many seconds ago the workers looked at the store: for those who ask after them
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat_at = 0.0
         self._watched_at = clock.monotonic()
         self._tidy_at = clock.monotonic() + TIDY_SECONDS * draw()
+        self._pruning = False  # the last bite was full: the next one follows soon
+        self._bite = LARGEST_BITE
         self.session = ""
 
     def enlist(self) -> str:
@@ -66,7 +73,7 @@ class Keeper:
                 pid=os.getpid(),
             )
         )
-        self._beat_at = self._clock.monotonic() + self._beat_every
+        self._beat_at = self._clock.monotonic() + min(FIRST_BEAT_SECONDS, self._beat_every)
         return self.session
 
     def turn(self) -> bool:
@@ -75,12 +82,14 @@ class Keeper:
         if now >= self._beat_at:
             # The next beat is planned from before the call: a slow store must not stretch the interval.
             self._beat_at = now + self._beat_every
-            if not self._store.renew(self.session):
+            if not self._store.renew(self.session, polled=self._polled()):
                 return False
             self._watch(now)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS * (0.5 + self._draw())
-            self._tidy()
+            if not self._pruning:
+                self._repair()
+            self._prune()
         return True
 
     def hurry(self) -> None:
@@ -114,7 +123,7 @@ class Keeper:
                 if returned is not None:
                     seen.pop(session.id)
                     log.warning(
-                        "session %s (%s, pid %d on %s) stopped beating; %d jobs went back to their queues",
+                        "session %s (%s, pid %d on %s) stopped beating; jobs that went back to their queues: %d",
                         session.id,
                         session.name,
                         session.pid,
@@ -124,12 +133,24 @@ class Keeper:
         self._seen = seen
         self._watched_at = now
 
-    def _tidy(self) -> None:
-        """One bounded bite of pruning and of checking counters; the next one follows in about a minute."""
+    def _repair(self) -> None:
+        """Checks a few counters; the next ones follow in about a minute."""
         for sentence in self._store.repair():
             log.error("repaired: %s", sentence)
-        if self._keep_completed is not None:
-            before = self._clock.now() - self._keep_completed
-            while self._store.prune(before=before, limit=PRUNE_BITE) == PRUNE_BITE:
-                if self._clock.monotonic() >= self._beat_at:
-                    break
+
+    def _prune(self) -> None:
+        """One bite of what is past its keep. After a full one another follows soon, but never close behind.
+
+        In the pause those that wait for the writer's lock come to their turn; and where it took long to get it, the
+        pause grows.
+        """
+        self._pruning = False
+        if self._keep_completed is None:
+            return
+        began = self._clock.monotonic()
+        deleted = self._store.prune(before=self._clock.now() - self._keep_completed, limit=self._bite)
+        took = self._clock.monotonic() - began
+        self._pruning = deleted >= self._bite
+        if self._pruning:
+            self._tidy_at = began + took + max(BITE_PAUSE, BITE_SHARE * took)
+        self._bite = max(SMALLEST_BITE, self._bite // 2) if took > BITE_SECONDS else min(LARGEST_BITE, self._bite * 2)

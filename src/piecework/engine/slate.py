@@ -1,5 +1,8 @@
 """A small piece of memory on which a worker process writes which jobs it is running, so that its supervisor can read them
-after the process is gone, whatever ended it. Only jobs on the slate are charged with a crash."""
+after the process is gone, whatever ended it. Only jobs on the slate are charged with a crash.
+
+Below them stands the worker's pulse: when its loop went round last, and when the store last answered it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,43 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 
 WIDTH = 64  # bytes for one slot: an id is 36, the last 16 say until when it may run and in which order it was written
 _TAIL = struct.Struct(">dQ")
+_MOMENT = struct.Struct("d")
+_FOOT = 2 * _MOMENT.size  # bytes after the last slot: the pulse
+
+
+class Pulse:
+    """Two moments by the machine's monotonic clock, which all its processes share: the life of a worker's loop.
+
+    It says nothing of the jobs: a loop whose threads are all busy goes round, and asks the store which of them to stop.
+    """
+
+    def __init__(self, memory: bytearray | mmap.mmap | None = None, start: int = 0) -> None:
+        self._memory = bytearray(_FOOT) if memory is None else memory
+        self._turned, self._polled = start, start + _MOMENT.size
+
+    def turn(self) -> None:
+        """The loop goes round."""
+        _MOMENT.pack_into(self._memory, self._turned, time.monotonic())
+
+    def poll(self) -> None:
+        """The store has answered."""
+        _MOMENT.pack_into(self._memory, self._polled, time.monotonic())
+
+    def turned_ago(self) -> float | None:
+        """Seconds since the loop went round; None before it began."""
+        return self._ago(self._turned)
+
+    def polled_ago(self) -> float | None:
+        """Seconds since the store answered; None before it did."""
+        return self._ago(self._polled)
+
+    def _ago(self, place: int) -> float | None:
+        (moment,) = _MOMENT.unpack_from(self._memory, place)
+        return max(0.0, time.monotonic() - moment) if moment else None
 
 
 class Slate:
@@ -20,13 +57,14 @@ class Slate:
         self.handle = handle
         self.slots = slots
         self._order = itertools.count(1)
-        self._memory = mmap.mmap(handle, slots * WIDTH)
+        self._memory = mmap.mmap(handle, slots * WIDTH + _FOOT)
+        self.pulse = Pulse(self._memory, slots * WIDTH)
 
     @classmethod
     def create(cls, slots: int) -> Slate:
         """A new, empty slate. Its file is gone from the folder at once, so that no crash leaves one behind."""
         with tempfile.TemporaryFile(prefix="piecework-") as file:
-            file.truncate(slots * WIDTH)
+            file.truncate(slots * WIDTH + _FOOT)
             return cls(os.dup(file.fileno()), slots)
 
     def write(self, slot: int, id: str, until: float = 0.0) -> None:

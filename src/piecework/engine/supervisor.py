@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,9 +22,9 @@ from piecework.clock import Clock
 from piecework.engine.exits import exit_in_words
 from piecework.engine.keeper import Keeper
 from piecework.engine.respite import Respite
-from piecework.engine.slate import Slate
+from piecework.engine.slate import Pulse, Slate
 from piecework.engine.worker import Trouble
-from piecework.errors import SchemaOutdated, StoreError
+from piecework.errors import StoreError, StoreUnavailable
 from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.supervisor")
@@ -35,6 +35,7 @@ BYE = b'"bye"'  # a worker process's last word
 WORN = b'"worn"'  # it takes no more jobs, because too many are stuck in it
 HELD_SECONDS = 5.0  # after its timeout, how long a job may hold its process before that is killed
 KILL_AFTER = 2.0  # seconds between "stop now" and SIGKILL
+RELOAD_SECONDS = 5.0  # how long a process that is replaced after an edit may finish what runs
 
 
 class Hello(msgspec.Struct):
@@ -44,6 +45,16 @@ class Hello(msgspec.Struct):
     lease: float
     keep_completed: float | None
     tasks: int
+
+
+class WorkerPulse(NamedTuple):
+    """What the supervisor knows of the life of one worker process, in seconds; None where that never happened."""
+
+    worker: str
+    pid: int
+    age: float
+    turned_ago: float | None
+    polled_ago: float | None
 
 
 class Child:
@@ -57,11 +68,15 @@ class Child:
                 [*command, "--fd", str(theirs.fileno()), "--slate", str(self.slate.handle), "--slots", str(slots)],
                 pass_fds=[theirs.fileno(), self.slate.handle],
             )
-        self.works_since: float | None = None
+        self.started_at = time.monotonic()
+        self.works_since: float | None = None  # by the clock that the supervisor was given
         self.worker = ""
         self.killed = False
         self.retiring = False  # another has taken its place, and it ends when its jobs have
         self.blamed: list[str] | None = None  # the jobs for which it was killed
+        self.replaced = False  # by one with newer code
+        self.urge_at: float | None = None  # when it has to end, or else
+        self.urged = False
         self.said_bye = False  # it ended of its own accord; else a job ended it, whatever the exit code
         self._buffer = b""
 
@@ -82,6 +97,24 @@ class Child:
             return None
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return lines
+
+    def replace(self, now: float) -> None:
+        """Asks it to make room for another, in a little time."""
+        self.replaced = True
+        if not self.worker:
+            self.kill()  # it still starts, and has nothing to lose
+            return
+        self.say(stop="drain")
+        self.urge_at = now + RELOAD_SECONDS
+
+    def urge(self, now: float) -> None:
+        """Grows more urgent once the time for making room is over."""
+        if self.urge_at is None or now < self.urge_at:
+            return
+        if self.urged:
+            self.kill()
+        self.say(stop="now")
+        self.urged, self.urge_at = True, now + KILL_AFTER
 
     def kill(self) -> None:
         self.killed = True
@@ -109,6 +142,7 @@ class Supervisor:
         burst: bool = False,
         shutdown_timeout: float = 25.0,
         on_ready: Callable[[Hello, str], None] | None = None,
+        reloads: bool = False,
     ) -> None:
         self._command = list(command)
         self._open_store = open_store
@@ -119,6 +153,11 @@ class Supervisor:
         self._burst = burst
         self._shutdown_timeout = shutdown_timeout
         self._on_ready = on_ready
+        self._reloads = reloads  # somebody watches the code: what cannot be imported may be mended
+        self._changed = False
+        self._waiting = 0  # processes that could not import the app, and wait for a change
+        self._waker: socket.socket | None = None
+        self.pulse = Pulse()
         self._children: list[Child] = []
         self._selector = selectors.DefaultSelector()
         self._store: Store | None = None
@@ -131,12 +170,14 @@ class Supervisor:
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
         self._trouble = Trouble()
         self._broken = False
+        self._url = ""
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> int:
         """Works until stopped, or, with `burst`, until every worker found nothing to do. The exit code."""
         wake, theirs = socket.socketpair()
+        self._waker = theirs
         wake.setblocking(False)
         theirs.setblocking(False)
         before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
@@ -154,6 +195,7 @@ class Supervisor:
             for s, handler in handlers.items():
                 signal.signal(s, handler)
             signal.set_wakeup_fd(before)
+            self._waker = None
             wake.close()
             theirs.close()
             self._selector.close()
@@ -174,6 +216,39 @@ class Supervisor:
         elif self._stops == 2:
             self._now()
 
+    def reload(self) -> None:
+        """Replaces every worker process by one with the code as it is now. May be called from any thread."""
+        self._changed = True
+        if self._waker is not None:
+            try:
+                self._waker.send(b"\0")
+            except OSError:  # full of other reasons to wake up, or closed: it ends
+                log.debug("nobody was to be woken")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stops > 0
+
+    @property
+    def session(self) -> str | None:
+        """The session's id; None before the first worker process has said hello."""
+        return self._keeper.session if self._keeper is not None else None
+
+    def pulses(self) -> list[WorkerPulse]:
+        """The life of each worker process that works. May be called from any thread."""
+        found = []
+        now = time.monotonic()
+        for child in list(self._children):
+            pulse = child.slate.pulse
+            try:
+                if child.worker:
+                    ages = now - child.started_at, pulse.turned_ago(), pulse.polled_ago()
+                    found.append(WorkerPulse(child.worker, child.process.pid, *ages))
+            except ValueError:  # its process ended just now, and its slate is closed
+                continue
+        return found
+
     def _signalled(self, number: int, frame: object) -> None:
         self.stop()
 
@@ -187,8 +262,11 @@ class Supervisor:
     def _turn(self, wake: socket.socket) -> bool:
         """One round; False when there is nothing left to supervise."""
         now = self._clock.monotonic()
+        self.pulse.turn()
+        if self._changed:
+            self._replace_all(now)
         self._start_due(now)
-        if not self._children and not self._start_at:
+        if not self._children and not self._start_at and not self._waiting:
             return False
         for key, _ in self._selector.select(self._patience(now)):
             if key.fileobj is wake:
@@ -208,12 +286,15 @@ class Supervisor:
         if self._kill_at is not None:
             waits.append(self._kill_at - now)
         waits += [at - now for at in self._start_at]
+        waits += [child.urge_at - now for child in self._children if child.urge_at is not None]
         if self._owed:
             waits.append(0.1)
         return max(0.0, min(waits))
 
     def _press(self) -> None:
         """Grows more urgent once the time for stopping is over."""
+        for child in self._children:
+            child.urge(self._clock.monotonic())
         if self._kill_at is None or self._clock.monotonic() < self._kill_at:
             return
         if self._stops < 2:
@@ -243,12 +324,23 @@ class Supervisor:
         due = [at for at in self._start_at if at <= now]
         self._start_at = [at for at in self._start_at if at > now]
         if self._stops:
-            self._start_at = []
+            self._start_at, self._waiting = [], 0
             return
         for _ in due:
             child = Child(self._command, self._slots)
             self._children.append(child)
             self._selector.register(child.socket, selectors.EVENT_READ, child)
+
+    def _replace_all(self, now: float) -> None:
+        self._changed = False
+        if self._stops:
+            return
+        log.info("files have changed: starting anew")
+        for child in self._children:
+            if not child.replaced:
+                child.replace(now)
+        self._start_at += [now] * self._waiting
+        self._waiting = 0
 
     def _attend(self, child: Child) -> None:
         lines = child.hear()
@@ -267,6 +359,11 @@ class Supervisor:
             if self._keeper is None and not self._open(hello):
                 return
             assert self._keeper is not None
+            if hello.url != self._url:
+                log.error("the app has moved to another store; start piecework work anew")
+                self._broken = True
+                self.stop()
+                return
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
             child.works_since = self._clock.monotonic()
@@ -285,20 +382,28 @@ class Supervisor:
     def _open(self, hello: Hello) -> bool:
         """Begins a session on the app's store, and waits for a store that is away; False when stopped meanwhile."""
         store = self._open_store(hello.url)
-        keeper = Keeper(store, self._clock, name=self._name, lease=hello.lease, keep_completed=hello.keep_completed)
+        keeper = Keeper(
+            store,
+            self._clock,
+            name=self._name,
+            lease=hello.lease,
+            keep_completed=hello.keep_completed,
+            polled=self._polled_ago,
+        )
         while not self._stops:
+            self.pulse.turn()
             try:
                 keeper.enlist()
-            except SchemaOutdated as error:
+            except StoreUnavailable as error:
+                self._trouble.meet(error)
+                time.sleep(min(0.2, self._trouble.delay(0.5)))
+            except StoreError as error:  # no time will mend it
                 log.error("%s", error)
                 self._broken = True
                 self.stop()
-            except StoreError as error:
-                self._trouble.meet(error)
-                time.sleep(min(0.2, self._trouble.delay(0.5)))
             else:
                 self._trouble.over()
-                self._store, self._keeper = store, keeper
+                self._store, self._keeper, self._url = store, keeper, hello.url
                 if self._on_ready is not None:
                     self._on_ready(hello, keeper.session)
                 return True
@@ -318,6 +423,9 @@ class Supervisor:
             self._with_store(self._pay)
         if code == EXIT_FENCED and self._keeper is not None:
             self._keeper.hurry()
+        if self._reloads and not self._stops and (child.replaced or code == EXIT_BROKEN_APP):
+            self._follow(child)
+            return
         if self._keeper is None:
             # None has ever come as far as to say hello: the app is broken, and would be the next time.
             self._broken = self._broken or not self._stops
@@ -330,7 +438,20 @@ class Supervisor:
             worked = 0.0 if child.works_since is None else now - child.works_since
             self._start_at.append(now + self._respite.after(worked))
 
+    def _follow(self, child: Child) -> None:
+        """Starts a process with newer code; after one that could not import it, only when there is newer code."""
+        if child.replaced:
+            self._start_at.append(self._clock.monotonic())
+        else:
+            self._waiting += 1
+            log.error("the app could not be imported; waiting for a change of its files")
+
     # ── the store ────────────────────────────────────────────────────────────────────────────────
+
+    def _polled_ago(self) -> float | None:
+        """Seconds since every worker process has looked at the store: of the one that was silent for longest."""
+        found = [child.slate.pulse.polled_ago() for child in self._children if child.worker]
+        return max((ago for ago in found if ago is not None), default=None)
 
     def _with_store(self, work: Callable[[], None]) -> None:
         """Store work that is tried again in the next round when the store is away."""
@@ -360,7 +481,7 @@ class Supervisor:
             back = self._store.reap(worker, crashed=self._blame(running), reason=why)
             self._owed.pop(0)
             if back:
-                log.warning("%d jobs went back to their queues: %s", len(back), why)
+                log.warning("%d %s went back: %s", len(back), "job" if len(back) == 1 else "jobs", why)
 
     def _blame(self, running: list[str]) -> list[str]:
         """Which of the jobs that ran when a process died are charged with its death; they stand in order of their start.

@@ -22,7 +22,7 @@ from piecework.engine.pools import Pools
 from piecework.engine.processes import PoolSettings
 from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
-from piecework.engine.slate import Slate
+from piecework.engine.slate import Pulse, Slate
 from piecework.errors import LeaseLost, StoreError
 from piecework.failpoints import failpoint
 from piecework.job import Answer, Claim, Fetched, Progress
@@ -86,6 +86,7 @@ class Worker:
         self._draw = draw
         self._runner = Runner(registry, store, clock, **({} if max_payload is None else {"max_payload": max_payload}))
         self._inbox = Inbox()
+        self.pulse = Pulse() if slate is None else slate.pulse
         self._lease = lease
         self._on_worn = on_worn
         self._reviver = Reviver(self._runner, store, clock)
@@ -152,6 +153,7 @@ class Worker:
 
     def _turn(self) -> None:
         """One round: wait, settle and fetch in one trip, start what came."""
+        self.pulse.turn()
         ended = self._collect()
         self._report_last(ended)
         self._unsent.extend(self._settlement(running, outcome) for running, outcome in ended)
@@ -227,6 +229,7 @@ class Worker:
             self._inbox.wait(self._trouble.delay(self._draw()))
             return
         self._trouble.over()
+        self.pulse.poll()
         # What was fetched before a pause longer than the lease may be somebody else's by now, and is not begun.
         self._runner.begin_until = self._clock.monotonic() + self._lease
         self._claim += 1
@@ -416,6 +419,7 @@ class Worker:
         except StoreError as error:
             self._trouble.meet(error)
             return
+        self.pulse.poll()
         for id in stopping:
             self._ask_to_stop(id)
 

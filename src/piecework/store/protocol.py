@@ -48,6 +48,14 @@ class Store(Protocol):
         """Says what is right and wrong with the store: its version, its settings, its library's known weaknesses."""
         ...
 
+    def is_set_up(self) -> bool:
+        """Whether there are tables to be read. It creates nothing, so that a mistyped URL leaves nothing behind."""
+        ...
+
+    def now(self) -> float:
+        """The store's own time, by which it judges what is due and by which the age of what it keeps is told."""
+        ...
+
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
     def add(
@@ -125,8 +133,11 @@ class Store(Protocol):
         """Registers a session, whose id has no dot. Its workers are named `<session>.<n>`."""
         ...
 
-    def renew(self, session: str) -> bool:
-        """Raises the session's beat by one. False when the session was declared dead: its jobs are not its own."""
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
+        """Raises the session's beat by one. False when the session was declared dead: its jobs are not its own.
+
+        With `polled`, notes that its workers looked at the store that many seconds ago, by the store's clock.
+        """
         ...
 
     def sessions(self) -> list[SessionRecord]:
@@ -179,6 +190,16 @@ class Store(Protocol):
         """
         ...
 
+    def delete(self, which: Filter, *, limit: int = 1000) -> int:
+        """Deletes up to `limit` matching jobs that ended or are parked, with all below them; returns how many that were.
+
+        Their history goes along, and so do their batches.
+        A job that waits, is available or runs is kept, and so is whatever such a job is below.
+        A piece is kept while its batch is open, and while the root of its tree could be run again: it goes with its root.
+        Once the root has completed, or where there is none, it goes by itself, and its batch counts one less.
+        """
+        ...
+
     def repair(self, *, limit: int = 10) -> list[str]:
         """Derives the counters of up to `limit` open batches from their pieces again, and returns what it mended.
 
@@ -220,11 +241,15 @@ class Store(Protocol):
         ...
 
     def attempts(self, id: str) -> list[AttemptRecord]:
-        """The runs of a job that did not complete, oldest first."""
+        """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100."""
         ...
 
     def paused(self) -> list[str]:
         """The queues that are paused."""
+        ...
+
+    def oldest_due(self) -> dict[str, float]:
+        """For each queue with due jobs: for how many seconds the one that has waited longest has been due."""
         ...
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,8 @@ from piecework.clock import Clock, SystemClock
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import (
     CRASH_LIMIT,
+    FIRST_RUNS,
+    LAST_RUNS,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -94,6 +96,12 @@ class ModelStore:
 
     def examine(self) -> list[Finding]:
         return [Finding("ok", "memory", "This store forgets everything when its process ends.")]
+
+    def is_set_up(self) -> bool:
+        return True
+
+    def now(self) -> float:
+        return self._clock.now()
 
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
@@ -439,12 +447,14 @@ class ModelStore:
         with self._transaction():
             self._t.sessions.setdefault(session.id, session)
 
-    def renew(self, session: str) -> bool:
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
         with self._transaction():
             alive = self._t.sessions.get(session)
             if alive is None:
                 return False
-            self._t.sessions[session] = replace(alive, beat=alive.beat + 1, seen_at=self._clock.now())
+            now = self._clock.now()
+            polled_at = alive.polled_at if polled is None else now - polled
+            self._t.sessions[session] = replace(alive, beat=alive.beat + 1, seen_at=now, polled_at=polled_at)
             return True
 
     def sessions(self) -> list[SessionRecord]:
@@ -628,14 +638,45 @@ class ModelStore:
         return batch is not None and (batch.state is BatchState.OPEN or not self._gone(batch.then, before))
 
     def _delete(self, job: Record) -> None:
+        self._erase(job)
+        if job.batch is not None:
+            self._t.pruned[job.batch] = (*self._t.pruned.get(job.batch, ()), job.state)
+
+    def _erase(self, job: Record) -> None:
         del self._t.jobs[job.id]
-        self._t.history.pop(job.id, None)
-        self._t.settled.pop(job.id, None)
+        for table in (self._t.history, self._t.settled, self._t.crashed):
+            table.pop(job.id, None)
         for batch in [batch for batch in self._t.batches.values() if batch.then == job.id]:
             del self._t.batches[batch.id]
         if job.batch is not None:
             self._t.pieces[job.batch] = tuple(id for id in self._t.pieces[job.batch] if id != job.id)
-            self._t.pruned[job.batch] = (*self._t.pruned.get(job.batch, ()), job.state)
+
+    def delete(self, which: Filter, *, limit: int = 1000) -> int:
+        with self._transaction():
+            heads = [job for job in self._matching(which) if self._may_go(job)][:limit]
+            gone = {member.id: member for job in heads for member in self._tree(job)}
+            for job in gone.values():
+                self._erase(job)
+            for id in {job.batch for job in gone.values() if job.batch in self._t.batches}:
+                if self._t.batches[id].then is None and not self._counted(id).total:
+                    del self._t.batches[id]
+            return len(gone)
+
+    def _may_go(self, job: Record) -> bool:
+        batch, root = self._t.batches.get(job.batch or ""), self._t.jobs.get(job.root or "")
+        missed = batch is not None and batch.state is BatchState.OPEN
+        missed = missed or (root is not None and root.state is not State.COMPLETED)
+        return not missed and all(self._is_over(member) for member in self._tree(job))
+
+    def _is_over(self, job: Record) -> bool:
+        own = self._own(job.id)
+        return (job.state.finished or job.state is State.PARKED) and (own is None or own.state is not BatchState.OPEN)
+
+    def _tree(self, job: Record) -> list[Record]:
+        """A job and all below it."""
+        own = self._own(job.id)
+        below = [] if own is None else self._pieces(own.id)
+        return [job, *(member for piece in below for member in self._tree(piece))]
 
     def repair(self, *, limit: int = 10) -> list[str]:
         with self._transaction():
@@ -714,6 +755,14 @@ class ModelStore:
         with self._changed:
             return sorted(self._t.paused)
 
+    def oldest_due(self) -> dict[str, float]:
+        with self._changed:
+            now, oldest = self._clock.now(), dict[str, float]()
+            for job in self._t.jobs.values():
+                if job.state is State.AVAILABLE and job.run_at <= now:
+                    oldest[job.queue] = max(oldest.get(job.queue, 0.0), now - job.run_at)
+            return oldest
+
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
 
     def wait(self, timeout: float) -> bool:
@@ -756,7 +805,8 @@ class ModelStore:
         )
         earlier = self._t.history.get(job.id, ())
         if (line.run, line.outcome) not in [(other.run, other.outcome) for other in earlier]:
-            self._t.history[job.id] = (*earlier, line)
+            kept = [other for other in earlier if other.run <= FIRST_RUNS or other.run > line.run - LAST_RUNS]
+            self._t.history[job.id] = (*kept, line)
 
 
 def _failing(s: Settlement, error: ErrorInfo) -> Settlement:

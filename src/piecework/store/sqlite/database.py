@@ -19,13 +19,21 @@ from typing import Any, NoReturn
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
+from piecework.store.sqlite.ear import Ear
 
 BUSY_SECONDS, BUSY_TURN = 10.0, 0.5  # how long a writer waits for the others, and how long at a stretch
-SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.012  # seconds between two looks for a change
+SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.012  # seconds between two looks for a change, where the system does not tell
+FIRST_LOOK, AFTER_SOUND = 0.0005, 0.25  # seconds after a write was heard: until the first look, until it is given up
+LONGEST_LISTEN = 0.25  # seconds after which one who listens sees that the store was closed
+DEAF_SECONDS = 10.0  # a change that comes after so long without a sound shows that the system does not tell
 CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded back: 16 MB
 PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
 LARGEST_LOG = 256 * 1024 * 1024  # bytes; a log that a long reader let grow beyond is cut when it can be
 MAX_READERS = 4
+WRITER_CACHE, READER_CACHE = (
+    32_000,
+    4_000,
+)  # KiB of pages that a connection keeps; what is read is in the system's cache, too
 
 # Connections that a fork copied into this process. Closing them here could take the parent's locks and files away.
 _inherited: list[object] = []
@@ -85,6 +93,10 @@ class Database:
         self._watcher: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
         self._seen: dict[int, tuple[int, float]] = {}  # by thread: what it saw last, and since when
+        self._ear: Ear | None = None
+        self._ear_lock = threading.Lock()  # held by the thread that listens; others look by the clock
+        self._heard_at = 0.0
+        self._deaf = self.memory  # it was tried, and the system does not tell
         self._pages = 0  # written to the log since this process last folded it back
         self._changes = 0
 
@@ -102,7 +114,7 @@ class Database:
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache: int = READER_CACHE) -> sqlite3.Connection:
         if not self.memory:
             self._prepare_file()
         con = sqlite3.connect(
@@ -112,7 +124,7 @@ class Database:
             con.execute("PRAGMA journal_mode = WAL")
             con.execute(f"PRAGMA synchronous = {self.synchronous}")
             con.execute("PRAGMA wal_autocheckpoint = 0")
-            con.execute("PRAGMA cache_size = -32000")
+            con.execute(f"PRAGMA cache_size = -{cache}")
             con.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             con.close()
@@ -120,19 +132,27 @@ class Database:
         return con
 
     def _prepare_file(self) -> None:
-        """A queue holds people's data: the file is the owner's alone, and a planted link is not followed."""
+        """A queue holds people's data: the file is the owner's alone."""
+        self.check_place()
+        if not self.exists():
+            with suppress(FileExistsError, PermissionError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def check_place(self) -> None:
+        """Raises `StoreError` where no file can be, or where a planted link stands in its place."""
         path = Path(self.path)
         if path.is_symlink():
             raise StoreError(f"{self.path} is a symbolic link; name the file itself in the store's URL")
         if not path.parent.is_dir():
             raise StoreError(f"the folder {path.parent} does not exist; create it, or change the store's URL")
-        if not path.exists():
-            with suppress(FileExistsError, PermissionError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def exists(self) -> bool:
+        """Whether there is a file, whatever is in it."""
+        return os.path.exists(self.path)
 
     def writer(self) -> sqlite3.Connection:
         if self._writer is None:
-            self._writer = self._connect()
+            self._writer = self._connect(WRITER_CACHE)
         return self._writer
 
     @contextmanager
@@ -175,32 +195,69 @@ class Database:
                     con.close()
 
     def changed(self, timeout: float) -> bool:
-        """Sleeps until another connection committed, or the time is over.
-
-        It looks often while the file changes often, and less often the longer it has been quiet: a look costs little,
-        but waking a processor for it does not.
-        """
+        """Sleeps until another connection committed, or the time is over."""
         self._leave_fork_behind()
         if self.memory:
             time.sleep(min(timeout, SHORTEST_LOOK))
             return True
         with self.speaking_plainly():
-            life, now = self._life, time.monotonic()
-            end = now + timeout
+            life, me = self._life, threading.get_ident()
+            end = time.monotonic() + timeout
             while self._life == life:
                 # Compared with what this thread's last call saw, so that a commit between two calls is not missed.
-                seen, me = self._look(life), threading.get_ident()
+                seen, now = self._look(life), time.monotonic()
                 if seen is None:
                     return False
                 if seen != self._seen.get(me, (None, now))[0]:
                     self._seen[me] = seen, now
+                    self._mind_deafness(now)
                     return True
                 if now >= end:
                     return False
-                quiet = now - self._seen[me][1]
-                time.sleep(min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK, end - now))
-                now = time.monotonic()
+                self._rest(now - self._seen[me][1], end - now)
             return False
+
+    def _rest(self, quiet: float, left: float) -> None:
+        """Sleeps until another look is worth it.
+
+        Where the system tells of writes: until one is heard, and then by the clock until its commit can be seen, some
+        milliseconds later. Elsewhere by the clock, the less often the longer it has been quiet: a look costs little, but
+        waking a processor for it does not.
+        """
+        pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
+        lock = self._ear_lock  # while this thread listens, a `close` puts another in its place
+        if lock.acquire(blocking=False):
+            try:
+                pause = self._listen(pause, left)
+            finally:
+                lock.release()
+        time.sleep(min(pause, left))
+
+    def _listen(self, pause: float, left: float) -> float:
+        """Waits for a write to be heard, and says how long to sleep after that; `pause`, where the system does not tell."""
+        ear = self._ear
+        if ear is None:
+            if not self._deaf:
+                self._ear, self._heard_at = Ear.on(self.path + "-wal"), time.monotonic()
+                self._deaf = self._ear is None
+            return pause
+        since = time.monotonic() - self._heard_at
+        patience = max(FIRST_LOOK, since / 5) if since < AFTER_SOUND else LONGEST_LISTEN
+        if ear.hears(min(left, patience)):
+            self._heard_at = time.monotonic()
+            return FIRST_LOOK
+        return 0.0
+
+    def _mind_deafness(self, now: float) -> None:
+        """Goes back to the clock when changes come without a sound, as on some file systems."""
+        lock = self._ear_lock
+        if self._ear is not None and now - self._heard_at > DEAF_SECONDS and lock.acquire(blocking=False):
+            try:
+                ear = self._ear
+                if ear is not None and not ear.hears(0.0):
+                    self._ear, self._deaf = None, True
+            finally:
+                lock.release()
 
     def _look(self, life: int) -> int | None:
         """A number that another connection's commit changes; None once the store was closed."""

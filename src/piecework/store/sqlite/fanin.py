@@ -16,9 +16,13 @@ import msgspec
 
 from piecework.job import ErrorInfo, State
 from piecework.outcome import Settlement
+from piecework.store.sqlite.history import remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
-STOP_BITE = 5000  # pieces that are cancelled at once when a batch dies; the rest when a fetch meets them
+STOP_BITE = (
+    1000  # pieces that are cancelled in one transaction: some when a batch dies, the rest when a fetch meets them
+)
+ENDED = "its batch had ended"  # why those are cancelled that are met later
 
 COUNTED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
 
@@ -128,9 +132,7 @@ def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]
     record = tx.row("then_read", id=then)
     if record and tx.run("batch_fail_then", id=then, error=to_json(error), now=tx.now):
         tx.moved(record[0], record[4], "failed")
-        tx.run(
-            "settle_history", rows=to_json([(then, record[3], record[2], "failed", to_json(error), None)]), now=tx.now
-        )
+        remember(tx, [(then, record[3], record[2], "failed", to_json(error), None)])
         if record[1] is not None:
             return Counter({(record[1], "failed"): 1})
     elif record:
@@ -194,23 +196,35 @@ def stop_below(tx: Transaction, top: str, reason: str) -> None:
     (batches,) = tx.row("stop_tree", batch=top)
     tx.run("stop_batches", batches=batches, top=top, now=tx.now)
     tx.run("stop_running", batches=batches, reason=reason)
-    cancel_open(tx, batches, reason)
+    cancel_open(tx, msgspec.json.decode(batches, type=list[str]), reason)
 
 
-def cancel_open(tx: Transaction, batches: str, reason: str) -> int:
+def cancel_open(tx: Transaction, batches: Sequence[str], reason: str) -> None:
     """Cancels pieces of dead batches that have not started; nothing is released by their ends.
 
     All that wait for batches of their own, because no fetch would ever meet them, and a bite of the others.
     """
-    rows = tx.rows("stop_waiting", batches=batches) + tx.rows("stop_available", batches=batches, limit=STOP_BITE)
-    if rows:
-        tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None, now=tx.now)
-        ends: Counter[tuple[str, str]] = Counter()
-        for _, queue, state, batch in rows:
-            tx.moved(queue, state, "cancelled")
-            ends[batch, "cancelled"] += 1
-        count(tx, ends)
-    return len(rows)
+    rows = tx.rows("stop_waiting", batches=to_json(batches))
+    room = STOP_BITE
+    for batch in batches:
+        looked_at, found = tx.row("stop_available", batch=batch, limit=room)
+        rows += msgspec.json.decode(found)
+        room -= looked_at
+        if room <= 0:
+            break
+    cancel_unstarted(tx, rows, reason)
+
+
+def cancel_unstarted(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
+    """Cancels pieces of dead batches (id, queue, state, batch), and counts them."""
+    if not rows:
+        return
+    tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None, now=tx.now)
+    ends: Counter[tuple[str, str]] = Counter()
+    for _, queue, state, batch in rows:
+        tx.moved(queue, state, "cancelled")
+        ends[batch, "cancelled"] += 1
+    count(tx, ends)
 
 
 def nothing() -> Counter[tuple[str, str]]:

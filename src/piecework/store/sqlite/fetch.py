@@ -17,8 +17,12 @@ EXPIRY_BITE = 1000
 _decode = msgspec.json.Decoder(list[Fetched]).decode
 
 
-def fetch(tx: Transaction, claim: Claim) -> list[Fetched]:
-    """The verb `fetch`, inside a transaction."""
+def fetch(tx: Transaction, claim: Claim) -> list[Fetched] | None:
+    """The verb `fetch`, inside a transaction.
+
+    None where a bite of jobs that must not run any more had to be cleared away first, and more of them are next: the
+    caller asks again, in a transaction of its own, so that others get their turn between.
+    """
     session = claim.worker.rpartition(".")[0]
     if not tx.row("fetch_session", session=session):
         raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
@@ -28,19 +32,28 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched]:
     if claim.limit <= 0:
         return []
     if not ripen(tx):
-        return []
-    while True:
+        return None
+    seqs, jobs = candidates(tx, claim)
+    if _clear_dead(tx, claim, jobs):
         seqs, jobs = candidates(tx, claim)
-        if not jobs:
-            return []
-        dead = _dead_batches(tx, jobs)
-        if not dead:
-            break
-        fanin.cancel_open(tx, to_json(dead), "its batch had ended")
-    tx.run("fetch_start", seqs=seqs, worker=claim.worker, claim=claim.number, now=tx.now)
+        if _dead_batches(tx, jobs):
+            return None
+    if jobs:
+        tx.run("fetch_start", seqs=seqs, worker=claim.worker, claim=claim.number, now=tx.now)
     for queue, n in Counter([job.queue for job in jobs]).items():
         tx.moved(queue, "available", "running", n)
     return jobs
+
+
+def _clear_dead(tx: Transaction, claim: Claim, jobs: list[Fetched]) -> bool:
+    """Where pieces of dead batches are next, cancels a bite of the line: those of them that are in it."""
+    if not _dead_batches(tx, jobs):
+        return False
+    _, line = candidates(tx, msgspec.structs.replace(claim, limit=fanin.STOP_BITE))
+    dead = _dead_batches(tx, line)
+    met = [(job.id, job.queue, "available", job.batch) for job in line if job.batch in dead]
+    fanin.cancel_unstarted(tx, met, fanin.ENDED)
+    return True
 
 
 def ripen(tx: Transaction) -> bool:
@@ -75,8 +88,8 @@ def candidates(tx: Transaction, claim: Claim) -> tuple[str, list[Fetched]]:
     return seqs, _decode(jobs)
 
 
-def _dead_batches(tx: Transaction, jobs: list[Fetched]) -> list[str]:
+def _dead_batches(tx: Transaction, jobs: list[Fetched]) -> set[str]:
     batches = {job.batch for job in jobs if job.batch is not None}
     if not batches:
-        return []
-    return [row[0] for row in tx.rows("fetch_dead_batches", ids=to_json(list(batches)))]
+        return set()
+    return {row[0] for row in tx.rows("fetch_dead_batches", ids=to_json(list(batches)))}

@@ -60,6 +60,13 @@ _STATES = {
 }
 
 
+def source(which: Filter) -> str:
+    """The table to ask; the few running jobs are found among each other, and not in a batch or in all there ever were."""
+    by_name = which.ids is not None or which.key is not None
+    running = which.state is State.RUNNING and not by_name
+    return "piecework_job INDEXED BY piecework_job_running" if running else "piecework_job"
+
+
 def where(which: Filter) -> tuple[str, dict[str, Any]]:
     """A condition made of fixed fragments, and its parameters; no value ever becomes part of the text."""
     parts: list[str] = []
@@ -70,9 +77,7 @@ def where(which: Filter) -> tuple[str, dict[str, Any]]:
     for name in ("queue", "task", "batch", "key", "worker"):
         value = getattr(which, name)
         if value is not None:
-            # A plus keeps the library from walking a whole batch where the few running jobs are what is asked for.
-            plus = "+" if name == "batch" and which.state is State.RUNNING else ""
-            parts.append(f"{plus}{name} = :{name}")
+            parts.append(f"{name} = :{name}")
             params[name] = value
     if which.root is not None:
         parts.append("coalesce(root, batch) = :root")

@@ -27,6 +27,15 @@ def version(db: Database) -> int | None:
         return int(found) if found is not None else None
 
 
+def exists(db: Database) -> bool:
+    """Whether piecework has tables here. A file that is not there is not made; a folder that is not there is an error."""
+    if not db.memory:
+        db.check_place()
+        if not db.exists():
+            return False
+    return version(db) is not None
+
+
 def ensure(db: Database, now: float) -> None:
     """Sets up a file without tables; refuses one whose tables are older or newer than this version."""
     found = version(db)

@@ -9,6 +9,7 @@ import msgspec
 from piecework.job import Answer, ErrorInfo, State
 from piecework.outcome import Settlement
 from piecework.store.sqlite import fanin
+from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
 
@@ -124,6 +125,8 @@ def _text(error: ErrorInfo | None) -> str | None:
 
 
 def _keep_history(tx: Transaction, settlements: Sequence[Settlement]) -> None:
-    lines = [(s.id, s.run, s.attempt, s.history, _text(s.error), s.reason) for s in settlements if s.history]
+    lines: list[Line] = [
+        (s.id, s.run, s.attempt, s.history, _text(s.error), s.reason) for s in settlements if s.history
+    ]
     if lines:
-        tx.run("settle_history", rows=to_json(lines), now=tx.now)
+        remember(tx, lines)

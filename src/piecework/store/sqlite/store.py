@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -32,10 +33,14 @@ from piecework.job import (
     SessionRecord,
 )
 from piecework.outcome import Settlement
-from piecework.store.sqlite import enqueue, examine, fanin, fetch, operators, schema, settle
+from piecework.store.sqlite import delete, enqueue, examine, fanin, fetch, operators, retry, schema, settle
 from piecework.store.sqlite.database import Database
-from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, where
+from piecework.store.sqlite.prune import Pruner
+from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
+from piecework.store.sqlite.sweep import Sweeper
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+
+CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 
 _pieces = msgspec.json.Decoder(list[PieceResult]).decode
 
@@ -53,8 +58,10 @@ class SqliteStore:
         self.clock = clock or SystemClock()
         self.db = Database(path, synchronous=synchronous)
         self._ready_for: int | None = None
-        self._prune_from = 0
+        self._pruner = Pruner(self._read, self._write, self.clock)
+        self._sweeper = Sweeper(self._read, self._write)
         self._repair_from = ""
+        self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -87,6 +94,12 @@ class SqliteStore:
 
     def examine(self) -> list[Finding]:
         return examine.examine(self.db)
+
+    def is_set_up(self) -> bool:
+        return schema.exists(self.db)
+
+    def now(self) -> float:
+        return self.clock.now()
 
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
@@ -147,8 +160,12 @@ class SqliteStore:
     def fetch(self, claim: Claim) -> list[Fetched]:
         if not self._anything(claim):
             return []
-        with self._write() as tx:
-            return fetch.fetch(tx, claim)
+        while True:
+            with self._write() as tx:
+                jobs = fetch.fetch(tx, claim)
+            if jobs is not None:
+                return jobs
+            time.sleep(CLEARING_PAUSE)
 
     def _anything(self, claim: Claim) -> bool:
         """Looks before it locks: an idle worker's question must not hold up those who write."""
@@ -177,7 +194,8 @@ class SqliteStore:
                     answers = settle.settle(tx, settlements, careful=careful)
                     if settlements:
                         failpoint("settle.in_transaction")
-                    return answers, [] if claim is None else fetch.fetch(tx, claim)
+                    jobs = [] if claim is None else fetch.fetch(tx, claim)
+                return answers, self.fetch(claim) if jobs is None and claim is not None else jobs or []
             except settle.FenceMismatch:
                 continue
         raise AssertionError("a settlement that had been checked did not match its fence inside the same transaction")
@@ -198,9 +216,9 @@ class SqliteStore:
         with self._write() as tx:
             tx.run("session_add", **msgspec.structs.asdict(session))
 
-    def renew(self, session: str) -> bool:
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
         with self._write() as tx:
-            return bool(tx.run("session_renew", id=session, now=tx.now))
+            return bool(tx.run("session_renew", id=session, now=tx.now, polled=polled))
 
     def sessions(self) -> list[SessionRecord]:
         with self._read() as tx:
@@ -229,18 +247,33 @@ class SqliteStore:
             return operators.cancel(tx, which, reason, by, limit)
 
     def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+        back = retry.Return(resume, retry.BITE)
         with self._write() as tx:
-            return operators.retry(tx, which, limit, resume=resume)
+            n = retry.retry(tx, which, limit, back)
+        while back.held:
+            time.sleep(CLEARING_PAUSE)
+            with self._write() as tx:
+                retry.go_on(tx, back)
+        return n
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
+        return self._pruner.bite(before, limit)
+
+    def delete(self, which: Filter, *, limit: int = 1000) -> int:
         with self._write() as tx:
-            n, self._prune_from = operators.prune(tx, before, limit, self._prune_from)
-            return n
+            return delete.delete(tx, which, limit)
 
     def repair(self, *, limit: int = 10) -> list[str]:
+        self._sweeper.sweep(limit)
+        with self._read() as tx:
+            suspects, self._repair_from = operators.suspects(tx, limit, self._repair_from)
+            held = [row[0] for row in tx.rows("repair_held")]
+        dead_calls, self._held = set(held) & self._held, set(held)
+        if not suspects and not dead_calls:
+            return []
         with self._write() as tx:
-            mended, self._repair_from = operators.repair(tx, limit, self._repair_from)
-            return mended
+            retry.let_go(tx, dead_calls)
+            return operators.repair(tx, suspects)
 
     def pause(self, queue: str, on: bool = True) -> None:
         with self._write() as tx:
@@ -256,7 +289,8 @@ class SqliteStore:
 
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
         condition, params = where(which)
-        sql = SQL["find_page_newest" if newest else "find_page"].format(columns=RECORD_COLUMNS, where=condition)
+        title = SQL["find_page_newest" if newest else "find_page"]
+        sql = title.format(columns=RECORD_COLUMNS, jobs=source(which), where=condition)
         with self._read() as tx:
             start = tx.row("get_seq", id=after) if after is not None else None
             if after is not None and start is None:
@@ -274,7 +308,7 @@ class SqliteStore:
             )
         condition, params = where(which)
         with self._read() as tx:
-            (n,) = tx.con.execute(SQL["find_count"].format(where=condition), params).fetchone()
+            (n,) = tx.con.execute(SQL["find_count"].format(jobs=source(which), where=condition), params).fetchone()
             return int(n)
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -298,6 +332,10 @@ class SqliteStore:
     def paused(self) -> list[str]:
         with self._read() as tx:
             return [row[0] for row in tx.rows("pause_list")]
+
+    def oldest_due(self) -> dict[str, float]:
+        with self._read() as tx:
+            return {queue: max(0.0, tx.now - since) for queue, since in tx.rows("oldest_due", now=tx.now)}
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
 

@@ -33,6 +33,7 @@ from piecework.testing.conformance.batches import (  # noqa: E402
     NestingConformance,
     SealedNumberConformance,
 )
+from piecework.testing.conformance.deleting import DeleteConformance  # noqa: E402
 from piecework.testing.conformance.enqueue import AddConformance, PiecesConformance, SealConformance  # noqa: E402
 from piecework.testing.conformance.kit import assert_sound  # noqa: E402
 from piecework.testing.conformance.liveness import ReapConformance, SessionConformance  # noqa: E402
@@ -50,6 +51,7 @@ from piecework.testing.conformance.reads import (  # noqa: E402
     CountConformance,
     FindConformance,
     GetConformance,
+    OldestConformance,
     PurityConformance,
 )
 from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
@@ -82,6 +84,7 @@ class StoreConformance(
     RetryConformance,
     ResumeConformance,
     PruneConformance,
+    DeleteConformance,
     RepairConformance,
     PauseConformance,
     GetConformance,
@@ -89,6 +92,7 @@ class StoreConformance(
     CountConformance,
     BatchReadConformance,
     AttemptsConformance,
+    OldestConformance,
     PurityConformance,
     WaitConformance,
     CloseConformance,
@@ -104,6 +108,7 @@ __all__ = [
     "CancelConformance",
     "CloseConformance",
     "CountConformance",
+    "DeleteConformance",
     "ExchangeConformance",
     "ExpiryConformance",
     "FailureConformance",
@@ -113,6 +118,7 @@ __all__ = [
     "GetConformance",
     "NestingConformance",
     "NoWithinConformance",
+    "OldestConformance",
     "PauseConformance",
     "PiecesConformance",
     "PruneConformance",

@@ -44,6 +44,10 @@ def beat_of(store: Store, session: str) -> int | None:
     return next((found.beat for found in store.sessions() if found.id == session), None)
 
 
+def polled_at(store: Store, session: str) -> float | None:
+    return next(found.polled_at for found in store.sessions() if found.id == session)
+
+
 class SessionConformance(Conformance):
     """Sessions, their beats and their end."""
 
@@ -69,6 +73,25 @@ class SessionConformance(Conformance):
         assert next(found.seen_at for found in store.sessions() if found.id == "s") == clock.now()
         assert store.renew("s") is True
         assert beat_of(store, "s") == 2
+
+    def test_renew_notes_when_the_workers_looked(self, store: Store, clock: FrozenClock) -> None:
+        """With `polled`, notes that its workers looked that many seconds ago, by the store's clock; without, nothing."""
+        store.enlist(a_session("s"))
+        assert polled_at(store, "s") is None
+        clock.advance(100)
+        store.renew("s", polled=2.5)
+        seen = clock.now() - 2.5
+        assert polled_at(store, "s") == pytest.approx(seen)
+        clock.advance(5)
+        store.renew("s")
+        assert polled_at(store, "s") == pytest.approx(seen)
+
+    def test_the_store_tells_its_own_time(self, store: Store, clock: FrozenClock) -> None:
+        """The time by which the age of what it keeps is told."""
+        store.enlist(a_session("s"))
+        store.renew("s", polled=0.0)
+        clock.advance(7)
+        assert store.now() - (polled_at(store, "s") or 0.0) == pytest.approx(7)
 
     def test_renew_says_when_the_session_was_declared_dead(self, store: Store) -> None:
         """False when the session was declared dead; it does not come to life again."""

@@ -273,12 +273,64 @@ class AttemptsConformance(Conformance):
         assert store.attempts(id) == []
         assert store.attempts(new_id()) == []
 
-    def test_attempts_keeps_every_line(self, store: Store) -> None:
-        """However many."""
+    def test_attempts_keeps_a_long_history(self, store: Store) -> None:
+        """Every line, up to more than a hundred."""
         id = add(store)
-        for _ in range(30):
+        for _ in range(110):
             settle(store, retried(fetch_one(store)))
-        assert [line.run for line in store.attempts(id)] == list(range(1, 31))
+        assert [line.run for line in store.attempts(id)] == list(range(1, 111))
+
+    def test_attempts_of_a_job_that_comes_back_for_ever(self, store: Store) -> None:
+        """Of one that ran often, the first 10 and the last 100."""
+        id, other = add(store), add(store)
+        for _ in range(250):
+            store.settle([retried(run) for run in fetch(store, 2)])
+        wanted = [*range(1, 11), *range(151, 251)]
+        assert [line.run for line in store.attempts(id)] == wanted
+        assert [line.run for line in store.attempts(other)] == wanted
+
+    def test_attempts_of_a_job_whose_workers_are_taken_away_for_ever(self, store: Store) -> None:
+        """Runs that a reaped worker leaves behind count like others."""
+        id = add(store)
+        for _ in range(130):
+            fetch_one(store)
+            store.reap("w.1")
+        assert [line.run for line in store.attempts(id)] == [*range(1, 11), *range(31, 131)]
+
+
+class OldestConformance(Conformance):
+    """How long the oldest due job of each queue has been due."""
+
+    def test_the_oldest_of_each_queue_is_told(self, store: Store, clock: FrozenClock) -> None:
+        """For each queue with due jobs, the seconds since the one that has waited longest was due."""
+        for seconds, queue, priority in ((0, "a", 5), (10, "a", 0), (10, "b", -1), (10, "b", 3)):
+            clock.advance(seconds)
+            add(store, queue=queue, priority=priority)
+        clock.advance(4)
+        assert store.oldest_due() == pytest.approx({"a": 34.0, "b": 14.0})
+
+    def test_what_is_not_due_is_not_waited_for(self, store: Store, clock: FrozenClock) -> None:
+        """A job counts from the moment at which it is due, whether a worker has looked since or not."""
+        add(store, queue="a", delay=30)
+        add(store, queue="b", delay=60)
+        assert store.oldest_due() == {}
+        clock.advance(42)
+        assert store.oldest_due() == pytest.approx({"a": 12.0})
+
+    def test_what_does_not_wait_in_line_is_not_waited_for(self, store: Store, clock: FrozenClock) -> None:
+        """Only available jobs are due: not those that run, wait or have ended."""
+        split(store, 1)
+        fetch(store, 1)
+        settle(store, failed(running(store)))
+        clock.advance(10)
+        assert store.oldest_due() == {}
+
+    def test_a_paused_queue_waits_too(self, store: Store, clock: FrozenClock) -> None:
+        """Due jobs of a paused queue are due."""
+        add(store, queue="a")
+        store.pause("a")
+        clock.advance(3)
+        assert store.oldest_due() == pytest.approx({"a": 3.0})
 
 
 class PurityConformance(Conformance):
@@ -297,5 +349,6 @@ class PurityConformance(Conformance):
         store.pieces(id, failed=True)
         store.attempts(id)
         store.next_due()
+        store.oldest_due()
         store.examine()
         assert snapshot(store, id) == before

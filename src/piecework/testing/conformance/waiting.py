@@ -117,6 +117,12 @@ class SchemaConformance(Conformance):
         """Two processes may race; each migration is applied once."""
         assert together(*[store.migrate for _ in range(4)]) == [[], [], [], []]
 
+    def test_a_migrated_store_is_set_up(self, store: Store) -> None:
+        """There are tables to be read."""
+        assert store.is_set_up() is True
+        store.close()
+        assert store.is_set_up() is True
+
     def test_examine_speaks(self, store: Store) -> None:
         """Says what is right and wrong with the store; nothing is wrong with one that was just migrated."""
         findings = store.examine()

@@ -49,7 +49,7 @@ CREATE INDEX piecework_job_later   ON piecework_job (run_at)                  WH
 CREATE INDEX piecework_job_expiry  ON piecework_job (expires_at)              WHERE expires_at IS NOT NULL AND state = 'available';
 CREATE INDEX piecework_job_running ON piecework_job (worker, claim)           WHERE state = 'running';
 CREATE INDEX piecework_job_waiting ON piecework_job (batch)                   WHERE state = 'waiting';
-CREATE INDEX piecework_job_ended   ON piecework_job (state, batch)            WHERE (state = 'failed' OR state = 'cancelled' OR state = 'parked');
+CREATE INDEX piecework_job_ended   ON piecework_job (state, batch, ordinal)   WHERE (state = 'failed' OR state = 'cancelled' OR state = 'parked');
 CREATE UNIQUE INDEX piecework_job_place ON piecework_job (batch, ordinal)     WHERE batch IS NOT NULL;
 CREATE UNIQUE INDEX piecework_job_piece ON piecework_job (batch, piece)       WHERE piece IS NOT NULL;
 CREATE UNIQUE INDEX piecework_job_key   ON piecework_job (key)
@@ -75,7 +75,7 @@ CREATE TABLE piecework_batch (
     above         TEXT,                             -- the batch that the continuation is a piece of
     state         TEXT    NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'failed', 'stopped')),
     on_failure    TEXT    NOT NULL CHECK (on_failure IN ('fail_fast', 'finish', 'compose')),
-    sealed        INTEGER NOT NULL DEFAULT 0,
+    sealed        INTEGER NOT NULL DEFAULT 0,       -- -1: sealed, but a retry still brings pieces back
     total         INTEGER NOT NULL DEFAULT 0,
     open          INTEGER NOT NULL DEFAULT 0 CHECK (open >= 0),
     completed     INTEGER NOT NULL DEFAULT 0,
@@ -90,6 +90,7 @@ CREATE TABLE piecework_batch (
 CREATE INDEX piecework_batch_then  ON piecework_batch ("then") WHERE "then" IS NOT NULL;
 CREATE INDEX piecework_batch_loose ON piecework_batch (finished_at) WHERE "then" IS NULL;
 CREATE INDEX piecework_batch_below ON piecework_batch (above) WHERE state = 'open' AND above IS NOT NULL;
+CREATE INDEX piecework_batch_held ON piecework_batch (id) WHERE sealed = -1;
 CREATE INDEX piecework_batch_dead ON piecework_batch (id) WHERE state IN ('failed', 'stopped') AND open > 0;
 
 -- How many jobs are in each queue and state, so that no screen ever counts rows.
@@ -111,5 +112,6 @@ CREATE TABLE piecework_session (
     seen_at    REAL    NOT NULL,
     name       TEXT    NOT NULL,
     host       TEXT    NOT NULL,
-    pid        INTEGER NOT NULL
+    pid        INTEGER NOT NULL,
+    polled_at  REAL                                 -- when its workers had all looked for work last
 ) STRICT, WITHOUT ROWID;

@@ -1,2 +1,1 @@
-SELECT id, total, open, completed, failed, cancelled FROM piecework_batch
-WHERE state = 'open' AND id > :after AND total <= 100000 ORDER BY id LIMIT :limit
+SELECT id FROM piecework_batch WHERE state = 'open' AND id > :after AND total <= 100000 ORDER BY id LIMIT :limit

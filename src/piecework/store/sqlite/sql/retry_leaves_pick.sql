@@ -1,5 +1,5 @@
-SELECT j.queue, j.state, j.finished_at IS NOT NULL, count(*) FROM piecework_job AS j INDEXED BY piecework_job_ended
+SELECT j.seq, j.queue, j.state, j.finished_at IS NOT NULL FROM piecework_job AS j INDEXED BY piecework_job_ended
 WHERE j.batch = :batch AND (state = 'failed' OR state = 'cancelled' OR state = 'parked')
   AND (NOT :resume OR state = 'cancelled')
   AND j.key IS NULL AND j.below IS NULL
-GROUP BY 1, 2, 3
+LIMIT :limit

@@ -1,0 +1,114 @@
+"""Deleting what is past its keep on the SQLite shelf, so that nobody notices.
+
+There is no index of finished jobs by the time of their end, which every settlement would have to pay for. Instead each
+process walks the table in the order of arrival and remembers where it stands. It looks without the writer's lock, and
+takes that only to delete a bite of what it found.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from piecework.clock import Clock
+from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+
+PAGE = 5000  # jobs looked at in one read: some milliseconds, because a long one holds up checkpoints
+PAGES = 40  # … in one call
+FEW = 10_000  # a walk that kept no more begins anew at once; a longer one rests,
+REST = 600e-6  # seconds for each job that it kept: what walks cost is well below a percent of a core
+
+_decode = msgspec.json.Decoder(list[Any]).decode
+Opened = Callable[[], AbstractContextManager[Transaction]]
+
+
+class Pruner:
+    """Where the walk of one store object stands, and what it found and has not deleted yet."""
+
+    def __init__(self, read: Opened, write: Opened, clock: Clock) -> None:
+        self._read = read
+        self._write = write
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._found: list[int] = []
+        self._at = 0  # jobs up to here have been looked at
+        self._kept = 0  # … and so many of them stay
+        self._over = False  # the walk has come to jobs that are all too young
+        self._anew_at = 0.0  # when the next walk may begin at the start, to see what became of those that were kept
+        self._loose_from = (0.0, "")
+
+    def bite(self, before: float, limit: int) -> int:
+        """The verb `prune`."""
+        with self._lock:
+            seqs = self._find(before, limit)
+            deleted = 0
+            if seqs:
+                with self._write() as tx:
+                    deleted = _delete(tx, seqs, before)
+                if deleted < len(seqs) / 2:
+                    self._found = []  # another process is at the same jobs: one is enough
+            if len(seqs) < limit:
+                self._clear_loose(before)
+            return deleted
+
+    def _find(self, before: float, limit: int) -> list[int]:
+        for _ in range(PAGES):
+            if len(self._found) >= limit or (self._over and self._found):
+                break
+            self._turn_page(before)
+            if self._over:
+                break
+        seqs, self._found = self._found[:limit], self._found[limit:]
+        return seqs
+
+    def _turn_page(self, before: float) -> None:
+        now = self._clock.monotonic()
+        if self._over and now >= self._anew_at:
+            self._at = self._kept = 0
+            self._anew_at = 0.0
+        with self._read() as tx:
+            walked, last, young, gone = _look(tx, "seq > :after ORDER BY seq LIMIT :limit", before, self._at, PAGE)
+        self._found += [row[0] for row in gone]
+        # One young job does not end a walk: it may have been stored by a machine whose clock was ahead.
+        self._over = walked < PAGE or young == walked
+        if not self._over:
+            self._at = last
+            self._kept += walked - len(gone)
+        elif not self._anew_at:
+            self._anew_at = now + (REST * self._kept if self._kept > FEW else 0.0)
+
+    def _clear_loose(self, before: float) -> None:
+        """Batches without a continuation, once their pieces are gone; a page of them."""
+        after, id = self._loose_from
+        with self._read() as tx:
+            page = tx.rows("prune_loose_look", before=before, after=after, id=id, limit=PAGE)
+        self._loose_from = page[-1][:2] if len(page) == PAGE else (0.0, "")
+        if bare := [row[1] for row in page if row[2]]:
+            with self._write() as tx:
+                tx.run("prune_loose", ids=to_json(bare), before=before)
+
+
+def _look(tx: Transaction, which: str, before: float, after: int, limit: int) -> tuple[int, int, int, list[Any]]:
+    params = {"before": before, "after": after, "limit": limit}
+    walked, last, young, gone = tx.con.execute(SQL["prune_look"].format(which=which), params).fetchone()
+    return walked, last, young, _decode(gone)
+
+
+def _delete(tx: Transaction, seqs: Sequence[int], before: float) -> int:
+    """Deletes those of these jobs that are still past their keep: somebody may have retried one since it was found."""
+    sql = SQL["prune_look"].format(which="seq IN (SELECT value FROM json_each(:seqs))")
+    rows = _decode(tx.con.execute(sql, {"before": before, "seqs": to_json(seqs)}).fetchone()[3])
+    if not rows:
+        return 0
+    tx.run("prune_jobs", seqs=to_json([row[0] for row in rows]))
+    if told := [row[1] for row in rows if row[4]]:
+        tx.run("prune_attempts", ids=to_json(told))
+    if split := [row[1] for row in rows if row[5]]:
+        tx.run("prune_batches", ids=to_json(split))
+    for row in rows:
+        tx.moved(row[2], row[3], None)
+    return len(rows)
