@@ -68,7 +68,8 @@ class Child:
                 [*command, "--fd", str(theirs.fileno()), "--slate", str(self.slate.handle), "--slots", str(slots)],
                 pass_fds=[theirs.fileno(), self.slate.handle],
             )
-        self.works_since: float | None = None
+        self.started_at = time.monotonic()
+        self.works_since: float | None = None  # by the clock that the supervisor was given
         self.worker = ""
         self.killed = False
         self.retiring = False  # another has taken its place, and it ends when its jobs have

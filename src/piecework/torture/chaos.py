@@ -19,7 +19,7 @@ from piecework.torture.ledger import Kind, Ledger
 from piecework.torture.load import insist
 from piecework.torture.trees import Tree
 
-PROBE_SECONDS = 0.25  # how long a harmless write may take beside a frozen tree
+PROBE_SECONDS = 0.5  # how long a harmless write may take beside a frozen tree
 FREEZES = 5  # tries to stop a tree at a moment at which it holds no lock
 START_SECONDS = 60.0  # how long a tree may take to begin its session
 # What is done first, so that a short run meets everything; then by weight.
@@ -72,6 +72,10 @@ class Nemesis:
 
     def stop(self) -> None:
         self._enough.set()
+
+    def met_all(self) -> bool:
+        """Whether every fault happened that a run must have met."""
+        return not self._line
 
     def end(self) -> Iterator[str]:
         """Stops the trees in good order; says what did not end as it should."""

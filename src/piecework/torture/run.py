@@ -30,6 +30,7 @@ from piecework.torture.verdict import Verdict, Word
 from piecework.torture.watch import Now, Watch
 
 LAST_SECONDS = 15.0  # the same under faults, where a job may just be hit again and again
+MEET_ALL_SECONDS = 60.0  # by which a run is longer at most, so that every fault happens once
 DECISIONS = 5  # rounds of retrying what is parked
 WORKERS = "piecework.torture.workers:app"
 
@@ -117,7 +118,8 @@ class Torture:
     def _enough(self, stored: int) -> bool:
         if self.options.jobs is not None:
             return stored >= self.options.jobs
-        return self._watch.seconds() >= self.options.seconds
+        over = self._watch.seconds() - self.options.seconds
+        return over >= (0.0 if self._nemesis.met_all() else MEET_ALL_SECONDS)
 
     # ── torment ──────────────────────────────────────────────────────────────────────────────────
 
