@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from piecework.config import project_settings
 from piecework.errors import UsageError
@@ -44,9 +44,11 @@ def load_app(reference: str, folder: str | None = None) -> Piecework:
         raise UsageError(
             f"no module {error.name!r} in {place} or on the import path (for the app {reference!r})"
         ) from None
-    found = module
+    found: Any = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)  # type: ignore[assignment]
+        if not hasattr(found, part):
+            raise UsageError(f"{reference!r}: the module {name} has no {attribute!r} (so it is not a Piecework app)")
+        found = getattr(found, part)
     if not isinstance(found, Piecework):
         raise UsageError(f"{reference!r} is {type(found).__name__}, not a Piecework app")
     return found
