@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SHOWN = {
     "export_topic.py": ["now:    Ruby: A: 1;B: 2;C: 3", "later:  Ruby: A: 1;B: 2;C: 3", "nested: 'Ruby: A: 1;B: 2;C: 3\\nAn empty topic: '"],
     "now_or_later.py": ["right here", "in the background, attempt 2", "ConnectionError", "hello Ada, hello Grace", "hello asyncio", "argument since"],
+    "web_app.py": ["lifespan.startup.complete", "hello ada", "web polled", "lifespan.shutdown.complete"],
 }  # fmt: skip
 
 

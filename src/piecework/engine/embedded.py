@@ -215,7 +215,7 @@ class _Life:
     def _hand_back(self, timeout: float) -> None:
         running = self._worker.running() if self._worker is not None else []
         ids = ", ".join(running[:10]) + (", …" if len(running) > 10 else "") or "what the store did not take"
-        log.warning("not ended within the shutdown timeout of %g s; handed back, to run again: %s", timeout, ids)
+        log.warning("left before they ended (shutdown timeout %g s); handed back, to run again: %s", timeout, ids)
         self.stop(Stopping.NOW)
         self._thread.join()
 
