@@ -251,7 +251,7 @@ class _Life:
             except Exception:
                 failures = failures + 1 if self._worker.settled == before else 1
                 log.exception("the worker's own loop failed; its jobs go back, and it starts anew")
-                self._stopped.wait(min(LONGEST_RESPITE, 0.05 * 2**failures))
+                self._stopped.wait(min(LONGEST_RESPITE, 0.05 * 2 ** min(failures, 10)))
             if not self._start_anew():
                 return
 
