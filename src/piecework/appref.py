@@ -47,7 +47,7 @@ def load_app(reference: str, folder: str | None = None) -> Piecework:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UsageError(f"the module {name} has no {attribute!r} (for the app {reference!r})")
+            raise UsageError(f"{reference!r} is not a Piecework app: the module {name} has no {attribute!r}")
         found = getattr(found, part)
     if not isinstance(found, Piecework):
         raise UsageError(f"{reference!r} is {type(found).__name__}, not a Piecework app")
