@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from piecework.app import Piecework
     from piecework.engine.context import current
-    from piecework.errors import Duplicate, JobCancelled, JobFailed, PieceFailed, PieceworkError, ResultTimeout
+    from piecework.errors import (
+        Duplicate,
+        JobCancelled,
+        JobFailed,
+        JobParked,
+        PieceFailed,
+        PieceworkError,
+        ResultTimeout,
+    )
     from piecework.job import ErrorInfo, OnFailure, Progress, State
     from piecework.jobs import Job
     from piecework.retry import exponential, fixed
@@ -25,6 +33,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobFailed",
+    "JobParked",
     "OnFailure",
     "Piece",
     "PieceFailed",
@@ -53,6 +62,7 @@ _ROOMS = {
         "Duplicate",
         "JobCancelled",
         "JobFailed",
+        "JobParked",
         "PieceFailed",
         "PieceworkError",
         "ResultTimeout",

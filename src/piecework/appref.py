@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -97,9 +97,11 @@ def load_app(reference: str, folder: str | None = None) -> Piecework:
         raise UsageError(
             f"no module {error.name!r} in {place} or on the import path (for the app {reference!r})"
         ) from None
-    found = module
+    found: Any = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)  # type: ignore[assignment]
+        if not hasattr(found, part):
+            raise UsageError(f"{reference!r} is not a Piecework app: the module {name} has no {attribute!r}")
+        found = getattr(found, part)
     if not isinstance(found, Piecework):
         raise UsageError(f"{reference!r} is {type(found).__name__}, not a Piecework app")
     return found

@@ -27,7 +27,7 @@ class Batch:
 
     def __init__(self, app: Piecework, then: Piece[Any] | None, on_failure: OnFailure) -> None:
         self._app = app
-        self._then = None if then is None else check_piece(then, "app.batch", app.registry)
+        self._then = None if then is None else check_piece(then, "app.batch(then=…)", app.registry, given=True)
         if then is not None and (then.expires is not None or then.expires_at is not None):
             raise BadOption("app.batch: expires= does not apply to what follows a batch, which waits for its pieces")
         self._on_failure = on_failure
@@ -52,7 +52,7 @@ class Batch:
         """Adds a piece. Pieces are stored in bites, and run as soon as they are stored."""
         if self._sealed:
             raise UsageError("this batch is sealed; it takes no further pieces")
-        self._line.append(check_piece(piece, "batch.add", self._app.registry))
+        self._line.append(check_piece(piece, "batch.add", self._app.registry, given=True))
         if len(self._line) >= BITE:
             self.flush()
 

@@ -84,8 +84,8 @@ def _impossible(values: Mapping[str, Any]) -> list[str]:
         problems.append("max_payload must be between 100 bytes and 1 GiB")
     if values.get("lease") is not None and not 1 <= values["lease"] <= 86400:
         problems.append("lease must be between 1 and 86,400 seconds")
-    if values.get("keep_completed") is not None and not values["keep_completed"] >= 0:
-        problems.append("keep_completed must be 0 days or more")
+    if values.get("keep_completed") is not None and not 0 <= values["keep_completed"] <= 36_600:
+        problems.append("keep_completed must be between 0 and 36,600 days; None (as text: forever) keeps for ever")
     return problems
 
 

@@ -108,6 +108,10 @@ class JobCancelled(JobError):
     """The job was cancelled; raised by `result()`, and inside a job by `current.check()`."""
 
 
+class JobParked(JobError):
+    """The job is parked, with the reason: it waits for new code or for somebody, and `result()` would wait for ever."""
+
+
 class JobTimeout(JobError, TimeoutError):
     """A job ran past its `timeout`."""
 

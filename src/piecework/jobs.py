@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from piecework import aio
-from piecework.errors import JobCancelled, JobFailed, JobNotFound, ResultTimeout, UsageError
+from piecework.errors import JobCancelled, JobFailed, JobNotFound, JobParked, ResultTimeout, UsageError
 from piecework.job import (
     AttemptRecord,
     BatchRecord,
@@ -25,7 +25,7 @@ from piecework.job import (
     State,
     as_utc,
 )
-from piecework.options import check_seconds
+from piecework.options import check_queue, check_seconds
 from piecework.split import key_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ R = TypeVar("R")
 
 PAGE = 200
 BITE = 1000
+RETRIABLE = State.FAILED, State.CANCELLED, State.PARKED
 FIRST_WAIT, LONGEST_WAIT = 0.002, 0.25
 
 
@@ -150,12 +151,13 @@ class Job(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """Waits until the job has ended, and returns what its task returned.
 
-        `timeout` is in seconds. Raises `JobFailed`, `JobCancelled`, `ResultTimeout`, `JobNotFound`.
+        `timeout` is in seconds. Raises `JobFailed`, `JobCancelled`, `ResultTimeout`, `JobNotFound`. A parked job may be
+        brought back, so with a timeout it is waited for; without one, `JobParked` is raised.
         """
         end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
         waits = _waits()
         while True:
-            ended, value = self._ended()
+            ended, value = self._ended(patient=timeout is not None)
             if ended:
                 return cast(R, value)
             left = None if end is None else end - time.monotonic()
@@ -169,7 +171,7 @@ class Job(Generic[R]):
         end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
         waits = _waits()
         while True:
-            ended, value = await self._app.edge.call(self._ended)
+            ended, value = await self._app.edge.call(self._ended, patient=timeout is not None)
             if ended:
                 return cast(R, value)
             left = None if end is None else end - time.monotonic()
@@ -178,7 +180,7 @@ class Job(Generic[R]):
             pause = next(waits)
             await aio.pause(pause if left is None else min(pause, left))
 
-    def _ended(self) -> tuple[bool, Any]:
+    def _ended(self, *, patient: bool) -> tuple[bool, Any]:
         """Whether the job has ended, and its result; raises what a job that did not complete raises."""
         record = self.record()
         if record.state is State.COMPLETED:
@@ -189,6 +191,8 @@ class Job(Generic[R]):
             raise JobFailed(f"job {self.id} ({record.task}) failed: {said}", self.id, error)
         if record.state is State.CANCELLED:
             raise JobCancelled(f"job {self.id} ({record.task}) was cancelled: {record.reason or 'no reason was given'}")
+        if record.state is State.PARKED and not patient:
+            raise JobParked(f"job {self.id} ({record.task}) is parked: {record.reason or 'no reason was given'}")
         return False, None
 
     def _late(self, timeout: float | None) -> ResultTimeout:
@@ -212,9 +216,15 @@ class Job(Generic[R]):
     def retry(self) -> bool:
         """Makes a failed, cancelled or parked job available again; a split takes its failed pieces along.
 
-        What has completed is not run again. False if there was nothing to retry.
+        What has completed is not run again. False if the job has not ended badly, so that there is nothing to retry.
+        Raises `UsageError` with the reason where it has, and cannot come back.
         """
-        return self._app.store.retry(Filter(ids=(self.id,))) > 0
+        if self._app.store.retry(Filter(ids=(self.id,))):
+            return True
+        record = self.record()
+        if record.state not in RETRIABLE:
+            return False
+        raise UsageError(f"job {self.id} ({record.task}) cannot be retried: {self._why_not(record)}")
 
     async def aretry(self) -> bool:
         """`retry`, awaited."""
@@ -230,6 +240,41 @@ class Job(Generic[R]):
     async def aresume(self) -> bool:
         """`resume`, awaited."""
         return await self._app.edge.call(self.resume)
+
+    def _why_not(self, record: Record) -> str:
+        """What keeps a failed, cancelled or parked job from coming back."""
+        for job in self._and_above(record):
+            if job.key is not None and self._carried(job):
+                who = "its" if job.id == record.id else f"its split's ({job.id})"
+                return f"{who} unique key {job.key!r} is carried by another job that has not finished"
+        if record.state is State.PARKED and record.finished_at is None:
+            return "the batch that it is a piece of has ended; retry the split"
+        return "the batch that it is a piece of has composed, and what a compose has read does not change"
+
+    def _carried(self, job: Record) -> bool:
+        """Whether another job that has not finished carries the unique key of this one."""
+        carriers = (
+            self._app.store.find(Filter(key=job.key, state=state), limit=2) for state in State if not state.finished
+        )
+        return any(other.id != job.id for found in carriers for other in found)
+
+    def _and_above(self, record: Record) -> Iterator[Record]:
+        """The job, and the jobs that wait for it."""
+        yield record
+        while record.batch is not None:
+            batch = self._app.store.batch(record.batch)
+            found = self._app.store.get([batch.then]) if batch is not None and batch.then is not None else []
+            if not found:
+                return
+            record = found[0]
+            yield record
+
+    def delete(self) -> int:
+        """Deletes the job with all below it, and returns how many that were; 0 where it, or its tree, has to stay.
+
+        Only what ended or is parked is deleted; a piece goes with its root, or by itself once that has completed.
+        """
+        return self._app.store.delete(Filter(ids=(self.id,)))
 
 
 def whoami() -> str:
@@ -320,6 +365,44 @@ class Jobs:
         """How many jobs are in each (queue, state), from maintained counters."""
         return self._app.store.counts()
 
+    # ── queues ───────────────────────────────────────────────────────────────────────────────────
+
+    def queues(self) -> list[Queue]:
+        """Every queue that has jobs or is paused, by name."""
+        store = self._app.store
+        counts, oldest, paused = store.counts(), store.oldest_due(), set(store.paused())
+        names = {queue for (queue, _), n in counts.items() if n} | paused
+        return [
+            Queue(
+                name=name,
+                counts={state: counts[name, state] for state in State if counts.get((name, state))},
+                oldest_due=oldest.get(name),
+                paused=name in paused,
+            )
+            for name in sorted(names)
+        ]
+
+    def pause(self, queue: str) -> None:
+        """Stops the fetching of a queue, in every worker; what runs goes on. Raises `BadOption` for what is no name."""
+        self._app.store.pause(check_queue(queue, "pause"), True)
+
+    def unpause(self, queue: str) -> None:
+        """Lets a paused queue be fetched again."""
+        self._app.store.pause(check_queue(queue, "unpause"), False)
+
+    def paused(self) -> list[str]:
+        """The queues that are paused."""
+        return self._app.store.paused()
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A queue at one moment; `oldest_due` is for how many seconds its oldest due job has been due, None without one."""
+
+    name: str
+    counts: dict[str, int]
+    oldest_due: float | None
+    paused: bool
+
 
 class Query:
     """Some jobs: iterate over them in order of arrival, count them, or act on them in bounded bites."""
@@ -349,8 +432,17 @@ class Query:
         return self._app.store.count(self._which)
 
     def retry(self) -> int:
-        """Retries all that failed, were cancelled or are parked; how many."""
-        return self._in_bites(lambda: self._app.store.retry(self._which, limit=BITE))
+        """Retries all that failed, were cancelled or are parked; how many. Those that cannot come back stay as they are."""
+        states = [self._which.state] if self._which.state is not None else RETRIABLE
+        return sum(self._retry(msgspec.structs.replace(self._which, state=state)) for state in states)
+
+    def _retry(self, which: Filter) -> int:
+        """Page by page, in order of arrival: a page of which nothing comes back hides none behind it."""
+        done, after = 0, None
+        while page := self._app.store.find(which, after=after, limit=BITE):
+            done += self._app.store.retry(Filter(ids=tuple(record.id for record in page)), limit=BITE)
+            after = page[-1].id
+        return done
 
     def resume(self) -> int:
         """Lets all that were cancelled go on; how many."""
@@ -360,6 +452,13 @@ class Query:
         """Cancels all that have not ended; how many."""
         who = by or whoami()
         return self._in_bites(lambda: self._app.store.cancel(self._which, reason=reason, by=who, limit=BITE))
+
+    def delete(self) -> int:
+        """Deletes all that ended or are parked, with all below them; how many that were.
+
+        A piece is kept while its root has not completed: it goes with its root. Nothing brings back what was deleted.
+        """
+        return self._in_bites(lambda: self._app.store.delete(self._which, limit=BITE))
 
     @staticmethod
     def _in_bites(bite: Any) -> int:

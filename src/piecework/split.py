@@ -97,14 +97,19 @@ def key_of(piece: PieceResult) -> str:
     return piece.key if piece.key is not None else str(piece.ordinal)
 
 
-def check_piece(offered: Any, split: str, registry: Registry) -> Piece[Any]:
-    """Raises `BadArguments` for anything but a piece, and `UnknownTask` for one of a task that this app does not have."""
+def check_piece(offered: Any, where: str, registry: Registry, *, given: bool = False) -> Piece[Any]:
+    """Raises `BadArguments` for anything but a piece, and `UnknownTask` for one of a task that this app does not have.
+
+    `where` is the split that yielded it, or the call that it was `given` to.
+    """
     if isinstance(offered, Piece):
         if offered.task not in registry:
             registry[offered.task]  # says what is near
         return offered
+    did, do = ("was given", "give it") if given else ("yielded", "yield")
     raise BadArguments(
-        f"{split} yielded {type(offered).__name__} {str(offered)[:80]!r}; yield some_task.piece(…), which names the task and its arguments"
+        f"{where} {did} {type(offered).__name__} {str(offered)[:80]!r}; {do} some_task.piece(…), which names the task and "
+        "its arguments"
     )
 
 

@@ -118,7 +118,10 @@ class Task(Generic[P, C, R]):
         for n, call in enumerate(calls):
             if not isinstance(call, tuple | list):
                 raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
-            texts.append(encode(call, {}, limit))
+            try:
+                texts.append(encode(call, {}, limit))
+            except BadArguments as error:
+                raise type(error)(f"{self.name}.later_many: call {n}, {str(call)[:80]}: {error}") from error
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
         jobs = [
             NewJob(id, task, text, queue, priority, run_at, delay, None, travelling, expires, expires_at)

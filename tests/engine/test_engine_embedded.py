@@ -361,7 +361,8 @@ print("the end")
 
 def run(source: str, path: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", FORKED + source, f"sqlite:///{path}"],
+        # Newer Pythons warn of every fork beside threads, which is what is tried here.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED + source, f"sqlite:///{path}"],
         capture_output=True,
         text=True,
         timeout=60,

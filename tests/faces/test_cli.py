@@ -19,14 +19,19 @@ from click.testing import CliRunner
 
 from piecework import Piecework, __version__
 from piecework.cli import COMMANDS, cli
-from piecework.job import State
+from piecework.job import SessionRecord, State
 
 Call = Callable[..., Any]
 HELP_CPU_SECONDS = 0.150
 
 # ── help ─────────────────────────────────────────────────────────────────────────────────────────
 
-PATHS = [[], *([name] for name in COMMANDS), *(["jobs", name] for name in ("list", "show", "retry", "cancel"))]
+PATHS = [
+    [],
+    *([name] for name in COMMANDS),
+    *(["jobs", name] for name in ("list", "show", "retry", "cancel", "delete")),
+    *(["queues", name] for name in ("pause", "unpause")),
+]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "piecework")
@@ -107,6 +112,11 @@ def _environ(**more: str) -> dict[str, str]:
         ["work", "-c", "many", "shop:app"],
         ["work", "--processes", "0", "shop:app"],
         ["work", "--shutdown-timeout", "-1", "shop:app"],
+        ["work", "--shutdown-timeout", "nan", "shop:app"],
+        ["work", "--shutdown-timeout", "inf", "shop:app"],
+        ["work", "--reload", "--burst", "shop:app"],
+        ["work", "--reload-dir", ".", "shop:app"],
+        ["queues", "pause"],
         ["work", "-l", "loud", "shop:app"],
         ["work"],
         ["check", "extra"],
@@ -125,7 +135,7 @@ def test_a_usage_error_exits_with_2_and_says_what_was_wrong(spawn: Call, argumen
     ("arguments", "said"),
     [
         (["check", "-a", "nosuchmodule:app"], "no module 'nosuchmodule'"),
-        (["check", "-a", "{name}:nosuchapp"], "not a Piecework app"),
+        (["check", "-a", "{name}:nosuchapp"], "the module {name} has no 'nosuchapp'"),
         (["check", "-a", "{name}:text"], "'{name}:text' is str, not a Piecework app"),
         (["check", "-a", "{name}"], "write module:attribute"),
         (["check", "-a", ":app"], "write module:attribute"),
@@ -134,7 +144,11 @@ def test_a_usage_error_exits_with_2_and_says_what_was_wrong(spawn: Call, argumen
         (["jobs", "list", "--store", "sqlite:///no/such/folder/jobs.db"], "no/such/folder does not exist"),
         (["migrate", "--store", "sqlite:///no/such/folder/jobs.db"], "no/such/folder does not exist"),
         (["jobs", "list", "--store", "sqlite:///{name}.py"], "not an SQLite file"),
-        (["watch", "no-such-job", "-a", "{name}:app"], "no job no-such-job"),
+        (["watch", "no-such-job", "-a", "{name}:app"], "no store at sqlite:///jobs.db; is the path right?"),
+        (["work", "-n", "", "{name}:app"], "--name must be a name"),
+        (["work", "--health", "x", "{name}:app"], "write PORT or HOST:PORT"),
+        (["work", "--reload", "--reload-dir", "nowhere", "{name}:app"], "nowhere is not a folder"),
+        (["health", "--max-age", "nan", "-a", "{name}:app"], "--max-age must be seconds"),
         (["work", "nosuchmodule:app"], "no module 'nosuchmodule'"),
         (["work", "{name}:text"], "not a Piecework app"),
         (["work", "-Q", "a b", "{name}:app"], "queue name"),
@@ -269,6 +283,78 @@ def test_check_before_the_first_use_creates_nothing(call: Call, shop: Any, folde
     assert said.code == 0
     assert "set up at first use" in said.out
     assert not (folder / "jobs.db").exists()
+
+
+def test_check_of_a_folder_that_is_missing_exits_with_1(call: Call, folder: Path) -> None:
+    said = call("check", "--store", "sqlite:///no/such/folder/jobs.db", app=False)
+    assert said.code == 1
+    assert re.search(r"^ERROR +file: the folder no/such/folder does not exist; create it", said.out, re.MULTILINE)
+
+
+def test_check_of_a_store_in_memory(call: Call, folder: Path) -> None:
+    said = call("check", "--store", "sqlite://:memory:", app=False)
+    assert said.code == 0
+    assert re.search(r"^warning +memory: the store is in memory: it is empty at the start", said.out, re.MULTILINE)
+    assert "first use" not in said.out
+    assert "does not exist" not in said.out
+
+
+READING = [
+    ["jobs", "list"],
+    ["jobs", "show", "x"],
+    ["jobs", "retry", "--all"],
+    ["jobs", "cancel", "--all"],
+    ["jobs", "delete", "--all"],
+    ["watch", "x"],
+    ["queues"],
+    ["queues", "pause", "a"],
+    ["queues", "unpause", "a"],
+]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_command_that_reads_refuses_a_store_that_is_not_set_up(
+    call: Call, folder: Path, arguments: list[str], there: bool
+) -> None:
+    """A typo must not be answered with an empty list, nor leave an empty file behind."""
+    if there:
+        (folder / "typo.db").touch()
+    said = call(*arguments, "--store", "sqlite:///typo.db", app=False)
+    assert (said.code, said.out) == (1, "")
+    assert "no store at sqlite:///typo.db; is the path right?" in said.err
+    assert (folder / "typo.db").exists() == there
+
+
+def test_health_of_a_store_that_is_not_set_up_creates_none(call: Call, folder: Path) -> None:
+    said = call("health", "--store", "sqlite:///typo.db", app=False)
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "sqlite:///typo.db: nothing is set up there yet; is the path right?\n"
+    assert not (folder / "typo.db").exists()
+
+
+def test_health_tells_of_every_worker(call: Call, shop: Any) -> None:
+    call("migrate")
+    assert (call("health").code, call("health").err) == (1, "no worker is running\n")
+    store = shop.app.store
+    for id, polled in (("one", 0.0), ("two", 40.0), ("new", None)):
+        store.enlist(SessionRecord(id=id, beat=0, started_at=store.now(), seen_at=1.0, name=id, host="h", pid=71))
+        store.renew(id, polled=polled)
+    said = call("health")
+    assert said.code == 0
+    assert said.out.startswith("3 workers: ")
+    for expected in (
+        r"one \(pid 71 on h\) polled 0\.\d sec",
+        r"two \(.*\) polled 40\.\d sec",
+        r"new \(.*\) has not polled yet",
+    ):
+        assert re.search(expected, said.out)
+    said = call("health", "--name", "two")
+    assert said.code == 1
+    assert said.err.startswith("no worker polled within 30 seconds: two (pid 71 on h) polled 40.")
+    assert call("health", "--name", "two", "--max-age", "60").code == 0
+    said = call("health", "--name", "two", "--json")
+    assert (said.code, said.data["status"], said.data["workers"][0]["session"]) == (1, "silent", "two")
 
 
 def test_check_names_the_weakness_of_the_sqlite_library(call: Call, shop: Any) -> None:

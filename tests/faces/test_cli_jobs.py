@@ -6,9 +6,11 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support import books
 
 from piecework import Piecework
 from piecework.job import State
@@ -20,6 +22,7 @@ Call = Callable[..., Any]
 
 
 def test_list_without_jobs_says_so(call: Call, shop: Any) -> None:
+    call("migrate")
     said = call("jobs", "list")
     assert (said.code, said.out, said.err) == (0, "no jobs match\n", "")
     assert call("jobs", "list", "--json").data == []
@@ -205,11 +208,11 @@ def test_a_verb_without_any_job_named_is_refused(call: Call, shop: Any, verb: st
     assert job.state is State.AVAILABLE
 
 
-@pytest.mark.parametrize("verb", ["retry", "cancel"])
+@pytest.mark.parametrize("verb", ["retry", "cancel", "delete"])
 def test_ids_together_with_filters_are_refused(call: Call, shop: Any, verb: str) -> None:
     """Nobody knows which of both is meant, and a filter that is passed over is a surprise."""
     job = shop.bad.later("x")
-    if verb == "retry":
+    if verb != "cancel":
         drain(shop.app)
     before = job.state
     said = call("jobs", verb, job.id, "--queue", "other")
@@ -217,15 +220,127 @@ def test_ids_together_with_filters_are_refused(call: Call, shop: Any, verb: str)
     assert job.state is before
 
 
-@pytest.mark.parametrize("verb", [["jobs", "show"], ["jobs", "retry"], ["jobs", "cancel"], ["watch"]])
+@pytest.mark.parametrize(
+    "verb", [["jobs", "show"], ["jobs", "retry"], ["jobs", "cancel"], ["jobs", "delete"], ["watch"]]
+)
 @pytest.mark.parametrize("extra", [[], ["--json"]])
 def test_a_job_that_does_not_exist_is_told_in_a_sentence(
     call: Call, shop: Any, verb: list[str], extra: list[str]
 ) -> None:
+    call("migrate")
     said = call(*verb, "01890000-0000-7000-8000-000000000000", *extra)
     assert said.code == 1
     assert said.out == ""
     assert re.fullmatch(r"piecework: .*no job 01890000-0000-7000-8000-000000000000.*\n", said.err)
+
+
+def test_retry_says_why_a_job_cannot_come_back_and_goes_on_with_the_others(call: Call, shop: Any) -> None:
+    first = shop.bad.using(key="k").later("x")
+    drain(shop.app)
+    second = shop.bad.using(key="k").later("x")
+    third = shop.bad.later("x")
+    drain(shop.app)
+    holder = shop.add.using(key="k").later(1)
+    said = call("jobs", "retry", first.id, third.id, second.id)
+    assert (said.code, said.out) == (1, "retried 1 job\n")
+    assert said.err.count("its unique key 'k' is carried by another job that has not finished") == 2
+    assert [job.state for job in (first, second, third, holder)] == ["failed", "failed", "available", "available"]
+
+
+# ── delete ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_delete_by_filter(call: Call, shop: Any) -> None:
+    shop.bad.later_many([("x",)] * 3)
+    good = shop.add.later(1)
+    drain(shop.app)
+    waits = shop.bad.later("y")
+    said = call("jobs", "delete", "--state", "failed")
+    assert (said.code, said.out) == (0, "deleted 3 jobs\n")
+    assert call("jobs", "delete", "--state", "failed", "--json").data == {"deleted": 0}
+    assert (good.state, waits.state) == ("completed", "available")
+    assert call("jobs", "delete", "--all").out == "deleted 1 job\n"
+    assert [job.id for job in shop.app.jobs] == [waits.id]
+
+
+def test_delete_of_a_tree_by_its_roots_id(call: Call, shop: Any, folder: Path) -> None:
+    job, other = shop.whole.later(4, 2), shop.add.later(1)
+    drain(shop.app)
+    (piece, *_) = job.pieces()
+    said = call("jobs", "delete", piece.id)
+    assert (said.code, said.out) == (1, "deleted 0 jobs\n")
+    said = call("jobs", "delete", job.id, other.id, job.id)
+    assert (said.code, said.out) == (0, "deleted 6 jobs\n")
+    assert list(shop.app.jobs) == []
+    assert books(folder / "jobs.db") == []
+
+
+def test_delete_of_everything_has_to_be_said(call: Call, shop: Any) -> None:
+    job = shop.bad.later("x")
+    drain(shop.app)
+    assert "or --all" in call("jobs", "delete").err
+    assert job.state is State.FAILED
+
+
+# ── queues ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_queues_shows_counts_ages_and_pauses(call: Call, shop: Any) -> None:
+    shop.add.using(queue="mail").later(1)
+    shop.add.using(delay=60).later(1)
+    assert call("queues", "pause", "video").out == "video is paused\n"
+    said = call("queues")
+    assert said.code == 0
+    first, second, third = said.out.splitlines()
+    assert first == "default: 1 available"
+    assert re.fullmatch(r"mail: 1 available; oldest due for \d+\.\d s", second)
+    assert third == "video: no jobs  (paused)"
+    found = call("queues", "--json").data
+    assert [(queue["name"], queue["counts"], queue["paused"]) for queue in found] == [
+        ("default", {"available": 1}, False),
+        ("mail", {"available": 1}, False),
+        ("video", {}, True),
+    ]
+    assert (found[0]["oldest_due"], found[1]["oldest_due"] >= 0) == (None, True)
+
+
+def test_a_queue_is_paused_and_unpaused(call: Call, shop: Any) -> None:
+    job = shop.add.later(1, 1)
+    call("queues", "pause", "default")
+    assert shop.app.jobs.paused() == ["default"]
+    assert drain(shop.app) == 0
+    assert call("queues", "unpause", "default").out == "default is not paused\n"
+    assert drain(shop.app) == 1
+    assert job.result(timeout=0) == 2
+
+
+def test_queues_takes_the_store_before_or_after_the_verb(call: Call, shop: Any) -> None:
+    call("migrate")
+    assert call("queues", "--store", "sqlite:///jobs.db", "pause", "a", app=False).code == 0
+    assert call("queues", "pause", "b", "--store", "sqlite:///jobs.db", app=False).code == 0
+    assert shop.app.jobs.paused() == ["a", "b"]
+
+
+def test_queues_without_any(call: Call, shop: Any) -> None:
+    call("migrate")
+    assert call("queues").out == "no queue has jobs, and none is paused\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_what_is_no_queue_is_not_paused(call: Call, shop: Any, verb: str) -> None:
+    call("migrate")
+    said = call("queues", verb, "a b")
+    assert (said.code, said.out) == (1, "")
+    assert "queue name" in said.err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (12.4, "12 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")]
+)  # fmt: skip
+def test_ages_in_few_figures(seconds: float, said: str) -> None:
+    from piecework.cli.queues import _duration
+
+    assert _duration(seconds) == said
 
 
 # ── watch ────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ SHOWN = {
     "export_topic.py": ["now:    Ruby: A: 1;B: 2;C: 3", "later:  Ruby: A: 1;B: 2;C: 3", "nested: 'Ruby: A: 1;B: 2;C: 3\\nAn empty topic: '"],
     "now_or_later_objects.py": ["good morning ee6f1d66, right here", "good morning ee6f1d66, in the background", "now_or_later_objects.SomeProcess.call with", "the child says: hello 1/3, in the background", "waited for ee6f1d66", "_secret cannot run later: it is private"],
     "now_or_later.py": ["right here", "in the background, attempt 2", "ConnectionError", "hello Ada, hello Grace", "hello asyncio", "argument since"],
+    "web_app.py": ["lifespan.startup.complete", "hello ada", "web polled", "lifespan.shutdown.complete"],
 }  # fmt: skip
 
 

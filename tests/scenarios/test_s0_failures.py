@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from piecework import FailedPiece, Piece, Pieces, Piecework
-from piecework.errors import JobCancelled, JobFailed, PieceFailed
+from piecework.errors import JobCancelled, JobFailed, PieceFailed, UsageError
 from piecework.job import BatchState, State
 from piecework.testing.drain import drain
 
@@ -277,7 +277,9 @@ def test_s0_7_a_piece_of_what_has_composed_is_not_retried(app: Piecework) -> Non
     drain(app)
     export.mended = True
     _, bad, _ = job.pieces()
-    assert not bad.retry()
+    with pytest.raises(UsageError, match="has composed"):
+        bad.retry()
+    assert app.jobs.where(state="failed").retry() == 0
     assert drain(app) == 0
     assert len(export.composed) == 1
 

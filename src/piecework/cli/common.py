@@ -13,6 +13,7 @@ import msgspec
 
 from piecework.app import Piecework
 from piecework.appref import app_reference, load_app
+from piecework.errors import UsageError
 from piecework.errortext import clean
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,12 +23,19 @@ store_option = click.option("--store", "url", metavar="URL", help="The store, wi
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def find_app(reference: str | None, url: str | None) -> Piecework:
-    """The app that a command means: a store by its URL, else an app by its reference, else the settings' own store."""
-    if url is not None:
-        return Piecework(url)
-    found = app_reference(reference)
-    return load_app(found) if found is not None else Piecework()
+def find_app(reference: str | None, url: str | None, *, may_be_new: bool = False) -> Piecework:
+    """The app that a command means: a store by its URL, else an app by its reference, else the settings' own store.
+
+    Raises `UsageError` where nothing is set up there, so that a mistyped path is not answered with an empty list, and
+    leaves no empty file behind.
+    """
+    found = app_reference(reference) if url is None else None
+    app = load_app(found) if found is not None else Piecework(url)
+    if not may_be_new and not app.store.is_set_up():
+        raise UsageError(
+            f"no store at {app.store.url}; is the path right? (a worker, the first job or piecework migrate sets it up)"
+        )
+    return app
 
 
 def print_json(value: Any) -> None:
@@ -43,6 +51,11 @@ def plain(text: Any, limit: int = 200) -> str:
 def block(text: str) -> str:
     """Text of several lines, safe for a terminal."""
     return "\n".join("".join(c if c.isprintable() or c == "\t" else "·" for c in line) for line in text.split("\n"))
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things: 1 job, 2,000 jobs."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def when(seconds: float | None) -> str:

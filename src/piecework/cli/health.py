@@ -24,7 +24,7 @@ def command(max_age: float, name: str | None, reference: str | None, url: str | 
     itself about every five seconds, whatever its jobs do.
     """
     check_seconds(max_age, "--max-age")
-    found = look(find_app(reference, url).store, max_age=max_age, name=name)
+    found = look(find_app(reference, url, may_be_new=True).store, max_age=max_age, name=name)
     if as_json:
         print_json(found)
     else:

@@ -1,4 +1,4 @@
-"""`piecework jobs`: list, show, retry, cancel."""
+"""`piecework jobs`: list, show, retry, cancel, delete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import Any
 import click
 import msgspec
 
-from piecework.cli.common import app_option, block, find_app, json_option, plain, print_json, store_option, when
+from piecework.cli.common import (
+    app_option,
+    block,
+    counted,
+    find_app,
+    json_option,
+    plain,
+    print_json,
+    store_option,
+    when,
+)
 from piecework.errors import UsageError
 from piecework.job import AttemptRecord, BatchRecord, Record, State
 from piecework.jobs import ErrorNode, Job, Query
@@ -17,7 +27,7 @@ states = click.Choice([state.value for state in State])
 
 @click.group("jobs")
 def command() -> None:
-    """List, show, retry and cancel jobs."""
+    """List, show, retry, cancel and delete jobs."""
 
 
 def _filters(function: Any) -> Any:
@@ -163,7 +173,7 @@ def _echo_tree(node: ErrorNode, depth: int) -> None:
         _echo_tree(piece, depth + 1)
 
 
-# ── retry and cancel ─────────────────────────────────────────────────────────────────────────────
+# ── retry, cancel and delete ─────────────────────────────────────────────────────────────────────
 
 
 @command.command("retry")
@@ -182,12 +192,21 @@ def retry(
     if ids and any((queue, task, state, batch, everything)):
         raise UsageError("name jobs by their ids or by a filter, not both")
     if ids:
-        done = sum(app.jobs.get(id).retry() for id in ids)
+        done = sum(_retry(app.jobs.get(id)) for id in ids)
     else:
         done = _chosen(
             app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
         ).retry()
     return _told("retried", done, len(ids), as_json)
+
+
+def _retry(job: Job[Any]) -> bool:
+    """One that cannot come back is told, and does not keep the others."""
+    try:
+        return job.retry()
+    except UsageError as error:
+        click.echo(f"piecework: {plain(error, 500)}", err=True)
+        return False
 
 
 @command.command("cancel")
@@ -216,6 +235,34 @@ def cancel(
     return _told("cancelled", done, len(ids), as_json)
 
 
+@command.command("delete")
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every job that ended or is parked.")
+@app_option
+@store_option
+@json_option
+def delete(
+    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
+    reference: str | None, url: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Delete jobs that ended or are parked, with everything below them: by id, or by filter. They cannot be brought back.
+
+    Jobs that wait or run are kept; so are the pieces of a tree whose root has not completed: they go with their root.
+    """
+    app = find_app(reference, url)
+    if ids and any((queue, task, state, batch, everything)):
+        raise UsageError("name jobs by their ids or by a filter, not both")
+    if ids:
+        gone = [app.jobs.get(id).delete() for id in dict.fromkeys(ids)]
+        _told("deleted", sum(gone), 0, as_json)
+        return 0 if all(gone) else 1
+    query = _chosen(
+        app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
+    )
+    return _told("deleted", query.delete(), 0, as_json)
+
+
 def _chosen(query: Query, everything: bool, *filters: str | None) -> Query:
     if not everything and not any(filters):
         raise UsageError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
@@ -226,5 +273,5 @@ def _told(verb: str, done: int, asked: int, as_json: bool) -> int:
     if as_json:
         print_json({verb: done})
     else:
-        click.echo(f"{verb} {done:,} job{'' if done == 1 else 's'}")
+        click.echo(f"{verb} {counted(done, 'job')}")
     return 1 if asked and done < asked else 0

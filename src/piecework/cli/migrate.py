@@ -12,7 +12,7 @@ from piecework.cli.common import app_option, find_app, store_option
 @store_option
 def command(reference: str | None, url: str | None) -> None:
     """Bring the store's schema to this version of piecework. Forward only; safe to run twice, or on two machines at once."""
-    app = find_app(reference, url)
+    app = find_app(reference, url, may_be_new=True)
     applied = app.store.migrate()
     for name in applied:
         click.echo(f"applied {name}")

@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from piecework.engine.supervisor import Supervisor
@@ -91,6 +92,11 @@ def serve(address: tuple[str, int], supervisor: Supervisor) -> ThreadingHTTPServ
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         daemon_threads = True
+
+        def server_bind(self) -> None:
+            """Without HTTPServer's look-up of the host's full name, which may take seconds and is not used."""
+            TCPServer.server_bind(self)
+            self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     try:
         server = Server(address, Handler)

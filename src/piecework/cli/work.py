@@ -11,7 +11,7 @@ import sys
 import click
 
 from piecework.appref import app_reference
-from piecework.cli.common import set_up_logging
+from piecework.cli.common import counted, set_up_logging
 from piecework.cli.probe import parse_address, serve
 from piecework.cli.reloading import watch
 from piecework.clock import SystemClock
@@ -132,7 +132,7 @@ def command(
         click.echo(
             f"piecework: {processes} process{'es' if processes > 1 else ''} × {concurrency}, "
             f"{'all queues' if lines is None else 'queues ' + ', '.join(lines)}, "
-            f"{hello.tasks} task{'' if hello.tasks == 1 else 's'}, {redacted(hello.url)} "
+            f"{counted(hello.tasks, 'task')}, {redacted(hello.url)} "
             f"(session {session})",
             err=True,
         )

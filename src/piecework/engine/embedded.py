@@ -219,7 +219,7 @@ class _Life:
     def _hand_back(self, timeout: float) -> None:
         running = self._worker.running() if self._worker is not None else []
         ids = ", ".join(running[:10]) + (", …" if len(running) > 10 else "") or "what the store did not take"
-        log.warning("not ended within the shutdown timeout of %g s; handed back, to run again: %s", timeout, ids)
+        log.warning("left before they ended (shutdown timeout %g s); handed back, to run again: %s", timeout, ids)
         self.stop(Stopping.NOW)
         self._thread.join()
 
@@ -255,7 +255,7 @@ class _Life:
             except Exception:
                 failures = failures + 1 if self._worker.settled == before else 1
                 log.exception("the worker's own loop failed; its jobs go back, and it starts anew")
-                self._stopped.wait(min(LONGEST_RESPITE, 0.05 * 2**failures))
+                self._stopped.wait(min(LONGEST_RESPITE, 0.05 * 2 ** min(failures, 10)))
             if not self._start_anew():
                 return
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from piecework.errors import StoreError
 from piecework.job import Finding
 from piecework.store.sqlite import schema
 from piecework.store.sqlite.database import Database
@@ -15,8 +16,22 @@ WAL_RESET_FIXED = (3, 51, 3)
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ncpfs"}
 
 
+_MEMORY = Finding(
+    "warning",
+    "memory",
+    "the store is in memory: it is empty at the start of each process, ends with it, and is shared with no other; use a "
+    "file for whatever is to be worked off by `piecework work`",
+)
+
+
 def examine(db: Database) -> list[Finding]:
     """One finding for each thing that can be right or wrong."""
+    if db.memory:
+        return [_library(), _MEMORY]
+    try:
+        db.check_place()
+    except StoreError as error:
+        return [_library(), Finding("error", "file", str(error))]
     return [_library(), _file_system(db), _permissions(db), *_schema(db)]
 
 
@@ -37,10 +52,6 @@ def _library() -> Finding:
 
 
 def _file_system(db: Database) -> Finding:
-    if db.memory:
-        return Finding(
-            "warning", "file", "the store is in memory: it ends with its process, and no worker process can share it"
-        )
     kind = _mount_type(Path(db.path).resolve())
     if kind in REMOTE:
         return Finding(
@@ -62,7 +73,7 @@ def _mount_type(path: Path) -> str:
 
 
 def _permissions(db: Database) -> Finding:
-    if db.memory or not os.path.exists(db.path):
+    if not db.exists():
         return Finding("ok", "permissions", "the file does not exist yet; it will be its owner's alone")
     mode = os.stat(db.path).st_mode & 0o777
     if mode & 0o007:
@@ -73,7 +84,7 @@ def _permissions(db: Database) -> Finding:
 
 
 def _schema(db: Database) -> list[Finding]:
-    if not db.memory and not os.path.exists(db.path):
+    if not db.exists():
         return [Finding("ok", "schema", "none yet; it is set up at first use")]
     found = schema.version(db)
     if found is None:

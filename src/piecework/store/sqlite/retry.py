@@ -67,7 +67,7 @@ def _revive(tx: Transaction, id: str, back: Return) -> int:
     if found is None or _key_taken(tx, id, found[3]):
         return 0
     _, state, batch, _, counted_at, _ = found
-    if batch is not None and counted_at is None and tx.row("batch_read", id=batch)[2] != "open":
+    if counted_at is None and _has_ended(tx, batch):
         return 0  # parked in a batch that has ended: it would be cancelled before it started
     if batch is not None and counted_at is not None:
         if not _reopen_above(tx, batch):
@@ -135,6 +135,8 @@ def _reopen_above(tx: Transaction, batch: str) -> bool:
         _, state, upper, key, counted_at, _ = above
         if _key_taken(tx, row[1], key):
             return False
+        if counted_at is None and _has_ended(tx, upper):
+            return False
         if upper is not None and counted_at is not None:
             if not _reopen_above(tx, upper):
                 return False
@@ -144,6 +146,12 @@ def _reopen_above(tx: Transaction, batch: str) -> bool:
     if above is not None:
         _come_back(tx, row[1], above)
     return True
+
+
+def _has_ended(tx: Transaction, batch: str | None) -> bool:
+    """Whether there is such a batch, and it is not open."""
+    found = tx.row("batch_read", id=batch) if batch is not None else None
+    return found is not None and found[2] != "open"
 
 
 def _key_taken(tx: Transaction, id: str, key: str | None) -> bool:

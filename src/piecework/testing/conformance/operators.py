@@ -642,6 +642,33 @@ class RetryConformance(Conformance):
         assert store.retry(only(pieces[0])) == 0
         assert snapshot(store, id) == before
 
+    def test_a_piece_below_a_parked_split_of_a_batch_that_has_ended_stays_as_it_is(self, store: Store) -> None:
+        """A parked piece of a batch that has ended stays as it is, and so does what is below it."""
+        run = splitting(store)
+        inner, _ = offer(store, run, pieces_of(run, 2, queue=SPLITS), OnFailure.FAIL_FAST)
+        settle(store, waiting(run, 2))
+        inner_run = fetch_one(store, worker="splitter.1", queue=SPLITS)
+        pieces = offer(store, inner_run, pieces_of(inner_run, 2))
+        settle(store, parked(inner_run))
+        settle(store, failed(fetch_one(store, queue=SPLITS)))
+        assert fetch(store, 10) == []
+        assert states(store, [run.id, inner, *pieces]) == [State.FAILED, State.PARKED, State.CANCELLED, State.CANCELLED]
+        before = snapshot(store, run.id, inner)
+        assert store.retry(only(*pieces)) == 0
+        assert snapshot(store, run.id, inner) == before
+
+    def test_a_parked_piece_whose_tree_was_pruned(self, store: Store, clock: FrozenClock) -> None:
+        """Where nobody waits for it any more, it is a job like others."""
+        run = splitting(store)
+        (piece,) = offer(store, run, pieces_of(run, 1))
+        settle(store, parked(leaves(store)[0]))
+        settle(store, waiting(run, 1))
+        store.cancel(only(run.id), reason="no")
+        clock.advance(10)
+        assert store.prune(before=clock.now()) == 1
+        assert store.retry(only(piece)) == 1
+        assert fetch_one(store, queue=LEAVES).id == piece
+
     def test_two_failed_pieces_are_retried_one_by_one(self, store: Store) -> None:
         """A `fail_fast` batch that was opened again fails when a piece fails, not for one that failed before."""
         id, pieces = split(store, 3, OnFailure.FAIL_FAST)
