@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
 from piecework.aio import Edge
+from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec, Signature
 from piecework.config import Settings, current_settings
 from piecework.engine.embedded import EmbeddedWorker
-from piecework.errors import BadOption
+from piecework.engine.processes import PoolSettings
+from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Jobs
 from piecework.options import DeclaredKeywords, FunctionKeywords, check_queues, task_options
@@ -178,9 +181,17 @@ class Piecework:
         return Batch(self, then, OnFailure(on_failure))
 
     def worker(
-        self, *, concurrency: int = 10, queues: Sequence[str] | None = None, burst: bool = False
+        self,
+        *,
+        concurrency: int = 10,
+        queues: Sequence[str] | None = None,
+        burst: bool = False,
+        pool_size: int | None = None,
     ) -> EmbeddedWorker:
         """A worker inside this process, to be used as a context manager; `burst` ends it when nothing is due.
+
+        `pool_size` is how many processes run the jobs of ``pool="process"`` (the number of processors). They import the
+        app anew, so it must be a module's own name; where it is not, such jobs are parked with that reason.
 
         Example::
 
@@ -189,9 +200,23 @@ class Piecework:
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise BadOption(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
+        if importing_for_pool():
+            raise UsageError(
+                "the app's module starts a worker while a process of another worker's pool imports it; put that under: "
+                'if __name__ == "__main__":'
+            )
         names = None if queues is None else check_queues(queues, "queues")
+        place = place_of(self)
+        size = pool_size or os.cpu_count() or 1
         return EmbeddedWorker(
-            self.registry, self.store, self.clock, self.settings, concurrency=concurrency, queues=names, burst=burst
+            self.registry,
+            self.store,
+            self.clock,
+            self.settings,
+            concurrency=concurrency,
+            queues=names,
+            burst=burst,
+            processes=None if place is None else PoolSettings(pool_command(place), size),
         )
 
     def close(self) -> None:
@@ -237,5 +262,9 @@ class _TaskDecorator:
             raise BadOption(
                 f"@app.task takes a def or an async def, not {'a class' if isinstance(function, type) else kind}: {function!r}"
                 + ("; a generator that yields pieces is registered with @app.split" if kind == "generator" else "")
+            )
+        if kind == "async" and self._options.get("pool") == "process":
+            raise BadOption(
+                f"@app.task: {function.__qualname__} is an async def, which runs on the event loop; pool='process' takes a def"
             )
         return self._app._register(Task(self._app, self._app._spec(function, self._name, self._options)))

@@ -5,19 +5,72 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from piecework.config import project_settings
 from piecework.errors import UsageError
+from piecework.registry import main_name
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
+
+
+_IMPORTING = "PIECEWORK_IMPORTING_FOR_POOL"
+
+
+class AppPlace(msgspec.Struct):
+    """Where another process finds the same app."""
+
+    reference: str
+    folder: str | None = None
+    log_level: str = "warning"
+
+
+def pool_command(place: AppPlace) -> tuple[str, ...]:
+    """How a process of a worker's pool is started."""
+    told = msgspec.json.encode(place).decode()
+    # -P: a worker's imports are not to be taken over by what lies in the current folder.
+    return sys.executable, "-P", "-m", "piecework.cli.pooled", told
+
+
+def place_of(app: Piecework) -> AppPlace | None:
+    """The module and name under which an app can be imported; None where it is not a module's own."""
+    # The script that was started comes last: importing it anew runs it, and most only borrow the app from elsewhere.
+    for name, module in sorted(sys.modules.copy().items(), key=lambda item: item[0] == "__main__"):
+        file = getattr(module, "__file__", None)
+        found = next((key for key, value in list(getattr(module, "__dict__", {}).items()) if value is app), None)
+        if found is None or file is None:
+            continue
+        real = main_name() if name == "__main__" else name
+        up = real.count(".") + (os.path.basename(file) == "__init__.py")
+        return AppPlace(f"{real}:{found}", str(Path(file).resolve().parents[up]))
+    return None
 
 
 def app_reference(given: str | None) -> str | None:
     """The reference that was given, else ``$PIECEWORK_APP``, else ``[tool.piecework] app``; None where nobody names one."""
     found = given or os.environ.get("PIECEWORK_APP") or project_settings().get("app")
     return str(found) if found else None
+
+
+def importing_for_pool() -> bool:
+    """Whether this process is importing the app for a worker's pool, where starting a worker would have no end."""
+    return os.environ.get(_IMPORTING) == str(os.getpid())
+
+
+@contextmanager
+def import_for_pool() -> Iterator[None]:
+    """Marks the time of the import; by process id, so that no child inherits it."""
+    os.environ[_IMPORTING] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_IMPORTING]
 
 
 def load_app(reference: str, folder: str | None = None) -> Piecework:

@@ -153,6 +153,14 @@ class Signature:
             return BadArguments(f"{self.task}: {str(error).replace('$.', 'argument ')}")
         return NotSerializable(f"{self.task}: the arguments cannot travel: {error}")
 
+    def reads(self, text: str) -> bool:
+        """Whether stored arguments fit the function as it is now."""
+        try:
+            (self._decoder or self._resolve()).decode(text)
+        except (*_ENCODE_ERRORS, BadArguments):
+            return False
+        return True
+
     def decode(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments to call the function with. Raises `BadArguments` where they do not fit the function any more."""
         try:

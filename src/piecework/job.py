@@ -29,6 +29,8 @@ class State(StrEnum):
         return self in FINISHED
 
 
+CRASH_LIMIT = 3  # so many deaths of its worker make a job poison
+
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 

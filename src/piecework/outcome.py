@@ -55,9 +55,10 @@ class Park(Outcome, frozen=True):
 
 
 class Release(Outcome, frozen=True):
-    """The job is handed back as if it had not been fetched: no attempt is spent."""
+    """The job is handed back as if it had not been fetched: no attempt is spent. A quiet one leaves no line in the history."""
 
     reason: str
+    quiet: bool = False
 
 
 class Seal(Outcome, frozen=True):

@@ -106,9 +106,11 @@ def task_name(function: Callable[..., Any], given: str | None) -> str:
 
 
 def _module_name(function: Callable[..., Any]) -> str:
-    module = function.__module__
-    if module != "__main__":
-        return module
+    return function.__module__ if function.__module__ != "__main__" else main_name()
+
+
+def main_name() -> str:
+    """The name under which another process would import the script that was started."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:

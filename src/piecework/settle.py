@@ -31,7 +31,8 @@ def settle(job: Fetched, outcome: Outcome, options: TaskOptions, draw: float) ->
     if isinstance(outcome, Park):
         return _end(job, State.PARKED, job.attempt, reason=outcome.reason, history="parked")
     if isinstance(outcome, Release):
-        return _end(job, State.AVAILABLE, job.attempt, reason=outcome.reason, history="released")
+        history = None if outcome.quiet else "released"
+        return _end(job, State.AVAILABLE, job.attempt, reason=outcome.reason, history=history)
     raise TypeError(f"{outcome!r} is not an outcome")
 
 

@@ -19,10 +19,12 @@ import traceback
 import msgspec
 
 from piecework.app import Piecework
-from piecework.appref import load_app
+from piecework.appref import AppPlace, load_app, pool_command
 from piecework.cli.work import set_up_logging
+from piecework.engine.exits import die_with_parent
+from piecework.engine.processes import PoolSettings
 from piecework.engine.slate import Slate
-from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, Hello, die_with_parent
+from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost, PieceworkError
 
@@ -39,6 +41,9 @@ class Told(msgspec.Struct):
     concurrency: int
     queues: list[str] | None
     burst: bool
+    pool_size: int
+    max_jobs: int | None
+    max_memory: int | None  # bytes
     app_dir: str | None
     log_level: str
 
@@ -55,7 +60,11 @@ def main() -> None:
     told = msgspec.json.decode(args.told, type=Told)
     set_up_logging(told.log_level)
     control = socket.socket(fileno=args.fd)
-    app = _load(told)
+    for handle in (args.fd, args.slate):
+        os.set_inheritable(handle, False)  # what a job starts must not hold them when this process is gone
+    os.register_at_fork(after_in_child=control.close)
+    place = AppPlace(told.reference, told.app_dir, told.log_level)
+    app = load(place)
     settings = app.settings
     hello = Hello(settings.url, settings.lease, settings.keep_completed_seconds, len(app.registry))
     control.sendall(msgspec.json.encode(hello) + b"\n")
@@ -77,6 +86,13 @@ def main() -> None:
         max_payload=settings.max_payload,
         slate=Slate(args.slate, args.slots),
         lease=settings.lease,
+        processes=PoolSettings(
+            pool_command(place),
+            told.pool_size,
+            told.max_jobs,
+            told.max_memory,
+        ),
+        on_worn=lambda: control.sendall(WORN + b"\n"),
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop(Stopping.DRAIN))
     threading.Thread(target=_obey, args=(lines, worker), name="piecework-control", daemon=True).start()
@@ -85,14 +101,15 @@ def main() -> None:
     _end(code)
 
 
-def _load(told: Told) -> Piecework:
+def load(place: AppPlace) -> Piecework:
+    """The app; a process that cannot import it says why, and ends."""
     try:
-        return load_app(told.reference, told.app_dir)
+        return load_app(place.reference, place.folder)
     except PieceworkError as error:
         sys.stderr.write(f"piecework: {error}\n")
     except BaseException:
         traceback.print_exc()
-        sys.stderr.write(f"piecework: the app {told.reference!r} could not be imported\n")
+        sys.stderr.write(f"piecework: the app {place.reference!r} could not be imported\n")
     _end(EXIT_BROKEN_APP)
     raise AssertionError
 

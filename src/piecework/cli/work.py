@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import sys
 
@@ -29,6 +30,17 @@ from piecework.store import open_store
 @click.option("-Q", "--queues", metavar="A,B", help="Only these queues; default: all.")
 @click.option("-n", "--name", help="The worker's name in lists; default: the host's.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 1000), help="Worker processes.")
+@click.option(
+    "--pool-size",
+    default=os.cpu_count() or 1,
+    show_default="the processors of this machine",
+    type=click.IntRange(1, 1000),
+    help="Processes for jobs with pool='process', for each worker process.",
+)
+@click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="Replace such a process after N jobs.")
+@click.option(
+    "--max-memory", type=click.IntRange(16), metavar="MB", help="Replace such a process when it holds more after a job."
+)
 @click.option("--burst", is_flag=True, help="End when nothing is due.")
 @click.option(
     "--shutdown-timeout",
@@ -52,6 +64,9 @@ def command(
     queues: str | None,
     name: str | None,
     processes: int,
+    pool_size: int,
+    max_jobs: int | None,
+    max_memory: int | None,
     burst: bool,
     shutdown_timeout: float,
     app_dir: str | None,
@@ -72,6 +87,9 @@ def command(
         "concurrency": concurrency,
         "queues": lines,
         "burst": burst,
+        "pool_size": pool_size,
+        "max_jobs": max_jobs,
+        "max_memory": None if max_memory is None else max_memory << 20,
         "app_dir": app_dir,
         "log_level": log_level,
     }

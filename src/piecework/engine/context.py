@@ -30,6 +30,7 @@ class Running(msgspec.Struct, eq=False):
     deadline: float | None = None
     monotonic: Callable[[], float] | None = None
     task: Any = None  # the asyncio task, where it runs on the loop
+    abandoned: bool = False  # it did not end in time; whatever it still comes to is not heard
 
 
 running: ContextVar[Running | None] = ContextVar("piecework_running", default=None)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from piecework.clock import Clock
     from piecework.config import Settings
+    from piecework.engine.processes import PoolSettings
     from piecework.registry import Registry
     from piecework.store.protocol import Store
 
@@ -45,6 +46,7 @@ class EmbeddedWorker:
         concurrency: int,
         queues: Sequence[str] | None,
         burst: bool = False,
+        processes: PoolSettings | None = None,
         name: str = "embedded",
     ) -> None:
         self._registry = registry
@@ -54,6 +56,7 @@ class EmbeddedWorker:
         self._concurrency = concurrency
         self._queues = queues
         self._burst = burst
+        self._processes = processes
         self._keeper = Keeper(
             store, clock, name=name, lease=settings.lease, keep_completed=settings.keep_completed_seconds
         )
@@ -119,6 +122,7 @@ class EmbeddedWorker:
             burst=self._burst,
             max_payload=self._settings.max_payload,
             lease=self._settings.lease,
+            processes=self._processes,
         )
 
     def _work(self) -> None:

@@ -1,22 +1,34 @@
-"""Where functions run inside a worker: a pool of threads for `def`, a resident event loop for `async def`.
+"""Where functions run inside a worker process: a pool of threads for `def`, a resident event loop for `async def`.
 
-Both put (running, outcome) into one inbox, and the worker cannot tell them apart.
+Both put (running, outcome) into one inbox, and the worker cannot tell them apart. A thread cannot be killed, and a
+coroutine may swallow its cancellation: what does not end in time is abandoned, its place is given to another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterable
+from contextvars import Context
 from queue import Empty, SimpleQueue
+from typing import Any, NoReturn
 
+from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
 from piecework.outcome import Outcome
 
+log = logging.getLogger("piecework.worker")
+
 FLUSH = 1000  # ended jobs that are settled without waiting for more, while the pool goes on with the next
+STUCK_SECONDS = 1.0  # after its timeout, how long a job may take to notice before it is abandoned
+BLOCKED_SECONDS = 2.0  # how long the event loop may not answer before that is reported
 
 Ended = tuple[Running, Outcome]
 
@@ -49,26 +61,35 @@ class Inbox:
         self._event.clear()
 
     def take(self) -> list[Ended]:
+        """What has ended, without what was abandoned before it did."""
         taken = []
         while self.items:
-            taken.append(self.items.popleft())
+            item = self.items.popleft()
+            if not item[0].abandoned:
+                taken.append(item)
         return taken
 
 
 class ThreadPool:
-    """Threads that take jobs from one line."""
+    """Threads that take jobs from one line, each for the place that it owns."""
 
     def __init__(self, runner: Runner, inbox: Inbox, size: int, slate: Slate | None = None) -> None:
         self._run = runner.run
+        self._clock = runner.clock
         self._slate = slate
         self._inbox = inbox
         self._jobs: SimpleQueue[Running | None] = SimpleQueue()
         self.enough = threading.Event()  # set when the line is empty, or many have ended: it is time for a trip
-        self._threads = [
-            threading.Thread(target=self._serve, args=(n,), name=f"piecework-{n}", daemon=True) for n in range(size)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._now: list[Running | None] = [None] * size
+        self._owners: list[threading.Thread | None] = [None] * size
+        self._lost: list[threading.Thread] = []  # they were given up, and may still run
+        for place in range(size):
+            self._start(place)
+
+    def _start(self, place: int) -> None:
+        thread = threading.Thread(target=self._serve, args=(place,), name=f"piecework-{place}", daemon=True)
+        self._owners[place] = thread
+        thread.start()
 
     def submit(self, jobs: Iterable[Running]) -> None:
         put = self._jobs.put
@@ -90,19 +111,48 @@ class ThreadPool:
         except Empty:
             return taken
 
+    def abandon_late(self) -> list[tuple[Running, str]]:
+        """Gives up the jobs that are well past their timeout, each with the stack of where it is; others take their places."""
+        now = self._clock.monotonic()
+        late = []
+        for place, job in enumerate(self._now):
+            if job is not None and is_stuck(job, now):
+                owner = self._owners[place]
+                assert owner is not None
+                job.abandoned = True
+                late.append((job, stack_of(owner)))
+                self._lost.append(owner)
+                self._now[place] = None
+                self._start(place)
+        return late
+
+    def stuck(self) -> int:
+        """How many threads were given up and still run."""
+        self._lost = [thread for thread in self._lost if thread.is_alive()]
+        return len(self._lost)
+
     def close(self) -> None:
-        for _ in self._threads:
+        for _ in self._owners:
             self._jobs.put(None)
 
-    def _serve(self, slot: int) -> None:
+    def _serve(self, place: int) -> None:
+        me = threading.current_thread()
         get, put, empty, run, slate = self._jobs.get, self._inbox.put, self._jobs.empty, self._run, self._slate
-        enough, ended = self.enough, self._inbox.items
+        getpid, pid = os.getpid, os.getpid()
+        enough, ended, now, owners = self.enough, self._inbox.items, self._now, self._owners
         while (job := get()) is not None:
             if slate is not None:
-                slate.write(slot, job.job.id)
-            put((job, run(job)))
+                slate.write(place, job.job.id, _until(job, self._clock))
+            now[place] = job
+            outcome = run(job)
+            if getpid() != pid:
+                leave_copy()
+            if owners[place] is not me:
+                return  # given up long ago: the place is another thread's, and nobody waits for this outcome
+            now[place] = None
+            put((job, outcome))
             if slate is not None:
-                slate.clear(slot)
+                slate.clear(place)
             if not enough.is_set() and (empty() or len(ended) >= FLUSH):
                 enough.set()
 
@@ -112,12 +162,17 @@ class LoopPool:
 
     def __init__(self, runner: Runner, inbox: Inbox, size: int, slate: Slate | None = None) -> None:
         self._run_async = runner.run_async
+        self._clock = runner.clock
         self._slate = slate
-        self._slots = deque(range(size, 2 * size))  # the first `size` are the threads'
+        self._places = deque(range(size, 2 * size))  # the first `size` are the threads'
         self._inbox = inbox
-        self._size = size
         self._line: deque[Running] = deque()
+        self._now: dict[int, Running] = {}  # by place
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lost: list[Running] = []
+        self._asked_at: float | None = None  # when the loop was asked for a sign of life that it has not given
+        self._reported = False
+        self._closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="piecework-loop", daemon=True)
         self._thread.start()
@@ -141,44 +196,102 @@ class LoopPool:
         """Cancels the coroutine of a job that runs on the loop."""
         self._loop.call_soon_threadsafe(self._cancel, job)
 
+    def blocked_for(self) -> float:
+        """How long the loop has not answered, in seconds; asks it for the next sign of life."""
+        now = self._clock.monotonic()
+        if self._asked_at is None:
+            self._asked_at, self._reported = now, False
+            self._loop.call_soon_threadsafe(self._answer)
+            return 0.0
+        return now - self._asked_at
+
+    def is_held(self) -> bool:
+        """Whether the loop does not answer because a job that was given up holds it."""
+        return self.blocked_for() > STUCK_SECONDS and any(job.abandoned for job in list(self._now.values()))
+
+    def report_blocked(self) -> None:
+        """Says once for each time that the loop is blocked, by which code."""
+        seconds = self.blocked_for()
+        if seconds >= BLOCKED_SECONDS and not self._reported:
+            self._reported = True
+            log.warning(
+                "the event loop has been blocked for %.1f s, and with it every async job of this process; it is at\n%s",
+                seconds,
+                stack_of(self._thread),
+            )
+
+    def abandon_late(self) -> list[tuple[Running, str]]:
+        """Gives up the jobs that swallowed their cancellation, or that block the loop past their timeout."""
+        now = self._clock.monotonic()
+        late = []
+        for place, job in list(self._now.items()):
+            if is_stuck(job, now):
+                job.abandoned = True
+                late.append((job, stack_of(self._thread) if self.blocked_for() > STUCK_SECONDS else _stack(job)))
+                self._lost.append(job)
+                self._loop.call_soon_threadsafe(self._let_go, place, job)
+        return late
+
+    def stuck(self) -> int:
+        """How many coroutines were given up and still run."""
+        self._lost = [job for job in self._lost if not job.task.done()]
+        return len(self._lost)
+
     def close(self) -> None:
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=1.0)
 
+    # ── on the loop's own thread ─────────────────────────────────────────────────────────────────
+
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+        while not self._closing:
+            try:
+                self._loop.run_forever()
+            except BaseException:  # SystemExit of a task that a job left behind goes through everything
+                log.exception("the event loop was broken by a task that a job had started; it goes on")
+        for task in self._tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _answer(self) -> None:
+        self._asked_at = None
 
     def _start(self) -> None:
-        while len(self._tasks) < self._size:
+        while self._places:
             try:
                 job = self._line.popleft()
             except IndexError:
                 return
-            task = self._loop.create_task(self._one(job))
+            place = self._places.popleft()
+            task = self._loop.create_task(self._one(place, job), context=Context())
             job.task = task
+            self._now[place] = job
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _one(self, job: Running) -> None:
+    async def _one(self, place: int, job: Running) -> None:
         job.begun = True
-        slot = self._slots.popleft()
         if self._slate is not None:
-            self._slate.write(slot, job.job.id)
-        self._inbox.put((job, await self._run_async(job)))
-        if self._slate is not None:
-            self._slate.clear(slot)
-        self._slots.append(slot)
+            self._slate.write(place, job.job.id, _until(job, self._clock))
+        pid = os.getpid()
+        outcome = await self._run_async(job)
+        if os.getpid() != pid:
+            leave_copy()
+        self._inbox.put((job, outcome))
+        self._let_go(place, job)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _let_go(self, place: int, job: Running) -> None:
+        """A place is free again, unless it was given to another already."""
+        if self._now.get(place) is not job:
+            return
+        del self._now[place]
+        if self._slate is not None:
+            self._slate.clear(place)
+        self._places.append(place)
         self._start()
 
     @staticmethod
@@ -186,3 +299,47 @@ class LoopPool:
         # A task that is cancelled before its first step never runs at all, and would leave no outcome.
         if job.task is not None and job.begun:
             job.task.cancel()
+
+
+def leave_copy() -> NoReturn:
+    """The job forked, and this is the copy of its process, at the job's end: the outcome is the original's to tell."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the job closed it
+            continue
+    os._exit(0)
+
+
+def _until(job: Running, clock: Clock) -> float:
+    """Until when a job may run; the supervisor looks at it, should this process not be able to."""
+    if job.options is None or job.options.timeout is None:
+        return 0.0
+    return clock.monotonic() + job.options.timeout
+
+
+def is_stuck(job: Running, now: float) -> bool:
+    """Whether a job is so far past its timeout that it will not be waited for."""
+    return not job.abandoned and job.deadline is not None and now > job.deadline + STUCK_SECONDS
+
+
+def stack_of(thread: threading.Thread) -> str:
+    """Where a thread is, as a traceback, from the job's own code on."""
+    frames = traceback.extract_stack(sys._current_frames().get(thread.ident or 0))
+    own = [n for n, entry in enumerate(frames) if "/piecework/engine/" in entry.filename]
+    return _formatted(frames[own[-1] + 1 :] if own else frames)
+
+
+def _stack(job: Running) -> str:
+    """Where a coroutine is, down through what it awaits."""
+    frames = []
+    awaited: Any = job.task.get_coro() if job.task is not None else None
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        frames.append((frame, frame.f_lineno))
+        awaited = awaited.cr_await
+    found = traceback.StackSummary.extract(iter(frames))
+    return _formatted([entry for entry in found if "/piecework/engine/" not in entry.filename])
+
+
+def _formatted(frames: list[traceback.FrameSummary]) -> str:
+    return "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames))

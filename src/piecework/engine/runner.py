@@ -24,7 +24,7 @@ from piecework.errors import (
 )
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
-from piecework.job import Fetched
+from piecework.job import CRASH_LIMIT, Fetched, Record
 from piecework.options import effective
 from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
 from piecework.registry import Registry, TaskSpec
@@ -43,8 +43,9 @@ class Runner:
     def __init__(self, registry: Registry, store: Store, clock: Clock, *, max_payload: int = MAX_PAYLOAD) -> None:
         self._registry = registry
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._max_payload = max_payload
+        self.has_processes = True  # whether jobs of pool="process" can be run here
         self.begin_until = math.inf  # after this moment of the monotonic clock nothing is begun: see Worker
 
     def prepare(self, job: Fetched) -> Running | Park:
@@ -56,6 +57,17 @@ class Runner:
             return Running(job, spec, effective(spec.options, job.options))
         except ValueError as error:
             return Park(f"the job's options cannot be read: {error}")
+
+    def could_run(self, record: Record) -> bool:
+        """Whether a job that was parked would not be parked by this worker."""
+        spec = self._registry.get(record.task)
+        if spec is None or record.crashes >= CRASH_LIMIT or (spec.options.pool == "process" and not self.has_processes):
+            return False
+        try:
+            effective(spec.options, record.options)
+            return spec.signature.reads(record.args)
+        except ValueError:
+            return False
 
     # ── in a thread ──────────────────────────────────────────────────────────────────────────────
 
@@ -70,7 +82,7 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self._clock.monotonic() > self.begin_until:
+            if self.clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(job.args)
@@ -94,7 +106,7 @@ class Runner:
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:
-            return splitter.split(now, spec, self._registry, self._store, self._clock, args, kwargs)
+            return splitter.split(now, spec, self._registry, self._store, self.clock, args, kwargs)
         if spec.compose is None:
             return _NOTHING
         failpoint("compose.running")
@@ -103,8 +115,8 @@ class Runner:
 
     def _set_deadline(self, now: Running) -> None:
         if now.options is not None and now.options.timeout is not None:
-            now.monotonic = self._clock.monotonic
-            now.deadline = self._clock.monotonic() + now.options.timeout
+            now.monotonic = self.clock.monotonic
+            now.deadline = self.clock.monotonic() + now.options.timeout
 
     # ── on the loop ──────────────────────────────────────────────────────────────────────────────
 
@@ -117,7 +129,7 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self._clock.monotonic() > self.begin_until:
+            if self.clock.monotonic() > self.begin_until:
                 return Release("its worker had not reached the store for longer than its lease")
             self._set_deadline(now)
             args, kwargs = spec.signature.decode(now.job.args)
@@ -145,7 +157,7 @@ class Runner:
     def _verdict(self, verdict: Verdict, now: Running) -> Outcome:
         """What the task itself said of its run."""
         if isinstance(verdict, Snooze):
-            return Again(verdict.delay(self._clock.now()), reason=verdict.reason or "it asked to be run later")
+            return Again(verdict.delay(self.clock.now()), reason=verdict.reason or "it asked to be run later")
         if isinstance(verdict, Cancel):
             return Cancelled(verdict.reason or "the task cancelled itself")
         error = describe(verdict)

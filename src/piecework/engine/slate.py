@@ -6,9 +6,11 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import struct
 import tempfile
 
-WIDTH = 64  # bytes for one slot: an id is 36, and the last 8 say in which order they were written
+WIDTH = 64  # bytes for one slot: an id is 36, the last 16 say until when it may run and in which order it was written
+_TAIL = struct.Struct(">dQ")
 
 
 class Slate:
@@ -27,19 +29,31 @@ class Slate:
             file.truncate(slots * WIDTH)
             return cls(os.dup(file.fileno()), slots)
 
-    def write(self, slot: int, id: str) -> None:
+    def write(self, slot: int, id: str, until: float = 0.0) -> None:
+        """Notes what a slot runs, and until when it may (seconds of the monotonic clock; 0 is without end)."""
         start = slot * WIDTH
-        text = id.encode().ljust(WIDTH - 8, b"\0")
-        self._memory[start : start + WIDTH] = text + next(self._order).to_bytes(8, "big")
+        text = id.encode().ljust(WIDTH - _TAIL.size, b"\0")
+        self._memory[start : start + WIDTH] = text + _TAIL.pack(until, next(self._order))
 
     def clear(self, slot: int) -> None:
         self._memory[slot * WIDTH] = 0
 
     def read(self) -> list[str]:
         """The ids that stand on the slate, in the order in which they were written."""
+        return [id for _, _, id in sorted(self._written())]
+
+    def overdue(self, now: float) -> list[str]:
+        """The ids of those that should have ended before `now`."""
+        return [id for _, until, id in self._written() if 0.0 < until < now]
+
+    def _written(self) -> list[tuple[int, float, str]]:
         slots = [self._memory[start : start + WIDTH] for start in range(0, self.slots * WIDTH, WIDTH)]
-        written = sorted((slot for slot in slots if slot[0]), key=lambda slot: slot[-8:])
-        return [slot[:-8].rstrip(b"\0").decode() for slot in written]
+        found = []
+        for slot in slots:
+            if slot[0]:
+                until, order = _TAIL.unpack(slot[-_TAIL.size :])
+                found.append((order, until, slot[: -_TAIL.size].rstrip(b"\0").decode()))
+        return found
 
     def close(self) -> None:
         self._memory.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import selectors
 import signal
 import socket
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from piecework.clock import Clock
+from piecework.engine.exits import exit_in_words
 from piecework.engine.keeper import Keeper
 from piecework.engine.slate import Slate
 from piecework.engine.worker import Trouble
@@ -31,6 +31,8 @@ log = logging.getLogger("piecework.supervisor")
 EXIT_BROKEN_APP = 3
 EXIT_FENCED = 4
 BYE = b'"bye"'  # a worker process's last word
+WORN = b'"worn"'  # it takes no more jobs, because too many are stuck in it
+HELD_SECONDS = 5.0  # after its timeout, how long a job may hold its process before that is killed
 KILL_AFTER = 2.0  # seconds between "stop now" and SIGKILL
 QUICK_DEATH = 10.0  # a process that lived shorter is replaced with a growing delay
 
@@ -58,6 +60,8 @@ class Child:
         self.started_at = time.monotonic()
         self.worker = ""
         self.killed = False
+        self.retiring = False  # another has taken its place, and it ends when its jobs have
+        self.blamed: list[str] | None = None  # the jobs for which it was killed
         self.said_bye = False  # it ended of its own accord; else a job ended it, whatever the exit code
         self._buffer = b""
 
@@ -191,7 +195,9 @@ class Supervisor:
                 wake.recv(4096)
             else:
                 self._attend(key.data)
+        self._notice_the_dead()
         self._press()
+        self._kill_the_held()
         self._with_store(self._keep)
         return True
 
@@ -217,6 +223,20 @@ class Supervisor:
             for child in self._children:
                 child.kill()
 
+    def _kill_the_held(self) -> None:
+        """Ends a process that does not even notice that a job is far past its timeout: the interpreter itself is held."""
+        late = self._clock.monotonic() - HELD_SECONDS
+        for child in self._children:
+            held = child.slate.overdue(late)
+            if held and child.blamed is None:
+                child.blamed = held
+                log.error(
+                    "worker process %d is held by job %s, well past its timeout; it is killed",
+                    child.process.pid,
+                    ", ".join(held),
+                )
+                child.process.kill()
+
     # ── processes ────────────────────────────────────────────────────────────────────────────────
 
     def _start_due(self, now: float) -> None:
@@ -239,6 +259,10 @@ class Supervisor:
             if line == BYE:
                 child.said_bye = True
                 continue
+            if line == WORN:
+                child.retiring = True
+                self._start_at.append(self._clock.monotonic())
+                continue
             hello = msgspec.json.decode(line, type=Hello)
             if self._keeper is None and not self._open(hello):
                 return
@@ -248,6 +272,14 @@ class Supervisor:
             child.say(worker=child.worker)
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
+
+    def _notice_the_dead(self) -> None:
+        """Ends that no socket told of, because something that a job left behind still holds the other end open."""
+        for child in list(self._children):
+            if child.process.poll() is not None:
+                child.socket.setblocking(False)
+                while child in self._children:
+                    self._attend(child)
 
     def _open(self, hello: Hello) -> bool:
         """Begins a session on the app's store, and waits for a store that is away; False when stopped meanwhile."""
@@ -277,10 +309,10 @@ class Supervisor:
         self._selector.unregister(child.socket)
         self._children.remove(child)
         code = child.bury()
-        crashed = [] if child.killed or child.said_bye else child.slate.read()
+        crashed = child.blamed or ([] if child.killed or child.said_bye else child.slate.read())
         child.slate.close()
         if child.worker:
-            why = "its worker was stopped" if not crashed else f"its worker process died: {_exit(code)}"
+            why = "its worker was stopped" if not crashed else f"its worker process died: {exit_in_words(code)}"
             self._owed.append((child.worker, crashed, why))
             self._with_store(self._pay)
         if code == EXIT_FENCED and self._keeper is not None:
@@ -291,8 +323,8 @@ class Supervisor:
             self.stop()
             return
         if not child.said_bye and not child.killed:
-            log.warning("worker process %d ended: %s; starting another", child.process.pid, _exit(code))
-        if not self._stops and not (self._burst and child.said_bye and code == 0):
+            log.warning("worker process %d ended: %s; starting another", child.process.pid, exit_in_words(code))
+        if not self._stops and not child.retiring and not (self._burst and child.said_bye and code == 0):
             self._start_at.append(self._clock.monotonic() + self._respite(child))
 
     def _respite(self, child: Child) -> float:
@@ -357,25 +389,3 @@ class Supervisor:
             log.warning("the store could not be told that this session ended; others will notice in a lease: %s", error)
         finally:
             self._store.close()
-
-
-def _exit(code: int) -> str:
-    """An exit code in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-def die_with_parent() -> None:
-    """Asks Linux to kill this process when the thread that started it ends; elsewhere the socket's end must do."""
-    if os.name != "posix":
-        return
-    import ctypes
-
-    try:
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
-    except (OSError, AttributeError):
-        log.debug("no prctl here")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import threading
 from collections import deque
@@ -16,7 +17,10 @@ from enum import Enum
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
-from piecework.engine.pool import FLUSH, Ended, Inbox, LoopPool, ThreadPool
+from piecework.engine.pool import FLUSH, Ended, Inbox
+from piecework.engine.pools import Pools
+from piecework.engine.processes import PoolSettings
+from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
 from piecework.errors import LeaseLost, StoreError
@@ -38,7 +42,8 @@ STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed ba
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
 PATIENCE_SECONDS = 2.0  # how long a job that may have killed a worker waits to run alone
 LISTEN_SECONDS = 0.12  # how long the listener waits for a hint at a stretch
-KEEP_SECONDS = 0.5  # how often progress is written and stop requests are read
+KEEP_SECONDS = 0.5  # how often progress is written, stop requests are read, and the stuck are given up
+CROWDED_SECONDS = 0.5  # how long nothing is fetched after more jobs for processes came than there are processes
 
 _NO_OPTIONS = TaskOptions()
 
@@ -68,6 +73,8 @@ class Worker:
         draw: Callable[[], float] = random.random,
         slate: Slate | None = None,
         lease: float = math.inf,
+        processes: PoolSettings | None = None,
+        on_worn: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._registry = registry
@@ -79,13 +86,16 @@ class Worker:
         self._draw = draw
         self._runner = Runner(registry, store, clock, **({} if max_payload is None else {"max_payload": max_payload}))
         self._inbox = Inbox()
-        self._slate = slate
         self._lease = lease
+        self._on_worn = on_worn
+        self._reviver = Reviver(self._runner, store, clock)
+        self._home = os.getcwd()
         self._suspects: deque[Running] = deque()  # jobs that were running when a worker died: each runs alone
         self._alone: str | None = None
         self._suspects_since = 0.0
-        self._threads = ThreadPool(self._runner, self._inbox, concurrency, slate)
-        self._loop: LoopPool | None = None
+        self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
+        self._worn = False  # too much is stuck in this process: another is to take its place
+        self._crowded_until = 0.0
         self._in_hand: dict[str, Running] = {}
         self._unsent: list[Settlement] = []
         self._claim = 1
@@ -123,10 +133,8 @@ class Worker:
         finally:
             self._finished.set()
             self._hungry.set()
-            self._threads.close()
+            self._pools.close()
             listener.join()  # what it waits for is short, and it must not reach for a store that is closed next
-            if self._loop is not None:
-                self._loop.close()
 
     def running(self) -> list[str]:
         """The ids of the jobs in hand."""
@@ -139,7 +147,7 @@ class Worker:
             return True
         nothing_left = not self._in_hand and not self._unsent and not self._inbox.items
         if self._stopping is Stopping.DRAIN:
-            return nothing_left
+            return nothing_left or (self._worn and self._only_the_blocked_are_left())
         return self._burst and nothing_left and self._empty
 
     def _turn(self) -> None:
@@ -149,10 +157,11 @@ class Worker:
         self._unsent.extend(self._settlement(running, outcome) for running, outcome in ended)
         if self._stopping is Stopping.DRAIN:
             self._unsent.extend(self._hand_back("the worker is stopping"))
-        elif self._stuck():
+        elif self._is_jammed():
             self._ahead = 0
             self._unsent.extend(self._hand_back("the jobs before it took long"))
         self._keep()
+        self._revive()
         self._try_suspects()
         limit = self._room()
         if self._unsent or (limit > 0 and self._may_look()):
@@ -162,9 +171,9 @@ class Worker:
         """Waits for something to do; while jobs are in line, a little longer, so that one trip settles many."""
         if not self._inbox.items:
             self._inbox.wait(self._patience())
-        enough = self._threads.enough
+        enough = self._pools.enough
         enough.clear()
-        if self._threads.backlog() and len(self._inbox.items) < FLUSH and self._stopping is Stopping.NO:
+        if self._pools.thread_backlog() and len(self._inbox.items) < FLUSH and self._stopping is Stopping.NO:
             enough.wait(LINGER_SECONDS)
         ended = self._inbox.take()
         if ended:
@@ -191,7 +200,7 @@ class Worker:
         return self._hinted or self._clock.monotonic() >= self._look_at
 
     def _room(self) -> int:
-        if self._stopping is not Stopping.NO or self._suspects:
+        if self._stopping is not Stopping.NO or self._suspects or self._is_crowded():
             return 0
         if self._alone is not None and self._clock.monotonic() - self._suspects_since < PATIENCE_SECONDS:
             return 0
@@ -251,6 +260,8 @@ class Worker:
             self._hungry.clear()
             self._look_at = now
         else:
+            if not self._in_hand:
+                self._go_home()
             self._look_at = now + min(POLL_SECONDS, self._next_due())
             self._hungry.set()
 
@@ -264,8 +275,7 @@ class Worker:
 
     def _start(self, jobs: Sequence[Fetched]) -> None:
         self._ended_at = self._clock.monotonic()  # what has only come in line is not stuck
-        sync: list[Running] = []
-        on_loop: list[Running] = []
+        begin: list[Running] = []
         for job in jobs:
             prepared = self._runner.prepare(job)
             if isinstance(prepared, Park):
@@ -276,17 +286,17 @@ class Worker:
                 self._suspects_since = self._suspects_since if self._suspects else self._clock.monotonic()
                 self._suspects.append(prepared)
                 continue
-            assert prepared.spec is not None
-            (on_loop if prepared.spec.is_async else sync).append(prepared)
-        self._submit(sync, on_loop)
+            begin.append(prepared)
+        self._pools.submit(begin)
+        if self._pools.crowded:
+            self._crowded_until = self._clock.monotonic() + CROWDED_SECONDS
+            self._ahead = 0
 
-    def _submit(self, sync: Sequence[Running], on_loop: Sequence[Running]) -> None:
-        if sync:
-            self._threads.submit(sync)
-        if on_loop:
-            if self._loop is None:
-                self._loop = LoopPool(self._runner, self._inbox, self._concurrency, self._slate)
-            self._loop.submit(on_loop)
+    def _is_crowded(self) -> bool:
+        """Whether fetching would most likely bring more jobs for processes, none of which is free."""
+        if not self._pools.crowded or self._clock.monotonic() >= self._crowded_until:
+            return False
+        return not self._pools.has_room_again()
 
     def _try_suspects(self) -> None:
         """Begins a job that was running when a worker died, alone, so that a further death is charged to it only.
@@ -302,8 +312,7 @@ class Worker:
         suspect = self._suspects.popleft()
         self._suspects_since = now
         self._alone = suspect.job.id
-        assert suspect.spec is not None
-        self._submit(*(([], [suspect]) if suspect.spec.is_async else ([suspect], [])))
+        self._pools.submit([suspect])
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,17 +320,15 @@ class Worker:
         return settle(running.job, outcome, running.options or _NO_OPTIONS, self._draw())
 
     def _hand_back(self, reason: str) -> list[Settlement]:
-        back = self._threads.take_back()
+        back = self._pools.take_back(processes=self._stopping is not Stopping.NO)
         if self._stopping is not Stopping.NO:
             back += self._suspects
             self._suspects.clear()
-        if self._loop is not None:
-            back += self._loop.take_back()
         return [self._settlement(running, Release(reason)) for running in back]
 
-    def _stuck(self) -> bool:
+    def _is_jammed(self) -> bool:
         """Whether jobs wait in line behind others that do not end."""
-        if not self._threads.backlog() and not (self._loop and self._loop.backlog()):
+        if not self._pools.backlog():
             return False
         return self._clock.monotonic() - self._ended_at > STUCK_SECONDS
 
@@ -345,7 +352,53 @@ class Worker:
         now = self._clock.monotonic()
         if now - self._kept_at >= KEEP_SECONDS and self._in_hand:
             self._kept_at = now
+            self._give_up_the_stuck()
             self._report(list(self._in_hand.values()))
+
+    def _revive(self) -> None:
+        """Brings back parked jobs that this worker's code can run."""
+        if self._stopping is Stopping.NO:
+            try:
+                self._hinted = self._reviver.turn() > 0 or self._hinted
+            except StoreError as error:
+                self._trouble.meet(error)
+
+    def _go_home(self) -> None:
+        """The current folder is the whole process's; one that a job changed is put back when nothing runs."""
+        try:
+            if os.getcwd() == self._home:
+                return
+        except OSError:  # it is in a folder that is gone
+            log.debug("the current folder does not exist any more")
+        try:
+            os.chdir(self._home)
+            log.warning(
+                "a job had changed the current folder, which is that of all jobs here; it is %s again", self._home
+            )
+        except OSError as error:
+            log.warning("cannot go back to %s: %s", self._home, error)
+
+    def _give_up_the_stuck(self) -> None:
+        """Settles what does not end at its timeout; where too much of it has gathered, this process is worn out."""
+        late = self._pools.abandon_late()
+        self._unsent.extend(self._settlement(running, outcome) for running, outcome in late)
+        if not late or self._worn:
+            return
+        stuck, limit = self._pools.stuck(), max(1, self._concurrency // 2)
+        if stuck < limit and not self._pools.is_blocked():
+            return
+        self._worn = True
+        if self._on_worn is None:
+            log.error("stuck jobs: %d; only the end of this process can end them, and it is not this worker's", stuck)
+            return
+        log.error("stuck jobs: %d; this worker process takes no more, and another takes its place", stuck)
+        self._on_worn()
+        self.stop(Stopping.DRAIN)
+
+    def _only_the_blocked_are_left(self) -> bool:
+        """Whether what is still in hand waits on an event loop that will never turn again."""
+        on_loop = [running.spec is not None and running.spec.is_async for running in self._in_hand.values()]
+        return all(on_loop) and not self._unsent and self._pools.is_blocked()
 
     def _report_last(self, ended: Sequence[Ended]) -> None:
         """Writes what ended jobs said last, while they are still this worker's."""
@@ -371,8 +424,7 @@ class Worker:
         if running is None or running.stopping:
             return
         running.stopping = True
-        if self._loop is not None and running.spec is not None and running.spec.is_async:
-            self._loop.cancel(running)
+        self._pools.stop(running)
 
     # ── hints ────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from piecework.job import (
+    CRASH_LIMIT,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -139,7 +140,9 @@ class Store(Protocol):
         """
         ...
 
-    def reap(self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = 3) -> list[str]:
+    def reap(
+        self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
+    ) -> list[str]:
         """Returns the running jobs of one worker to their queues, and answers their ids. No attempt is spent.
 
         The jobs named in `crashed` are charged with a crash, and parked when that makes `crash_limit`.

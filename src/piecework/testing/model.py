@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from piecework.clock import Clock, SystemClock
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import (
+    CRASH_LIMIT,
     FIRST_RUNS,
     LAST_RUNS,
     Answer,
@@ -463,7 +464,9 @@ class ModelStore:
                 self._take_away(id, "its session ended")
             return len(ids)
 
-    def reap(self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = 3) -> list[str]:
+    def reap(
+        self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
+    ) -> list[str]:
         with self._transaction():
             guilty = set(crashed)
             ids = [job.id for job in self._running(worker)]

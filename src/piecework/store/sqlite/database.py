@@ -77,8 +77,8 @@ class Database:
     """One SQLite file as this process sees it."""
 
     def __init__(self, path: str, *, synchronous: str) -> None:
-        self.path = path
         self.memory = path == ":memory:"
+        self.path = path if self.memory else os.path.abspath(path)  # a job may change the current folder
         self.synchronous = synchronous
         self._life = 0  # one higher after each close: whoever waits then wakes up
         self._reset()

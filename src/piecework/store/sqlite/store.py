@@ -16,6 +16,7 @@ from piecework.clock import Clock, SystemClock
 from piecework.errors import BadSettings, UsageError, WithinNotSupported
 from piecework.failpoints import failpoint
 from piecework.job import (
+    CRASH_LIMIT,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -225,7 +226,9 @@ class SqliteStore:
             why = "its worker's session ended" if beat is None else "its worker's session stopped beating"
             return len(operators.hand_back(tx, f"{session}.", f"{session}/", crashed=(), reason=why, crash_limit=1))
 
-    def reap(self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = 3) -> list[str]:
+    def reap(
+        self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
+    ) -> list[str]:
         with self._write() as tx:
             return operators.hand_back(
                 tx, worker, worker + "\x01", crashed=set(crashed), reason=reason, crash_limit=crash_limit
