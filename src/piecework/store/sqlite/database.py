@@ -217,35 +217,38 @@ class Database:
         waking a processor for it does not.
         """
         pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
-        if self._ear_lock.acquire(blocking=False):
+        lock = self._ear_lock  # a store that is closed meanwhile begins a new life with a lock of its own
+        if lock.acquire(blocking=False):
             try:
                 pause = self._listen(pause, left)
             finally:
-                self._ear_lock.release()
+                lock.release()
         time.sleep(min(pause, left))
 
     def _listen(self, pause: float, left: float) -> float:
         """Waits for a write to be heard, and says how long to sleep after that; `pause`, where the system does not tell."""
-        if self._ear is None:
+        ear = self._ear
+        if ear is None:
             if not self._deaf:
                 self._ear, self._heard_at = Ear.on(self.path + "-wal"), time.monotonic()
                 self._deaf = self._ear is None
             return pause
         since = time.monotonic() - self._heard_at
         patience = max(FIRST_LOOK, since / 5) if since < AFTER_SOUND else LONGEST_LISTEN
-        if self._ear.hears(min(left, patience)):
+        if ear.hears(min(left, patience)):
             self._heard_at = time.monotonic()
             return FIRST_LOOK
         return 0.0
 
     def _mind_deafness(self, now: float) -> None:
         """Goes back to the clock when changes come without a sound, as on some file systems."""
-        if self._ear is not None and now - self._heard_at > DEAF_SECONDS and self._ear_lock.acquire(blocking=False):
+        ear, lock = self._ear, self._ear_lock
+        if ear is not None and now - self._heard_at > DEAF_SECONDS and lock.acquire(blocking=False):
             try:
-                if self._ear is not None and not self._ear.hears(0.0):
+                if ear is self._ear and not ear.hears(0.0):
                     self._ear, self._deaf = None, True
             finally:
-                self._ear_lock.release()
+                lock.release()
 
     def _look(self, life: int) -> int | None:
         """A number that another connection's commit changes; None once the store was closed."""
