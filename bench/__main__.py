@@ -29,6 +29,9 @@ def main() -> int:
         samples=200,
         idle_seconds=10.0,
         peers=options.peers and peers.installed(),
+        stock=1_000_000 if options.full else 200_000,
+        turns=5 if options.quick else 10,
+        pieces=1_000_000 if options.full else 20_000 if options.quick else 100_000,
     )
     try:
         measured = rounds.run(plan)
@@ -51,6 +54,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20,000 jobs and one round: a first look")
+    parser.add_argument(
+        "--full", action="store_true", help="a million finished, a million future jobs, a million pieces: takes longer"
+    )
     parser.add_argument("--rounds", type=_positive, help="how often everything is measured (3)")
     parser.add_argument("--jobs", type=_positive, help="jobs in a bulk (100,000)")
     parser.add_argument(

@@ -89,10 +89,50 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
             ],
         ),
     ]
+    table += [(f"{plan.stock:,} finished and {plan.stock:,} future jobs, against an empty store", _stocked())]
+    table += [(f"a split of {plan.pieces:,} pieces, two worker processes", _size())]
     if plan.peers:
         label = f"{peers.huey_label(plan.synchronous)}, {plan.peer_jobs:,} jobs"
         table.append(("peers", [Line("huey", label, against="drain")]))
     return table
+
+
+def _stocked() -> list[Line]:
+    lines = []
+    verbs = {
+        "later": "later",
+        "later_many": "later_many of 2,000",
+        "fetch": "fetch of 100",
+        "settle": "settle of 100",
+        "exchange": "exchange of 100",
+    }
+    for verb, label in verbs.items():
+        lines.append(Line(f"{verb}_empty", f"{label}, empty"))
+        lines.append(Line(f"{verb}_full", "… full", against=f"{verb}_empty", slower=True, goal=at_most(1.1, "empty")))
+        lines.append(Line(f"{verb}_pruned", "… full, while it is pruned", against=f"{verb}_unpruned", slower=True))
+    lines.append(Line("claim_p99_empty", "exchange of 100, 99th percentile, empty", "ms"))
+    lines.append(Line("claim_p99_full", "… full", "ms"))
+    lines.append(Line("claim_p99_pruned", "… full, while it is pruned", "ms"))
+    lines.append(Line("worker_empty", "worker, empty"))
+    lines.append(Line("worker_full", "… full", against="worker_empty", slower=True, goal=at_most(1.1, "empty")))
+    return lines
+
+
+def _size() -> list[Line]:
+    screen = below(100, "ms")
+    return [
+        Line("size_pieces", "pieces"),
+        Line("size_splitting", "memory grown while it splits", "MB", goal=below(50, "MB")),
+        Line("size_working", "… while pieces run", "MB", goal=below(50, "MB")),
+        Line("size_composing", "… while it composes", "MB", goal=below(50, "MB")),
+        Line("size_supervisor", "… of the supervisor", "MB", goal=below(50, "MB")),
+        Line("size_watch", "a frame of `watch`, median", "ms", goal=screen),
+        Line("size_watch_worst", "… the longest", "ms"),
+        Line("size_show", "what `jobs show` reads, median", "ms", goal=screen),
+        Line("size_show_worst", "… the longest", "ms"),
+        Line("size_watch_command", "piecework watch, to its first line", "ms"),
+        Line("size_show_command", "piecework jobs show, with starting Python", "ms"),
+    ]
 
 
 def ratios(line: Line, rounds: Sequence[Round]) -> list[float]:
@@ -144,6 +184,8 @@ def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dic
         "jobs": plan.jobs,
         "singles": plan.singles,
         "samples": plan.samples,
+        "stock": plan.stock,
+        "pieces": plan.pieces,
         "lines": [
             {
                 "name": line.name,

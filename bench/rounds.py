@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import limit, measure, peers
+from bench import limit, measure, peers, size, stock, stocked
 from bench.reading import Reading, Watch
 
 Round = dict[str, Reading]
@@ -32,6 +32,11 @@ class Plan:
     samples: int
     idle_seconds: float
     peers: bool
+    stock: (
+        int  # jobs that ended before, and as many that are due later, in the store that is compared with an empty one
+    )
+    turns: int
+    pieces: int  # of the split whose memory is weighed
     peer_jobs: int = 5000
 
 
@@ -40,7 +45,12 @@ def run(plan: Plan) -> list[Round]:
     say("starting and stopping workers, to know what that costs")
     with _folder(plan) as folder, measure.new_store(folder, "empty", plan.synchronous) as store:
         costs = {processes: measure.starting(store, processes=processes) for processes in (1, 2)}
-    return [_round(plan, number, costs) for number in range(1, plan.rounds + 1)]
+    rounds = [_round(plan, number, costs) for number in range(1, plan.rounds + 1)]
+    say(f"a split of {plan.pieces:,} pieces")
+    with _folder(plan) as folder, measure.new_store(folder, "size", plan.synchronous) as store:
+        for name, reading in size.split(store, plan.pieces).items():
+            _note(rounds[-1], name, reading)
+    return rounds
 
 
 def _round(plan: Plan, number: int, costs: dict[int, float]) -> Round:
@@ -55,6 +65,7 @@ def _round(plan: Plan, number: int, costs: dict[int, float]) -> Round:
         _limit(plan, folder, found, "limit_delete", delete=True)
         _drain(plan, folder, found, "drain_two", 2, costs)
         _waiting(plan, folder, found)
+        _stocked(plan, folder, found)
         if plan.peers:
             path = folder / "huey.db"
             _note(found, "huey", peers.huey_drain(path, plan.peer_jobs, plan.synchronous))
@@ -109,6 +120,19 @@ def _waiting(plan: Plan, folder: Path, found: Round) -> None:
     with measure.new_store(folder, "idle", plan.synchronous) as store:
         for name, reading in measure.idle(store, plan.idle_seconds).items():
             _note(found, name, reading)
+
+
+def _stocked(plan: Plan, folder: Path, found: Round) -> None:
+    """A store with a past and a future against one without, first in this process, then with a real worker."""
+    with (
+        measure.new_store(folder, "bare", plan.synchronous) as empty,
+        measure.new_store(folder, "laden", plan.synchronous) as full,
+    ):
+        stock.fill(full.path, finished=plan.stock, future=plan.stock)
+        for name, reading in stocked.compare(empty, full, plan.turns).items():
+            _note(found, name, reading)
+        for name, store in (("worker_empty", empty), ("worker_full", full)):
+            _note(found, name, stocked.drain(store, plan.jobs // 4))
 
 
 @contextmanager

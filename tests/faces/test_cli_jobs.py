@@ -126,6 +126,21 @@ def test_show_tells_each_attempt_with_its_traceback(call: Call, shop: Any) -> No
     assert data["job"]["error"]["message"] == "bad body"
 
 
+@pytest.mark.parametrize(
+    ("attempts", "shown", "hidden"), [(10, 10, ""), (11, 10, "… 1 more run"), (130, 10, "… 100 more runs")]
+)
+def test_show_tells_the_first_and_the_last_of_many_attempts(
+    call: Call, shop: Any, attempts: int, shown: int, hidden: str
+) -> None:
+    job = shop.bad.using(attempts=attempts, retry=0).later("bad body")
+    drain(shop.app)
+    said = call("jobs", "show", job.id).out
+    assert said.count("raise ValueError(message)") == shown
+    assert re.findall(r"… \d+ more runs?", said) == ([hidden] if hidden else [])
+    runs = [int(run) for run in re.findall(r"^run (\d+),", said, re.MULTILINE)]
+    assert runs == ([1, 2, *range(attempts - 7, attempts + 1)] if hidden else list(range(1, attempts + 1)))
+
+
 def test_show_tells_the_pieces_and_which_failed(call: Call, shop: Any) -> None:
     job = shop.whole.later(4, 2)
     drain(shop.app)

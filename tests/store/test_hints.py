@@ -150,6 +150,14 @@ def test_a_wait_ends_when_the_store_is_closed(store: SqliteStore, hearing: str) 
     assert not waiter.ended()
 
 
+def test_a_store_is_closed_again_and_again_under_one_who_listens(store: SqliteStore, hearing: str) -> None:
+    """Each life has an ear and a lock of its own; who still holds those of the last one gives those back."""
+    for _ in range(5):
+        waiter = Waiter(store)
+        store.close()
+        waiter.ended()
+
+
 def test_a_closed_store_listens_again(store: SqliteStore, path: Path, hearing: str) -> None:
     store.wait(0.01)
     store.close()

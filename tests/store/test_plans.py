@@ -10,11 +10,58 @@ from collections.abc import Iterator
 
 import pytest
 
+from piecework.job import Filter, State
+from piecework.store.sqlite.rows import RECORD_COLUMNS, source, where
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import SQL
 
-JOBS = {"id": "sqlite_autoindex_piecework_job_1", "seq": "INTEGER PRIMARY KEY"}
-INDEX = "piecework_job_"
+BY_ID, BY_SEQ = "sqlite_autoindex_piecework_job_1", "INTEGER PRIMARY KEY"
+LINE, LATER, RUNNING, ENDED = (f"piecework_job_{name}" for name in ("line", "later", "running", "ended"))
+
+# The ways of a fetch, a settlement and an enqueue: statement, and how the jobs are found in it.
+WAYS = {
+    "fetch_lines": [LINE, LINE],
+    "fetch_due": [LATER, "piecework_job_expiry"],
+    "fetch_expired": ["piecework_job_expiry"],
+    "fetch_ripe": [BY_SEQ, LATER],
+    "fetch_one_line": [LINE],
+    "fetch_lines_merged": [BY_SEQ, LINE],
+    "fetch_again": [RUNNING],
+    "fetch_start": [BY_SEQ],
+    "fence_read": [BY_ID],
+    "settle_complete": [BY_ID],
+    "settle_any": [BY_ID],
+    "settle_fences": [BY_ID],
+    "settle_stopping": [BY_ID],
+    "settle_strays": ["piecework_job_place"],
+    "history_add": [BY_ID],
+    "then_read": [BY_ID],
+    "own_read": [BY_ID],
+    "batch_release": [BY_ID],
+    "batch_fail_then": [BY_ID],
+    "batch_first_failure": [ENDED, ENDED, ENDED],
+    "add_plain": [],
+    "add_placed": [],
+    "add_known": [BY_ID],
+    "add_batch": [BY_ID],
+    "add_below": [BY_ID],
+    "add_offer": [BY_ID],
+    "add_last_place": ["piecework_job_place"],
+    "add_stored": [BY_ID, BY_ID, "piecework_job_key", "piecework_job_piece", "piecework_job_place"],
+    "report_progress": [RUNNING],
+    "report_stopping": [RUNNING],
+    "reap_rows": [RUNNING],
+    "stop_running": [RUNNING],
+    "prune_jobs": [BY_SEQ],
+}
+SORTS = {"fetch_lines_merged", "fetch_again", "batch_first_failure"}  # a claim's worth, or three rows
+
+# What may be read from its first row to its last: what the statement was given, what it made, and tables of a few rows.
+SMALL = re.compile(
+    r"SCAN (json_each|s|line|doomed|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
+    r"|SCAN (piecework_job|j) USING INDEX piecework_job_running"  # as many as there are places in workers
+    r"|SCAN piecework_batch USING INDEX piecework_batch_held"
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +73,82 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
 
 
 def plan(store: SqliteStore, sql: str) -> list[str]:
-    """The steps that touch tables, one line each."""
     params = dict.fromkeys(re.findall(r":([a-z_]+)", sql), "[]")
     with store.db.read() as con:
         return [str(row[3]) for row in con.execute("EXPLAIN QUERY PLAN " + sql, params)]
 
 
-TITLES = [title for title in SQL if "{" not in SQL[title]]
+def filled(title: str, which: Filter) -> str:
+    return SQL[title].format(columns=RECORD_COLUMNS, jobs=source(which), where=where(which)[0])
 
 
-@pytest.mark.parametrize("title", TITLES)
-def test_print(store: SqliteStore, title: str) -> None:
-    print(title, plan(store, SQL[title]))
+def scans(steps: list[str]) -> list[str]:
+    """The steps that read something whole that can be large."""
+    return [step for step in steps if step.startswith("SCAN") and not SMALL.fullmatch(step.split(" VIRTUAL")[0])]
+
+
+def ways(steps: list[str]) -> list[str]:
+    """How jobs are found: the index of each step that looks for some."""
+    found = [
+        re.match(r"(?:SEARCH|SCAN) (?:piecework_job|j) USING (?:COVERING )?(?:INDEX )?(.+?)(?: \(|$)", s) for s in steps
+    ]
+    return [match.group(1) for match in found if match]
+
+
+@pytest.mark.parametrize("title", [title for title in SQL if "{" not in SQL[title]])
+def test_no_statement_reads_all_jobs(store: SqliteStore, title: str) -> None:
+    assert scans(plan(store, SQL[title])) == []
+
+
+@pytest.mark.parametrize("title", WAYS)
+def test_a_statement_of_the_daily_round_goes_its_way(store: SqliteStore, title: str) -> None:
+    steps = plan(store, SQL[title])
+    assert ways(steps) == WAYS[title]
+    assert title in SORTS or not [step for step in steps if "TEMP B-TREE" in step]
+
+
+def test_every_statement_of_the_daily_round_is_watched(store: SqliteStore) -> None:
+    """A new statement of these verbs has to be given its way above."""
+    verbs = [title for title in SQL if title.startswith(("fetch_", "settle_", "add_"))]
+    assert [title for title in verbs if title not in WAYS and ways(plan(store, SQL[title]))] == []
+
+
+@pytest.mark.parametrize("title", ["retry_select", "cancel_select", "find_page", "find_page_newest", "find_count"])
+def test_a_job_that_is_named_is_found_by_its_name(store: SqliteStore, title: str) -> None:
+    assert ways(plan(store, filled(title, Filter(ids=("a",))))) == [BY_ID]
+
+
+@pytest.mark.parametrize("title", ["find_page", "find_page_newest", "find_count"])
+@pytest.mark.parametrize(
+    "which", [Filter(state=State.RUNNING), Filter(batch="a", state=State.RUNNING)], ids=["", "batch"]
+)
+def test_running_jobs_are_found_among_the_running(store: SqliteStore, title: str, which: Filter) -> None:
+    """`watch` asks so, many times a second, of a batch that may have a million pieces."""
+    assert ways(plan(store, filled(title, which))) == [RUNNING]
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED, State.PARKED])
+def test_jobs_that_did_not_end_well_are_found_among_their_like(store: SqliteStore, state: State) -> None:
+    assert ways(plan(store, filled("find_page", Filter(state=state)))) == [ENDED]
+    assert ways(plan(store, filled("find_page", Filter(batch="a", state=state)))) == [ENDED]
+
+
+@pytest.mark.parametrize(
+    ("condition", "way"),
+    [("seq > :after ORDER BY seq LIMIT :limit", BY_SEQ), ("seq IN (SELECT value FROM json_each(:seqs))", BY_SEQ)],
+    ids=["walk", "bite"],
+)
+def test_pruning_walks_by_arrival(store: SqliteStore, condition: str, way: str) -> None:
+    steps = plan(store, SQL["prune_look"].format(which=condition))
+    assert ways(steps)[0] == way
+    assert scans(steps) == []
+
+
+def test_a_page_of_failures_is_not_sorted_out_of_all(store: SqliteStore) -> None:
+    assert ways(plan(store, SQL["pieces_failed_page"])) == [BY_SEQ, ENDED, ENDED, ENDED]
+
+
+def test_these_eyes_see_a_scan(store: SqliteStore) -> None:
+    assert scans(plan(store, "SELECT * FROM piecework_job WHERE task = 'a'")) == ["SCAN piecework_job"]
+    assert scans(plan(store, "SELECT * FROM piecework_job ORDER BY seq")) == ["SCAN piecework_job"]
+    assert scans(plan(store, "SELECT id FROM piecework_job")) != []

@@ -22,6 +22,8 @@ from piecework.errors import UsageError
 from piecework.job import AttemptRecord, BatchRecord, Record, State
 from piecework.jobs import ErrorNode, Job, Query
 
+FIRST_SHOWN, LAST_SHOWN = 2, 8  # runs of a job that ran often
+
 states = click.Choice([state.value for state in State])
 
 
@@ -111,8 +113,7 @@ def show(id: str, reference: str | None, url: str | None, as_json: bool) -> None
         click.echo(f"{name:12}{value}")
     if batch is not None:
         click.echo(f"{'pieces':12}{_pieces(batch)}")
-    for attempt in attempts:
-        _echo_attempt(attempt)
+    _echo_attempts(attempts)
     if errors is not None and errors.pieces:
         click.echo("\nfailed pieces:")
         _echo_tree(errors, 0)
@@ -153,6 +154,16 @@ def _pieces(batch: BatchRecord) -> str:
         f"{batch.total:,}{'' if batch.sealed else ' so far'}: {batch.completed:,} completed, {batch.failed:,} failed, "
         f"{batch.cancelled:,} cancelled, {batch.open:,} open"
     )
+
+
+def _echo_attempts(attempts: list[AttemptRecord]) -> None:
+    """The first and the last runs; a hundred tracebacks would be read by nobody."""
+    hidden = len(attempts) - FIRST_SHOWN - LAST_SHOWN
+    for n, attempt in enumerate(attempts):
+        if hidden <= 0 or n < FIRST_SHOWN or n >= FIRST_SHOWN + hidden:
+            _echo_attempt(attempt)
+        elif n == FIRST_SHOWN:
+            click.echo(f"\n… {hidden} more run{'' if hidden == 1 else 's'}; --json shows what is kept of them")
 
 
 def _echo_attempt(attempt: AttemptRecord) -> None:

@@ -225,7 +225,7 @@ class Database:
         waking a processor for it does not.
         """
         pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
-        lock = self._ear_lock  # while this thread listens, a `close` puts another in its place
+        lock = self._ear_lock  # a store that is closed meanwhile begins a new life with a lock of its own
         if lock.acquire(blocking=False):
             try:
                 pause = self._listen(pause, left)
@@ -250,11 +250,10 @@ class Database:
 
     def _mind_deafness(self, now: float) -> None:
         """Goes back to the clock when changes come without a sound, as on some file systems."""
-        lock = self._ear_lock
-        if self._ear is not None and now - self._heard_at > DEAF_SECONDS and lock.acquire(blocking=False):
+        ear, lock = self._ear, self._ear_lock
+        if ear is not None and now - self._heard_at > DEAF_SECONDS and lock.acquire(blocking=False):
             try:
-                ear = self._ear
-                if ear is not None and not ear.hears(0.0):
+                if ear is self._ear and not ear.hears(0.0):
                     self._ear, self._deaf = None, True
             finally:
                 lock.release()

@@ -9,7 +9,7 @@ from typing import Any
 from piecework.job import Filter
 from piecework.store.sqlite import fanin
 from piecework.store.sqlite.history import Line, remember
-from piecework.store.sqlite.rows import where
+from piecework.store.sqlite.rows import source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 CRASHED = "its worker died while running it"
@@ -59,7 +59,9 @@ def _end_of_stopped(tx: Transaction, id: str, why: str | None) -> tuple[str, str
 
 def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int) -> int:
     condition, params = where(which)
-    rows = tx.con.execute(SQL["cancel_select"].format(where=condition), params | {"limit": limit}).fetchall()
+    rows = tx.con.execute(
+        SQL["cancel_select"].format(jobs=source(which), where=condition), params | {"limit": limit}
+    ).fetchall()
     running = [row[0] for row in rows if row[2] == "running"]
     ended = [row for row in rows if row[2] != "running"]
     if running:

@@ -14,7 +14,7 @@ import msgspec
 
 from piecework.job import Filter, State
 from piecework.store.sqlite import fanin
-from piecework.store.sqlite.rows import where
+from piecework.store.sqlite.rows import source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 BITE = 2000  # pieces that come back in one transaction
@@ -34,7 +34,8 @@ def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:
     """The verb `retry`, inside its first transaction; `go_on` follows as long as something is held."""
     condition, params = where(which)
     rows = tx.con.execute(
-        SQL["retry_select"].format(where=condition), params | {"limit": limit, "resume": back.resume}
+        SQL["retry_select"].format(jobs=source(which), where=condition),
+        params | {"limit": limit, "resume": back.resume},
     ).fetchall()
     return sum(_revive(tx, row[0], back) for row in rows)
 

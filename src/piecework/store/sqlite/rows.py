@@ -61,10 +61,16 @@ _STATES = {
 
 
 def source(which: Filter) -> str:
-    """The table to ask; the few running jobs are found among each other, and not in a batch or in all there ever were."""
-    by_name = which.ids is not None or which.key is not None
-    running = which.state is State.RUNNING and not by_name
-    return "piecework_job INDEXED BY piecework_job_running" if running else "piecework_job"
+    """The table to ask, and the way to go about it where that matters.
+
+    What is named by its id is found by it, and not among all that ended; the few that run are found among each other,
+    and not in a batch or in all there ever were.
+    """
+    if which.ids is not None:
+        return "piecework_job INDEXED BY sqlite_autoindex_piecework_job_1"
+    if which.state is State.RUNNING and which.key is None:
+        return "piecework_job INDEXED BY piecework_job_running"
+    return "piecework_job"
 
 
 def where(which: Filter) -> tuple[str, dict[str, Any]]:
