@@ -208,7 +208,10 @@ BROKEN: dict[str, tuple[Protocol, type[ModelStore] | None]] = {
     "no fence": (on(NoFence), NoFence),
     "the attempt as fence": (on(AttemptAsFence), AttemptAsFence),
     "unguarded counter": (on(UnguardedCounter), UnguardedCounter),
-    "the caller releases the compose": (on(CallerComposes, connect=lambda s: cast(Store, ComposingClient(s))), CallerComposes),
+    "the caller releases the compose": (
+        on(CallerComposes, connect=lambda s: cast(Store, ComposingClient(s))),
+        CallerComposes,
+    ),
     "ids made by the store": (on(ServerIds), ServerIds),
     "fetch without a claim number": (on(NoClaimNumber), NoClaimNumber),
     "two workers get one job": (on(OneTransactionEach), OneTransactionEach),

@@ -144,7 +144,9 @@ def _of_jobs(programs: swept.Programs, before: list[str], ledger: Path) -> list[
         runs = [run for run, _ in starts[id]]
         if record.run not in runs or len(set(runs)) != len(runs):
             found.append(f"{name}: run {record.run} completed it, and these were begun: {runs}")
-        found += [f"{name}: run {run} was begun after its completion" for run, at in starts[id] if at > record.finished_at]
+        found += [
+            f"{name}: run {run} was begun after its completion" for run, at in starts[id] if at > record.finished_at
+        ]
         if record.task == "total":
             asked = json.loads(record.args)["pieces"]
             batch = programs.app.store.batch(id)
@@ -152,7 +154,9 @@ def _of_jobs(programs: swept.Programs, before: list[str], ledger: Path) -> list[
                 found.append(f"{name} completed, and its batch is {batch}")
             if record.result != str(sum(n * n for n in range(asked))):
                 found.append(f"{name} came to {record.result}")
-    many = sum(record.task == "square" and record.args >= '{"n":100}' and len(record.args) == 9 for record in records.values())
+    many = sum(
+        record.task == "square" and record.args >= '{"n":100}' and len(record.args) == 9 for record in records.values()
+    )
     if many not in (0, swept.MANY):
         found.append(f"{many} of {swept.MANY} calls of one later_many are stored")
     return found + _of_notes(programs.path, records)
@@ -169,8 +173,16 @@ def _of_notes(path: str, records: dict[str, object]) -> list[str]:
 
 
 EVERYTHING = [
-    *(Sweep(program, call) for program in ("migrate", "enqueue", "last", "work", "threads") for call in ("pwrite64", "fdatasync")),
-    *(Sweep(program, call, options=("--checkpoints",)) for program in ("enqueue", "work") for call in ("pwrite64", "fdatasync")),
+    *(
+        Sweep(program, call)
+        for program in ("migrate", "enqueue", "last", "work", "threads")
+        for call in ("pwrite64", "fdatasync")
+    ),
+    *(
+        Sweep(program, call, options=("--checkpoints",))
+        for program in ("enqueue", "work")
+        for call in ("pwrite64", "fdatasync")
+    ),
     *(Sweep(program, call) for program in ("enqueue", "work") for call in ("ftruncate", "unlink")),
     *(
         Sweep(program, call, f"error={error}", options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,18 @@ def test_the_simulation_catches(name: str, toys: Toys) -> None:
 @pytest.mark.parametrize("name", [name for name, (_, store) in BROKEN.items() if store is not None])
 def test_the_conformance_suite_catches(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"{__file__}::TestSuite"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            f"{__file__}::TestSuite",
+        ],
         env={**os.environ, "PIECEWORK_BROKEN": name, "PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -58,7 +68,7 @@ if "PIECEWORK_BROKEN" in os.environ:
             return FrozenClock()
 
         @pytest.fixture
-        def store(self, clock: FrozenClock) -> Iterator[ModelStore]:
+        def store(self, clock: FrozenClock) -> ModelStore:
             kind = BROKEN[os.environ["PIECEWORK_BROKEN"]][1]
             assert kind is not None
-            yield kind(clock=clock)
+            return kind(clock=clock)

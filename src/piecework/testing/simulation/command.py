@@ -139,5 +139,3 @@ def replay(seed: int, protocol: str | None) -> int:
         click.echo(f"broken: {violation}")
     click.echo(f"seed {seed}: {verdict.calls} calls, {sum(verdict.faults.values())} faults, {Counter(verdict.answers)}")
     return 1 if verdict.violations else 0
-
-

@@ -15,7 +15,6 @@ from piecework.testing.simulation.stage import StageClock
 from piecework.testing.simulation.toys import COMPOSE, SPLIT, Entry
 
 
-
 class Given(msgspec.Struct):
     """The arguments of a toy, as far as its result depends on them."""
 
@@ -95,7 +94,9 @@ class Oracle:
     def _buried(self, session: str) -> None:
         silent = self.silent(session)
         if silent < self._lease:
-            self.fail(f"session {session} was declared dead {silent:.3f} s after a beat; the lease is {self._lease:g} s")
+            self.fail(
+                f"session {session} was declared dead {silent:.3f} s after a beat; the lease is {self._lease:g} s"
+            )
 
     def silent(self, session: str) -> float:
         """Seconds since a session's last beat."""
@@ -214,7 +215,12 @@ class Oracle:
             if batch is None:
                 self.fail(f"batch {id} is gone, and its pieces are not")
                 continue
-            told = {"open": batch.open, "completed": batch.completed, "failed": batch.failed, "cancelled": batch.cancelled}
+            told = {
+                "open": batch.open,
+                "completed": batch.completed,
+                "failed": batch.failed,
+                "cancelled": batch.cancelled,
+            }
             if {end: n for end, n in told.items() if n} != dict(counted):
                 self.fail(f"batch {id}: the counters say {told}, its pieces {dict(counted)}")
         for session in self._store.sessions():
