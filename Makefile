@@ -7,10 +7,11 @@ BIN    := $(VENV)/bin
 CORE   := $(VENV)/.core
 TOOLS  := $(VENV)/.tools
 JOBS   ?= 2
+SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check bench soak clean
+.PHONY: help demo demo-crash test check simulate sweep strace bench soak clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,13 +22,17 @@ demo: $(CORE) ## Measure the standard library in pieces, on two worker processes
 demo-crash: $(CORE) ## The same, with workers killed by SIGKILL in the middle
 	@$(BIN)/python -m demo.run --crash $(ARGS)
 
-test: check ## Check, then run every ring of tests (ARGS=tests/store for some)
+test: check strace ## Check, then run every ring of tests (ARGS=tests/store for some)
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-check: $(TOOLS) ## Format, lint and types
+check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults (SECONDS=…)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict src demo
+	@$(BIN)/python -m piecework.testing.simulation --seconds $(SECONDS) --jobs $(JOBS)
+
+sweep: $(TOOLS) strace ## Kill small programs at every single system call (some minutes; ARGS=work for one)
+	@$(BIN)/python -m tests.proof.sweep $(ARGS)
 
 bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
 	@$(BIN)/python -m bench $(ARGS)
@@ -38,6 +43,10 @@ soak: $(CORE) ## Torture SQLite: 200,000 jobs with a worker killed every second 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt
 	find src tests demo bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+strace:
+	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qy strace >/dev/null 2>&1; } || \
+		echo 'strace is missing, and tests/proof needs it: apt-get install strace' >&2
 
 # Two stamps, done again when pyproject.toml changes: to see the demo nobody should wait for type checkers.
 $(CORE): pyproject.toml

@@ -1,4 +1,5 @@
-"""Workers die by SIGKILL at every named point; what they leave is judged by the ledger joined with the store."""
+"""Workers die by SIGKILL at every named point, meet an error there, or stand still; what they leave is
+judged by the ledger joined with the store."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from piecework.failpoints import NAMES
 
 # Points that the supervisor passes, too. Where the environment armed them it would die itself, so the app arms them.
 SHARED = {"store.before_commit", "store.after_commit"}
+DELAY = 0.6  # seconds: the other process does all the rest meanwhile
 LIVES = 2  # fewer than the crashes that park a job
 
 
@@ -63,6 +65,22 @@ def test_two_processes_of_which_one_is_killed_at_a_later_passage_lose_and_repeat
     assert tree.stop() == 0
     assert tree.deaths() >= 1, f"{point} was not passed:\n{tree.log()}"
     check(yard, jobs)
+
+
+@pytest.mark.parametrize("action", ["raise:1", f"delay:1:{DELAY}"], ids=["raise", "delay"])
+@pytest.mark.parametrize("point", sorted(NAMES))
+def test_a_point_that_raises_or_waits_loses_nothing_and_repeats_nothing(
+    quick_yard: Yard, point: str, action: str
+) -> None:
+    """Each of two processes meets it once; meanwhile the other one goes on."""
+    jobs = enqueue(quick_yard)
+    quick_yard.short_lives(f"{point}={action}", f"{point}={action}")
+    tree = quick_yard.work("-c", "2", "--processes", "2")
+    until(lambda: f"failpoint {point}: " in tree.log(), lambda: f"{point} was not passed:\n{tree.log()}")
+    quick_yard.drained()
+    assert tree.stop() == 0
+    assert tree.deaths() == 0
+    check(quick_yard, jobs)
 
 
 @pytest.mark.parametrize("point", sorted(SHARED))

@@ -67,12 +67,30 @@ def test_an_empty_text_arms_nothing() -> None:
         "=kill:1",
         "worker.after_fetch=kill:0",
         "worker.after_fetch=kill:-1",
+        "worker.after_fetch=kill:1:2",
+        "worker.after_fetch=delay:1",
+        "worker.after_fetch=delay:1:",
+        "worker.after_fetch=delay:1:long",
+        "worker.after_fetch=delay:1:-2",
     ],
 )
 def test_a_text_that_means_nothing_is_refused_and_told(text: str) -> None:
     with pytest.raises(ValueError, match="PIECEWORK_FAILPOINTS") as refused:
         arm(text)
     assert text in str(refused.value)
+
+
+def test_a_delay_waits_at_its_passage_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(failpoints.time, "sleep", slept.append)
+    arm("store.after_commit=delay:2:0.25")
+    failpoint("store.after_commit")
+    assert slept == []
+    failpoint("store.after_commit")
+    assert slept == [0.25]
+    assert "failpoint store.after_commit: delay" in caplog.text
 
 
 def test_kill_kills_the_process_at_its_passage() -> None:

@@ -61,13 +61,13 @@ class History:
         self.stage = Stage(seed)
         self._tell = trace
         self._calls = 0
-        random = self.stage.random
+        chance = self.stage.random
         self.store = protocol.store(self.stage.clock)
         self.store.migrate()
         self.oracle = Oracle(self.store, self.stage.clock, LEASE)
         self._connect = protocol.connect
         self._hint = StageEvent(self.stage)
-        self.weather = Weather(random, random.choice(RATES), LEASE)
+        self.weather = Weather(chance, chance.choice(RATES), LEASE)
         self.crew = Crew(self.stage, self.connect, toys.app.registry, LEASE, protocol.keeper)
         self._toys = toys
         self._troublemakers: list[Process] = []
@@ -138,24 +138,24 @@ class History:
         self.oracle.judge()
 
     def _open(self) -> None:
-        random, stage = self.stage.random, self.stage
-        for _ in range(random.choice((1, 2, 2))):
-            self.crew.hire(processes=random.choice((1, 1, 2)), concurrency=random.choice((1, 2, 3)))
-        calls = Calls(random, self._toys)
-        for n in range(random.choice((1, 2))):
+        chance, stage = self.stage.random, self.stage
+        for _ in range(chance.choice((1, 2, 2))):
+            self.crew.hire(processes=chance.choice((1, 1, 2)), concurrency=chance.choice((1, 2, 3)))
+        calls = Calls(chance, self._toys)
+        for n in range(chance.choice((1, 2))):
             process = stage.process(f"client{n + 1}")
-            client = Client(stage, self.connect(process), self.oracle, calls, random.choice((1, 2, 3)))
+            client = Client(stage, self.connect(process), self.oracle, calls, chance.choice((1, 2, 3)))
             stage.spawn(process, client.run)
-        if random.random() < 0.4:
+        if chance.random() < 0.4:
             process = stage.process("operator")
             self._troublemakers.append(process)
-            operator = Operator(stage, self.connect(process), self.oracle, random.choice((1, 2, 4)))
+            operator = Operator(stage, self.connect(process), self.oracle, chance.choice((1, 2, 4)))
             stage.spawn(process, operator.run)
-        if random.random() < 0.6:
+        if chance.random() < 0.6:
             process = stage.process("nemesis")
             self._troublemakers.append(process)
             nemesis = Nemesis(stage, self.crew, self.weather, self.trace)
-            stage.spawn(process, nemesis.run, random.choice((1, 2, 4)))
+            stage.spawn(process, nemesis.run, chance.choice((1, 2, 4)))
 
     def _calm(self) -> None:
         """No faults any more; whoever stands still goes on, and the wall clock is right again."""

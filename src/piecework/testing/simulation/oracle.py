@@ -93,7 +93,7 @@ class Oracle:
 
     def _buried(self, session: str) -> None:
         silent = self.silent(session)
-        if silent < self._lease:
+        if silent < self._lease - 1e-6:
             self.fail(
                 f"session {session} was declared dead {silent:.3f} s after a beat; the lease is {self._lease:g} s"
             )

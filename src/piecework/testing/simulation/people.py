@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 from piecework.engine.splitter import placed
 from piecework.errors import StoreUnavailable, UsageError
@@ -16,7 +15,7 @@ from piecework.split import Piece
 from piecework.store.protocol import Store
 from piecework.testing.simulation.crew import Crew
 from piecework.testing.simulation.oracle import UNKNOWN, Oracle
-from piecework.testing.simulation.stage import Stage
+from piecework.testing.simulation.stage import Chance, Stage
 from piecework.testing.simulation.toys import DEADLY, FLAKY, STEP, Toys
 from piecework.testing.simulation.wire import Weather
 
@@ -27,13 +26,13 @@ SHORT, LONG = 0.0, 0.8  # seconds that a body takes; in the longer ones workers 
 class Calls:
     """Makes calls of every kind, each with a number of its own, by which a call that is stored twice is seen."""
 
-    def __init__(self, random: Random, toys: Toys) -> None:
-        self._random = random
+    def __init__(self, chance: Chance, toys: Toys) -> None:
+        self._chance = chance
         self._toys = toys
         self._numbers = 0
 
     def call(self) -> Piece[Any]:
-        kind = self._random.choice((STEP, STEP, FLAKY, DEADLY, UNKNOWN, *(["split"] * 5)))
+        kind = self._chance.choice((STEP, STEP, FLAKY, DEADLY, UNKNOWN, *(["split"] * 5)))
         if kind == UNKNOWN:
             return Piece(UNKNOWN, json.dumps([self._number()]), QUEUE, 0)
         return self._split(2) if kind == "split" else self._toys.pieces[kind](*self._leaf(kind)[1:])
@@ -43,12 +42,12 @@ class Calls:
         return self._numbers
 
     def _seconds(self) -> float:
-        return SHORT if self._random.random() < 0.7 else self._random.random() * LONG
+        return SHORT if self._chance.random() < 0.7 else self._chance.random() * LONG
 
     def _leaf(self, kind: str) -> list[Any]:
         if kind == STEP:
             return [kind, self._number(), self._seconds()]
-        return [kind, self._number(), self._seconds(), self._random.choice((1, 1, 2, 3))]
+        return [kind, self._number(), self._seconds(), self._chance.choice((1, 1, 2, 3))]
 
     def _split(self, depth: int) -> Piece[Any]:
         kind, *args = self._tree(depth)
@@ -56,17 +55,17 @@ class Calls:
 
     def _tree(self, depth: int) -> list[Any]:
         """A split whose pieces may be splits; some wait between two pieces, so that they are stored in many bites."""
-        random = self._random
+        chance = self._chance
         plan = []
-        for _ in range(random.choice((0, 1, 2, 2, 3, 4))):
-            kind = random.choice((*([STEP] * 8), FLAKY, DEADLY, "split"))
+        for _ in range(chance.choice((0, 1, 2, 2, 3, 4))):
+            kind = chance.choice((*([STEP] * 8), FLAKY, DEADLY, "split"))
             plan.append(
                 self._tree(depth - 1)
                 if kind == "split" and depth > 1
                 else self._leaf(STEP if kind == "split" else kind)
             )
-        policy = random.choice((OnFailure.FINISH, OnFailure.FINISH, OnFailure.COMPOSE, OnFailure.FAIL_FAST))
-        return [policy.value, self._number(), random.choice((0.0, 0.0, 0.3)), plan]
+        policy = chance.choice((OnFailure.FINISH, OnFailure.FINISH, OnFailure.COMPOSE, OnFailure.FAIL_FAST))
+        return [policy.value, self._number(), chance.choice((0.0, 0.0, 0.3)), plan]
 
 
 class Client:
@@ -80,13 +79,13 @@ class Client:
         self._many = many
 
     def run(self) -> None:
-        random = self._stage.random
+        chance = self._stage.random
         for _ in range(self._many):
-            self._stage.sleep(random.random())
-            if random.random() < 0.15:
-                self._batch([self._calls.call() for _ in range(random.choice((1, 2, 3)))])
+            self._stage.sleep(chance.random())
+            if chance.random() < 0.15:
+                self._batch([self._calls.call() for _ in range(chance.choice((1, 2, 3)))])
                 continue
-            pieces = [self._calls.call() for _ in range(random.choice((1, 1, 2)))]
+            pieces = [self._calls.call() for _ in range(chance.choice((1, 1, 2)))]
             jobs = [NewJob(new_id(), p.task, p.args, p.queue, p.priority) for p in pieces]
             self._acknowledged(jobs, self.insist(partial(self._store.add, jobs)))
 
@@ -130,16 +129,16 @@ class Operator:
                 continue  # what may have been done has been done; somebody who looks again decides anew
 
     def _act(self) -> None:
-        random, store = self._stage.random, self._store
-        what = random.choice(("cancel", "cancel", "retry", "retry", "pause"))
+        chance, store = self._stage.random, self._store
+        what = chance.choice(("cancel", "cancel", "retry", "retry", "pause"))
         ids = tuple(self._oracle.acknowledged)
         if what == "cancel" and ids:
-            store.cancel(Filter(ids=(random.choice(ids),)), reason="an operator said so")
+            store.cancel(Filter(ids=(chance.choice(ids),)), reason="an operator said so")
         elif what == "retry":
-            store.retry(Filter(state=random.choice((State.FAILED, State.CANCELLED, State.PARKED))))
+            store.retry(Filter(state=chance.choice((State.FAILED, State.CANCELLED, State.PARKED))))
         elif what == "pause":
             store.pause(QUEUE)
-            self._stage.sleep(random.random())
+            self._stage.sleep(chance.random())
             store.pause(QUEUE, False)
 
 
@@ -155,35 +154,35 @@ class Nemesis:
     def run(self, acts: int) -> None:
         for _ in range(acts):
             self._stage.sleep(1.5 * self._stage.random.random())
-            what = self._stage.random.choice(tuple(self._deeds))
+            what = self._stage.random.choice(tuple(DEEDS))
             self._weather.met[what] += 1
-            self._deeds[what](self)
+            DEEDS[what](self)
 
-    def _worker_killed(self) -> None:
+    def worker_killed(self) -> None:
         workers = [child for process, _ in self._crew.living() for child in process.children if not child.dead]
         if workers:
             victim = self._stage.random.choice(workers)
             self._trace(f"{victim.name:8} is killed")
             self._stage.kill(victim)
 
-    def _worker_stopped(self) -> None:
+    def worker_stopped(self) -> None:
         workers = [child for process, _ in self._crew.living() for child in process.children if not child.dead]
         if workers:
             self._stand_still([self._stage.random.choice(workers)])
 
-    def _session_killed(self) -> None:
+    def session_killed(self) -> None:
         if living := self._crew.living():
             process, _ = self._stage.random.choice(living)
             self._trace(f"{process.name:8} and all its processes are killed")
             self._stage.kill(process)
             self._crew.hire(processes=1, concurrency=2)
 
-    def _session_stopped(self) -> None:
+    def session_stopped(self) -> None:
         if living := self._crew.living():
             process, _ = self._stage.random.choice(living)
             self._stand_still([process, *process.children])
 
-    def _supervisor_stopped(self) -> None:
+    def supervisor_stopped(self) -> None:
         if living := self._crew.living():
             self._stand_still([self._stage.random.choice(living)[0]])
 
@@ -193,17 +192,17 @@ class Nemesis:
             self._trace(f"{process.name:8} stands still for {seconds:g} s")
             self._stage.stop(process, seconds)
 
-    def _store_away(self) -> None:
+    def store_away(self) -> None:
         seconds = self._weather.pause()
         self._trace(f"         the store is away for {seconds:g} s")
         self._weather.away_until = self._stage.clock.elapsed + seconds
 
-    def _clock_jumps(self) -> None:
+    def clock_jumps(self) -> None:
         seconds = self._stage.random.choice((-3600.0, -5.0, 5.0, 30.0, 3600.0))
         self._trace(f"         the wall clock jumps by {seconds:g} s")
         self._stage.clock.wall += seconds
 
-    def _session_replaced(self) -> None:
+    def session_replaced(self) -> None:
         """A deployment: one supervisor is asked to stop, another is started."""
         if living := self._crew.living():
             process, made = self._stage.random.choice(living)
@@ -211,13 +210,14 @@ class Nemesis:
             self._stage.spawn(process, made.stop, name="signal")
             self._crew.hire(processes=1, concurrency=2)
 
-    _deeds: ClassVar[dict[str, Callable[..., None]]] = {
-        "worker process killed": _worker_killed,
-        "worker process stood still": _worker_stopped,
-        "supervisor and its workers killed": _session_killed,
-        "supervisor and its workers stood still": _session_stopped,
-        "supervisor stood still": _supervisor_stopped,
-        "store away": _store_away,
-        "wall clock jumped": _clock_jumps,
-        "supervisor replaced": _session_replaced,
-    }
+
+DEEDS: dict[str, Callable[[Nemesis], None]] = {
+    "worker process killed": Nemesis.worker_killed,
+    "worker process stood still": Nemesis.worker_stopped,
+    "supervisor and its workers killed": Nemesis.session_killed,
+    "supervisor and its workers stood still": Nemesis.session_stopped,
+    "supervisor stood still": Nemesis.supervisor_stopped,
+    "store away": Nemesis.store_away,
+    "wall clock jumped": Nemesis.clock_jumps,
+    "supervisor replaced": Nemesis.session_replaced,
+}

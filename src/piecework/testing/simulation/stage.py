@@ -18,6 +18,8 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
+Chance = random.Random  # seeded; the only one of a history
+
 TICK = 0.0001  # the shortest sleep, so that a loop that waits for nothing does not stop the time
 STEPS = 200_000  # after so many, a history does not come to rest
 
@@ -70,7 +72,7 @@ class Stage:
     """The scheduler. Everything that happens follows from the seed."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.random = Chance(seed)
         self.clock = StageClock()
         self.steps = 0
         self.broken: list[str] = []  # exceptions that ended a fiber

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from random import Random
 from typing import Any
 
 from piecework.errors import LeaseLost, PieceworkError, StoreUnavailable
 from piecework.store.protocol import Store
-from piecework.testing.simulation.stage import Gone, Process, Stage, StageEvent
+from piecework.testing.simulation.stage import Chance, Gone, Process, Stage, StageEvent
 
 LATENCY = 0.004  # seconds, at most, for a request and for its answer
 SLOW_REPLIES = 0.25  # the share of answers on whose way others come between
@@ -43,7 +42,7 @@ FAULTS = (
 class Weather:
     """How often calls meet faults, and for how long processes stand still."""
 
-    random: Random
+    chance: Chance
     rate: float
     lease: float
     away_until: float = 0.0  # the store cannot be reached until then
@@ -51,15 +50,15 @@ class Weather:
 
     def fault(self, verb: str) -> Fault | None:
         rate = self.rate if verb in FREQUENT else self.rate * SELDOM
-        if rate == 0.0 or self.random.random() >= rate:
+        if rate == 0.0 or self.chance.random() >= rate:
             return None
-        fault = self.random.choice(FAULTS)
+        fault = self.chance.choice(FAULTS)
         self.met[fault] += 1
         return fault
 
     def pause(self) -> float:
         """Around a lease: some come back in time, some too late."""
-        return self.lease * self.random.choice((0.3, 1.0, 1.3, 2.5))
+        return self.lease * self.chance.choice((0.3, 1.0, 1.3, 2.5))
 
 
 Watcher = Callable[[str, tuple[Any, ...], dict[str, Any], Any, str], None]
