@@ -245,7 +245,7 @@ class ModelStore:
     def _take(self, claim: Claim) -> list[Fence]:
         now = self._clock.now()
         for job in sorted(self._t.jobs.values(), key=lambda job: job.expires_at or 0.0):
-            if _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
+            if claim.limit > 0 and _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
                 self._end(job.id, State.CANCELLED, reason="it had not been begun in time")
         due = [
             job

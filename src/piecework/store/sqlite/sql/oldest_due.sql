@@ -1,21 +1,27 @@
--- The earliest of each line by hopping from queue to priority in the index, and of what is due without having joined one.
-WITH RECURSIVE line (queue, priority) AS (
-    SELECT * FROM (
-        SELECT queue, priority FROM piecework_job INDEXED BY piecework_job_line
-        WHERE state = 'available' AND due = 1 ORDER BY queue, priority LIMIT 1
-    )
+-- The earliest of each line, by hopping from queue to queue and from priority to priority in the index, and of what is
+-- due without having joined a line.
+WITH RECURSIVE line (queue) AS (
+    SELECT min(queue) FROM piecework_job WHERE state = 'available' AND due = 1
     UNION ALL
-    SELECT n.queue, n.priority FROM line JOIN piecework_job AS n ON n.seq = (
-        SELECT seq FROM piecework_job INDEXED BY piecework_job_line
-        WHERE state = 'available' AND due = 1 AND (queue, priority) > (line.queue, line.priority)
-        ORDER BY queue, priority LIMIT 1
+    SELECT (SELECT min(queue) FROM piecework_job WHERE state = 'available' AND due = 1 AND queue > line.queue)
+    FROM line WHERE line.queue IS NOT NULL
+),
+step (queue, priority) AS (
+    SELECT queue, (SELECT min(priority) FROM piecework_job WHERE state = 'available' AND due = 1 AND queue = line.queue)
+    FROM line WHERE queue IS NOT NULL
+    UNION ALL
+    SELECT queue, (
+        SELECT min(priority) FROM piecework_job
+        WHERE state = 'available' AND due = 1 AND queue = step.queue AND priority > step.priority
     )
+    FROM step WHERE priority IS NOT NULL
 )
 SELECT queue, min(since) FROM (
     SELECT queue, (
-        SELECT min(j.run_at) FROM piecework_job AS j INDEXED BY piecework_job_line
-        WHERE j.state = 'available' AND j.due = 1 AND j.queue = line.queue AND j.priority = line.priority
-    ) AS since FROM line
+        SELECT min(j.run_at) FROM piecework_job AS j
+        WHERE j.state = 'available' AND j.due = 1 AND j.queue = step.queue AND j.priority = step.priority
+    ) AS since
+    FROM step WHERE priority IS NOT NULL
     UNION ALL
     SELECT queue, min(run_at) FROM piecework_job INDEXED BY piecework_job_later
     WHERE state = 'available' AND due = 0 AND run_at <= :now GROUP BY queue
