@@ -30,6 +30,7 @@ class State(StrEnum):
 
 
 CRASH_LIMIT = 3  # so many deaths of its worker make a job poison
+SUSPECT = CRASH_LIMIT - 1  # with so many it is run alone, so that the last is charged to no other
 
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 

@@ -25,6 +25,7 @@ from piecework.engine.respite import Respite
 from piecework.engine.slate import Pulse, Slate
 from piecework.engine.worker import Trouble
 from piecework.errors import StoreError, StoreUnavailable
+from piecework.job import SUSPECT
 from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.supervisor")
@@ -492,13 +493,13 @@ class Supervisor:
     def _blame(self, running: list[str]) -> list[str]:
         """Which of the jobs that ran when a process died are charged with its death; they stand in order of their start.
 
-        All of them at first. Those that were charged before run alone as far as possible: where one did, or had to be
+        All of them at first. Those that were charged twice run alone as far as possible: where one did, or had to be
         begun beside others, it is the one to blame, and not its neighbours.
         """
         assert self._store is not None
         if len(running) < 2:
             return running
-        charged = {record.id for record in self._store.get(running) if record.crashes}
+        charged = {record.id for record in self._store.get(running) if record.crashes >= SUSPECT}
         return [id for id in running if id in charged][-1:] or running
 
     def _leave(self) -> None:

@@ -25,7 +25,7 @@ from piecework.engine.runner import Runner
 from piecework.engine.slate import Pulse, Slate
 from piecework.errors import LeaseLost, StoreError
 from piecework.failpoints import failpoint
-from piecework.job import Answer, Claim, Fetched, Progress
+from piecework.job import SUSPECT, Answer, Claim, Fetched, Progress
 from piecework.options import TaskOptions
 from piecework.outcome import Outcome, Park, Release, Settlement
 from piecework.registry import Registry
@@ -93,7 +93,7 @@ class Worker:
         self._home = os.getcwd()
         self._beaten_at = math.inf  # unknown, until somebody says it
         self._reached_at = math.inf
-        self._suspects: deque[Running] = deque()  # jobs that were running when a worker died: each runs alone
+        self._suspects: deque[Running] = deque()  # jobs that may have killed their workers: each runs alone
         self._alone: str | None = None
         self._suspects_since = 0.0
         self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
@@ -299,7 +299,7 @@ class Worker:
                 self._inbox.put((Running(job, None, None), prepared))
                 continue
             self._in_hand[job.id] = prepared
-            if job.crashes:
+            if job.crashes >= SUSPECT:
                 self._suspects_since = self._suspects_since if self._suspects else self._clock.monotonic()
                 self._suspects.append(prepared)
                 continue
@@ -316,7 +316,9 @@ class Worker:
         return not self._pools.has_room_again()
 
     def _try_suspects(self) -> None:
-        """Begins a job that was running when a worker died, alone, so that a further death is charged to it only.
+        """Begins a job that was running when two workers died, alone, so that a further death is charged to it only.
+
+        After one death its jobs run again at once, all together: mostly it was none of them.
 
         Where the others do not end for long, it runs beside them all the same: it must run at some time.
         """
