@@ -123,6 +123,9 @@ def test_a_worker_whose_session_fell_silent_begins_nothing_though_it_reaches_the
     worker._reached_at = clock.monotonic()  # a trip of its own
     worker._judge_lease()
     assert worker._runner.begin_until == clock.monotonic() + 1
+    clock.advance(2)
+    assert worker._room() == 0, "it asks for nothing that it would not begin"
     worker.beaten(clock.monotonic())
-    assert worker._runner.begin_until == clock.monotonic() + LEASE
+    assert worker._runner.begin_until == clock.monotonic() + LEASE - 2  # its own last trip is as old
+    assert worker._room() == 1
     worker._threads.close()

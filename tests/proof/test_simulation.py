@@ -38,8 +38,8 @@ def test_these_histories_keep_every_promise(first: int, toys: Toys) -> None:
 # same seeds, so what a seed found has a test of its own as well, in the ring of the room that was wrong.
 ONCE_BROKEN = {
     605: "a session was buried early: its silence was counted from before a slow read of the sessions",
-    3423: "a compose was begun late: it had read its batch first, which took longer than the lease",
-    2215: "a job was begun after another worker had completed it: the supervisor stood still, and the worker did not",
+    2215: "a compose was begun late: it had read its batch first, which took longer than the lease",
+    3423: "a job was begun after another worker had completed it: the supervisor stood still, and the worker did not",
 }
 
 
@@ -87,7 +87,7 @@ def test_a_failing_seed_prints_itself_and_the_command_that_replays_it() -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "piecework.testing.simulation", "--seconds", "60"),
-            *("--protocol", "tests.proof.broken:OneTransactionEach"),
+            *("--protocol", "tests.proof.known_bad:OneTransactionEach"),
         ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         cwd=ROOT,
@@ -97,7 +97,7 @@ def test_a_failing_seed_prints_itself_and_the_command_that_replays_it() -> None:
     )
     assert done.returncode == 1, done.stderr
     assert "broke a promise" in done.stdout
-    assert "--seed 0 --protocol tests.proof.broken:OneTransactionEach" in done.stdout
+    assert "--seed 0 --protocol tests.proof.known_bad:OneTransactionEach" in done.stdout
 
 
 def test_a_store_on_a_file_can_be_named(tmp_path: Path, toys: Toys) -> None:

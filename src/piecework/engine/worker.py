@@ -211,6 +211,8 @@ class Worker:
     def _room(self) -> int:
         if self._stopping is not Stopping.NO or self._suspects or self._is_crowded():
             return 0
+        if self._clock.monotonic() > self._beaten_at + self._lease:
+            return 0  # it would not be begun, and would go there and back until the session beats again, or is buried
         if self._alone is not None and self._clock.monotonic() - self._suspects_since < PATIENCE_SECONDS:
             return 0
         # What is settled on this trip makes room on this trip.

@@ -26,6 +26,7 @@ _given = msgspec.json.Decoder(Given).decode
 SPLITS = ("fail_fast", "finish", "compose")
 UNKNOWN = "nobody"  # a task that no worker's app has
 PAGE = 500
+MOST_RUNS = 60  # by faults and attempts together, a job is fetched ten or twenty times at most
 
 
 class Oracle:
@@ -171,6 +172,8 @@ class Oracle:
             yield "it was cancelled without a reason"
         if (job.state is State.COMPLETED) is not (job.id in self._completed):
             yield f"it is {job.state}, and its completion was recorded: {job.id in self._completed}"
+        if job.run > MOST_RUNS:
+            yield f"it went there and back: it was fetched {job.run} times"
         begun = [entry.run for entry in entries if entry.what == "begin"]
         if len(set(begun)) != len(begun):
             yield f"one run was begun twice: {begun}"

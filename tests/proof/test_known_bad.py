@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from broken import BROKEN
+from known_bad import BROKEN
 
 from piecework.testing import FrozenClock, ModelStore
 from piecework.testing.conformance import StoreConformance
