@@ -105,7 +105,7 @@ def test_a_compose_whose_batch_took_longer_to_read_than_the_lease_is_not_begun(
     runner.begin_until = clock.monotonic() + LEASE
     store.slow = {"batch": slow}
     outcome = runner.run(runner.prepare(run))  # type: ignore[arg-type]
-    worker._threads.close()
+    worker._pools.close()
     assert isinstance(outcome, Complete if begun else Release)
     assert composed == ([0] if begun else [])
 
@@ -128,4 +128,4 @@ def test_a_worker_whose_session_fell_silent_begins_nothing_though_it_reaches_the
     worker.beaten(clock.monotonic())
     assert worker._runner.begin_until == clock.monotonic() + LEASE - 2  # its own last trip is as old
     assert worker._room() == 1
-    worker._threads.close()
+    worker._pools.close()

@@ -12,6 +12,7 @@ import os
 import struct
 import tempfile
 import time
+from collections.abc import Callable
 
 WIDTH = 64  # bytes for one slot: an id is 36, the last 16 say until when it may run and in which order it was written
 _TAIL = struct.Struct(">dQ")
@@ -25,17 +26,23 @@ class Pulse:
     It says nothing of the jobs: a loop whose threads are all busy goes round, and asks the store which of them to stop.
     """
 
-    def __init__(self, memory: bytearray | mmap.mmap | None = None, start: int = 0) -> None:
+    def __init__(
+        self,
+        memory: bytearray | mmap.mmap | None = None,
+        start: int = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._memory = bytearray(_FOOT) if memory is None else memory
+        self._monotonic = monotonic
         self._turned, self._polled = start, start + _MOMENT.size
 
     def turn(self) -> None:
         """The loop goes round."""
-        _MOMENT.pack_into(self._memory, self._turned, time.monotonic())
+        _MOMENT.pack_into(self._memory, self._turned, self._monotonic())
 
     def poll(self) -> None:
         """The store has answered."""
-        _MOMENT.pack_into(self._memory, self._polled, time.monotonic())
+        _MOMENT.pack_into(self._memory, self._polled, self._monotonic())
 
     def turned_ago(self) -> float | None:
         """Seconds since the loop went round; None before it began."""
@@ -47,7 +54,7 @@ class Pulse:
 
     def _ago(self, place: int) -> float | None:
         (moment,) = _MOMENT.unpack_from(self._memory, place)
-        return max(0.0, time.monotonic() - moment) if moment else None
+        return max(0.0, self._monotonic() - moment) if moment else None
 
 
 class Slate:

@@ -37,10 +37,10 @@ class Slate:
 
     handle = 0
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, monotonic: Callable[[], float]) -> None:
         self._slots: dict[int, str] = {}
         self._process = process
-        self.pulse = Pulse()
+        self.pulse = Pulse(monotonic=monotonic)
 
     def write(self, slot: int, id: str, until: float = 0.0) -> None:
         if not self._process.dead:
@@ -195,7 +195,7 @@ class Child:
         self._code = -signal.SIGKILL
         self._said: list[bytes] = []  # by the process
         self._told = StageQueue(self._stage)  # to the process
-        self.slate = Slate(me)
+        self.slate = Slate(me, self._stage.clock.monotonic)
         self.socket = Bell()
         # Its end is told by the socket, always: nothing holds that open on the stage.
         self.process = SimpleNamespace(pid=len(self._stage.processes), poll=lambda: None)
