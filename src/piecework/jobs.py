@@ -436,17 +436,20 @@ class Query:
         states = [self._which.state] if self._which.state is not None else RETRIABLE
         return sum(self._retry(msgspec.structs.replace(self._which, state=state)) for state in states)
 
-    def _retry(self, which: Filter) -> int:
+    def resume(self) -> int:
+        """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are."""
+        if self._which.state not in (None, State.CANCELLED):
+            return 0
+        return self._retry(msgspec.structs.replace(self._which, state=State.CANCELLED), resume=True)
+
+    def _retry(self, which: Filter, *, resume: bool = False) -> int:
         """Page by page, in order of arrival: a page of which nothing comes back hides none behind it."""
         done, after = 0, None
         while page := self._app.store.find(which, after=after, limit=BITE):
-            done += self._app.store.retry(Filter(ids=tuple(record.id for record in page)), limit=BITE)
+            ids = tuple(record.id for record in page)
+            done += self._app.store.retry(Filter(ids=ids), limit=BITE, resume=resume)
             after = page[-1].id
         return done
-
-    def resume(self) -> int:
-        """Lets all that were cancelled go on; how many."""
-        return self._in_bites(lambda: self._app.store.retry(self._which, limit=BITE, resume=True))
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""

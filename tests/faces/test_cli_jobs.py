@@ -14,6 +14,7 @@ from support import books
 
 from piecework import Piecework
 from piecework.job import State
+from piecework.jobs import whoami
 from piecework.testing.drain import drain
 
 Call = Callable[..., Any]
@@ -206,6 +207,36 @@ def test_cancel_by_id_with_a_reason(call: Call, shop: Any) -> None:
     assert call("jobs", "cancel", job.id).code == 1
 
 
+def test_a_stopped_tree_says_who_when_and_why_and_goes_on_where_it_was(call: Call, shop: Any) -> None:
+    job = shop.whole.later(3)
+    call("jobs", "cancel", job.id, "--reason", "the wrong list", "--by", "ann@desk")
+    said = call("jobs", "show", job.id).out
+    assert re.search(r"^stopped +ann@desk, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", said, re.MULTILINE)
+    assert "reason      the wrong list" in said
+    assert call("jobs", "resume", job.id).out == "resumed 1 job\n"
+    drain(shop.app)
+    assert job.result(timeout=0) == 6
+    assert "stopped" not in call("jobs", "show", job.id).out
+    assert call("jobs", "resume", job.id).code == 1
+
+
+def test_without_a_name_it_was_the_user_of_this_process(call: Call, shop: Any) -> None:
+    job = shop.add.later(1)
+    call("jobs", "cancel", job.id)
+    assert job.record().stopped_by == whoami()
+    assert "@" in whoami()
+
+
+def test_resume_by_filter_leaves_what_failed(call: Call, shop: Any) -> None:
+    failed = shop.bad.later("x")
+    drain(shop.app)
+    stopped = [shop.add.later(n) for n in range(3)]
+    call("jobs", "cancel", "--all")
+    assert call("jobs", "resume", "--all", "--json").data == {"resumed": 3}
+    assert {job.state for job in stopped} == {State.AVAILABLE}
+    assert failed.state is State.FAILED
+
+
 @pytest.mark.parametrize("option", ["--queue=mail", "--all", "--state=available"])
 def test_cancel_by_filter(call: Call, shop: Any, option: str) -> None:
     jobs = [shop.add.using(queue="mail").later(n) for n in range(3)]
@@ -214,7 +245,7 @@ def test_cancel_by_filter(call: Call, shop: Any, option: str) -> None:
     assert call("jobs", "cancel", option).out == "cancelled 0 jobs\n"
 
 
-@pytest.mark.parametrize("verb", ["retry", "cancel"])
+@pytest.mark.parametrize("verb", ["retry", "cancel", "resume"])
 def test_a_verb_without_any_job_named_is_refused(call: Call, shop: Any, verb: str) -> None:
     job = shop.add.later(1)
     said = call("jobs", verb)
@@ -223,7 +254,7 @@ def test_a_verb_without_any_job_named_is_refused(call: Call, shop: Any, verb: st
     assert job.state is State.AVAILABLE
 
 
-@pytest.mark.parametrize("verb", ["retry", "cancel", "delete"])
+@pytest.mark.parametrize("verb", ["retry", "cancel", "resume", "delete"])
 def test_ids_together_with_filters_are_refused(call: Call, shop: Any, verb: str) -> None:
     """Nobody knows which of both is meant, and a filter that is passed over is a surprise."""
     job = shop.bad.later("x")

@@ -142,6 +142,8 @@ def _facts(record: Record, job: Job[Any]) -> list[tuple[str, str]]:
         ("key", record.key),
         ("piece", f"{record.piece_key} of {record.batch}" if record.batch else None),
         ("progress", f"{progress.done:g} of {'?' if progress.total is None else f'{progress.total:g}'} {progress.note}" if progress else None),
+        ("expires", when(record.expires_at) if record.expires_at else None),
+        ("stopped", f"{record.stopped_by}, {when(record.stopped_at)}" if record.stopped_by else None),
         ("reason", record.reason),
         ("result", record.result),
         ("error", f"{record.error.type}: {record.error.message}" if record.error else None),
@@ -225,25 +227,51 @@ def _retry(job: Job[Any]) -> bool:
 @_filters
 @click.option("--all", "everything", is_flag=True, help="Every job that has not ended.")
 @click.option("--reason", default="cancelled from the command line", show_default=True, help="Kept with the jobs.")
+@click.option("--by", metavar="WHO", help="Who asks, kept with the jobs; default: this user and host.")
 @app_option
 @store_option
 @json_option
 def cancel(
     ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
-    reason: str, reference: str | None, url: str | None, as_json: bool,
+    reason: str, by: str | None, reference: str | None, url: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Cancel jobs that have not ended, with everything below them: by id, or by filter. Running ones are asked to stop."""
     app = find_app(reference, url)
     if ids and any((queue, task, state, batch, everything)):
         raise UsageError("name jobs by their ids or by a filter, not both")
     if ids:
-        done = sum(app.jobs.get(id).cancel(reason) for id in ids)
+        done = sum(app.jobs.get(id).cancel(reason, by=by) for id in ids)
     else:
         query = _chosen(
             app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
         )
-        done = query.cancel(reason)
+        done = query.cancel(reason, by=by)
     return _told("cancelled", done, len(ids), as_json)
+
+
+@command.command("resume")
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every job that was cancelled.")
+@app_option
+@store_option
+@json_option
+def resume(
+    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
+    reference: str | None, url: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Let cancelled jobs go on, and below them what was still open: by id, or by filter. What had failed stays failed."""
+    app = find_app(reference, url)
+    if ids and any((queue, task, state, batch, everything)):
+        raise UsageError("name jobs by their ids or by a filter, not both")
+    if ids:
+        done = sum(app.jobs.get(id).resume() for id in ids)
+    else:
+        query = _chosen(
+            app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
+        )
+        done = query.resume()
+    return _told("resumed", done, len(ids), as_json)
 
 
 @command.command("delete")
