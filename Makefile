@@ -31,6 +31,9 @@ check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults (SECOND
 	@$(BIN)/mypy --strict src demo
 	@$(BIN)/python -m piecework.testing.simulation --seconds $(SECONDS) --jobs $(JOBS)
 
+simulate: $(TOOLS) ## The simulated faults alone (SECONDS=600 for longer; ARGS='--seed 3423' for one history, told)
+	@$(BIN)/python -m piecework.testing.simulation --seconds $(SECONDS) --jobs $(JOBS) $(ARGS)
+
 sweep: $(TOOLS) strace ## Kill small programs at every single system call (some minutes; ARGS=work for one)
 	@$(BIN)/python -m tests.proof.sweep $(ARGS)
 
@@ -44,7 +47,7 @@ clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt
 	find src tests demo bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-strace:
+strace: ## Install strace, which make test and make sweep need (Linux; does nothing where it is)
 	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qy strace >/dev/null 2>&1; } || \
 		echo 'strace is missing, and tests/proof needs it: apt-get install strace' >&2
 
