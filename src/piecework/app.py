@@ -216,7 +216,7 @@ class Piecework:
             concurrency=concurrency,
             queues=names,
             burst=burst,
-            processes=None if place is None else PoolSettings(pool_command(place), size),
+            processes=None if place is None else PoolSettings(pool_command(place), size, dict(os.environ), os.getcwd()),
         )
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from piecework.cli.child import load
 from piecework.cli.work import set_up_logging
 from piecework.engine.context import Running
 from piecework.engine.exits import die_with_parent
+from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import leave_copy
 from piecework.engine.runner import Runner
 from piecework.engine.wire import Ended, Frames, Ready, Said, Stop, Work, send
@@ -96,14 +97,13 @@ class _Server:
         """Puts right what one job may not leave to the next."""
         os.ftruncate(self._trace, 0)
         os.lseek(self._trace, 0, os.SEEK_SET)
-        try:
-            os.chdir(self._home)
-        except OSError as error:
-            log.warning("cannot go back to %s: %s", self._home, error)
+        go_home(self._home)
+        keep_standard_streams()
+        faulthandler.register(signal.SIGUSR2, self._trace, all_threads=False)  # its job may have used the signal itself
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (OSError, ValueError):  # the job closed it
+            except (OSError, ValueError, AttributeError):  # the job closed it, or put something else in its place
                 continue
 
     def _send(self, message: Ready | Said | Ended) -> None:

@@ -49,10 +49,15 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     memory: int
 
 
+def framed(message: Any) -> bytes:
+    """One frame."""
+    body = _encode(message)
+    return _HEAD.pack(len(body)) + body
+
+
 def send(to: socket.socket, message: Any) -> None:
     """Sends one frame, wholly."""
-    body = _encode(message)
-    to.sendall(_HEAD.pack(len(body)) + body)
+    to.sendall(framed(message))
 
 
 class Frames(Generic[T]):
