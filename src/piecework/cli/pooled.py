@@ -25,10 +25,10 @@ from piecework.cli.child import load
 from piecework.cli.work import set_up_logging
 from piecework.engine.context import Running
 from piecework.engine.exits import die_with_parent
-from piecework.engine.mending import go_home, keep_standard_streams
+from piecework.engine.mending import go_home, keep_standard_streams, steady_loggers
 from piecework.engine.pool import leave_copy
 from piecework.engine.runner import Runner
-from piecework.engine.wire import Ended, Frames, Ready, Said, Stop, Work, send
+from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, send
 from piecework.job import Fetched
 from piecework.outcome import Outcome, Park
 
@@ -47,6 +47,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
     place = msgspec.json.decode(args.place, type=AppPlace)
     set_up_logging(place.log_level)
+    steady_loggers()
     for handle in (args.fd, args.trace):
         os.set_inheritable(handle, False)
     # Written into a file that the worker can read when this process is gone: where it was, at a crash or when asked.
@@ -87,6 +88,7 @@ class _Server:
         if isinstance(prepared, Park):
             return prepared
         self._now = prepared
+        self._send(Begun())
         try:
             return self._runner.run(prepared)
         finally:
@@ -106,7 +108,7 @@ class _Server:
             except (OSError, ValueError, AttributeError):  # the job closed it, or put something else in its place
                 continue
 
-    def _send(self, message: Ready | Said | Ended) -> None:
+    def _send(self, message: Ready | Begun | Said | Ended) -> None:
         with self._sending:
             send(self._control, message)
 

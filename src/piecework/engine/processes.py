@@ -25,7 +25,7 @@ from piecework.engine.exits import exit_in_words
 from piecework.engine.mending import keep_standard_streams
 from piecework.engine.pool import Inbox
 from piecework.engine.runner import outcome_of, too_late
-from piecework.engine.wire import Ended, Frames, Ready, Said, Stop, Work, framed
+from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, framed
 from piecework.errors import ProcessDied
 from piecework.errortext import clean
 from piecework.outcome import Cancelled, Errored, Failed, Outcome, Release
@@ -69,8 +69,9 @@ class _Process:
             raise
         self.socket.setblocking(False)
         self._unsent = bytearray()
-        self.frames: Frames[Ready | Said | Ended] = Frames(Ready | Said | Ended)
+        self.frames: Frames[Ready | Begun | Said | Ended] = Frames(Ready | Begun | Said | Ended)
         self.ready = False
+        self.begun = False  # its job
         self.job: Running | None = None
         self.asked = False  # to stop: its job was cancelled
         self.traced = False
@@ -78,7 +79,7 @@ class _Process:
         self.jobs = 0
 
     def begin(self, job: Running, now: float) -> None:
-        self.job, self.asked, self.traced, self.kill_at = job, False, False, None
+        self.job, self.begun, self.asked, self.traced, self.kill_at = job, False, False, False, None
         self.jobs += 1
         if job.options is not None and job.options.timeout is not None:
             job.deadline = now + job.options.timeout
@@ -307,6 +308,8 @@ class ProcessPool:
             if isinstance(message, Ready):
                 process.ready = True
                 self._failures = 0
+            elif isinstance(message, Begun):
+                process.begun = True
             elif isinstance(message, Said):
                 if process.job is not None and process.job.job.id == message.id:
                     process.job.progress = message.progress
@@ -362,6 +365,8 @@ class ProcessPool:
         assert job.options is not None
         if process.asked:
             return Cancelled(f"it was asked to stop, and its process was killed {job.options.grace:g} s later")
+        if not process.begun:  # what an earlier job left behind, or somebody from outside
+            return Release(f"its process ended before it had begun: {exit_in_words(code)}")
         if process.traced:
             return _with_trace(outcome_of(too_late(job), job), trace)
         log.warning("process %d ended with job %s: %s", process.popen.pid, job.job.id, exit_in_words(code))

@@ -35,6 +35,10 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """From a process: it has imported the app."""
 
 
+class Begun(msgspec.Struct, frozen=True, tag=True):
+    """From a process: it runs its job from now on, and what ends it is the job's doing."""
+
+
 class Said(msgspec.Struct, frozen=True, tag=True):
     """From a process: how far its job says it is."""
 
