@@ -16,7 +16,7 @@ class Tree:
     """A supervisor with its worker processes, in a session (and so a process group) of their own."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
-        self._log = log
+        self._log, self.command, self.env = log, command, env
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 command, env=env, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True

@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from piecework import Piecework, current
+import msgspec
 
-app = Piecework(os.environ.get("NASTY_URL", "sqlite:///nasty.db"), lease=float(os.environ.get("NASTY_LEASE", "20")))
-FOLDER = Path(os.environ.get("NASTY_FOLDER", "."))
+from piecework import Cancel, Fail, Piecework, Retry, current
+
+app = Piecework(os.environ.get("HOUSE_URL", "sqlite:///jobs.db"), lease=float(os.environ.get("HOUSE_LEASE", "20")))
+FOLDER = Path(os.environ.get("HOUSE_FOLDER", "."))
 
 usleep = ctypes.PyDLL(None).usleep  # unlike CDLL it keeps the interpreter's lock
 
@@ -38,7 +40,8 @@ def lose_stdout() -> None:
 
 
 def print_to_a_closed_stream() -> None:
-    sys.stdout.close()
+    if sys.stdout is not None:  # another job may have taken it away
+        sys.stdout.close()
 
 
 def lose_the_folder() -> None:
@@ -223,6 +226,86 @@ HARMS: dict[str, Callable[[], None]] = {
 }
 
 
+# ── errors that bite ─────────────────────────────────────────────────────────────────────────────
+
+
+class Mine(BaseException):
+    pass
+
+
+class NoWords(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+class ExitsWhenRead(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class NoTraceback(Exception):
+    @property
+    def __traceback__(self) -> None:  # type: ignore[override]
+        raise RuntimeError("no traceback")
+
+
+class NoClass(Exception):
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise RuntimeError("no class")
+
+
+class HostileMeta(type):
+    def __instancecheck__(cls, other: object) -> bool:
+        raise RuntimeError("no instances")
+
+    def __getattribute__(cls, name: str) -> object:
+        raise RuntimeError("no attributes")
+
+
+class Hostile(Exception, metaclass=HostileMeta):
+    pass
+
+
+class HollowRetry(Retry):
+    def __init__(self) -> None:
+        """Leaves out what a Retry is made of."""
+
+
+class ExitsWhenMade(msgspec.Struct):
+    """An argument that ends whoever decodes it."""
+
+    n: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n:
+            raise SystemExit(self.n)
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "its own BaseException": Mine,
+    "no words": NoWords,
+    "exits when read": ExitsWhenRead,
+    "no traceback": NoTraceback,
+    "no class": NoClass,
+    "hostile": lambda: type.__call__(Hostile),
+    "a verdict that is hollow": HollowRetry,
+    "NUL": lambda: ValueError("a\x00b"),
+    "a lone surrogate": lambda: ValueError("a\ud800b"),
+    "ten megabytes": lambda: ValueError("x" * 10_000_000),
+    "a reason of surrogates": lambda: Fail("a\x00\ud800"),
+    "a cancel of surrogates": lambda: Cancel("a\x00\ud800"),
+    "a group": lambda: BaseExceptionGroup("several", [ValueError("one"), Mine()]),
+}
+
+
+def throw(name: str) -> None:
+    current.progress(10**300, float("1e300"), "\x00\ud800")
+    raise ERRORS[name]()
+
+
 # ── the three places ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -239,6 +322,36 @@ async def on_the_loop(harm: str) -> None:
 @app.task(name="process", attempts=1, pool="process")
 def in_a_process(harm: str) -> None:
     HARMS[harm]()
+
+
+@app.task(name="throw-thread", attempts=1)
+def throw_in_a_thread(name: str) -> None:
+    throw(name)
+
+
+@app.task(name="throw-loop", attempts=1)
+async def throw_on_the_loop(name: str) -> None:
+    throw(name)
+
+
+@app.task(name="throw-process", attempts=1, pool="process")
+def throw_in_a_process(name: str) -> None:
+    throw(name)
+
+
+@app.task(name="made-thread", attempts=1)
+def made_in_a_thread(argument: ExitsWhenMade) -> None:
+    pass
+
+
+@app.task(name="made-loop", attempts=1)
+async def made_on_the_loop(argument: ExitsWhenMade) -> None:
+    pass
+
+
+@app.task(name="made-process", attempts=1, pool="process")
+def made_in_a_process(argument: ExitsWhenMade) -> None:
+    pass
 
 
 @app.task(name="good-thread", attempts=1)
@@ -281,5 +394,7 @@ def neighbour_in_a_process(gate: str) -> int:
 
 
 IN = {"thread": in_a_thread, "loop": on_the_loop, "process": in_a_process}
+THROW = {"thread": throw_in_a_thread, "loop": throw_on_the_loop, "process": throw_in_a_process}
+MADE = {"thread": made_in_a_thread, "loop": made_on_the_loop, "process": made_in_a_process}
 GOOD = {"thread": good_in_a_thread, "loop": good_on_the_loop, "process": good_in_a_process}
 BESIDE = {"thread": neighbour, "loop": aneighbour, "process": neighbour_in_a_process}

@@ -9,59 +9,34 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from processes import Tree
+from house import House, a_house
 from support import books, until
 
-import piecework
+from piecework.ids import new_id
+from piecework.job import NewJob
 
-HERE = Path(__file__).parent
-SOURCE = Path(piecework.__file__).parent.parent
 PLACES = ("thread", "loop", "process")
-
-
-class House(NamedTuple):
-    """A worker at work on the nasty app, and the same app in this process."""
-
-    tree: Tree
-    nasty: Any
-    path: Path
-    folder: Path
-
-
-def started(folder: Path, *options: str, lease: float = 20.0) -> Iterator[House]:
-    path = folder / "jobs.db"
-    names = {"NASTY_URL": f"sqlite:///{path}", "NASTY_LEASE": str(lease), "NASTY_FOLDER": str(folder)}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in names.items():
-            patch.setenv(name, value)
-        patch.syspath_prepend(str(HERE))
-        patch.delitem(sys.modules, "nastyapp", raising=False)
-        nasty: Any = __import__("nastyapp")
-    env = {**os.environ, **names, "PYTHONPATH": os.pathsep.join([str(HERE), str(SOURCE)])}
-    command = [sys.executable, "-m", "piecework", "work", "nastyapp:app", "-c", "6", "--pool-size", "2", *options]
-    tree = Tree(command, env, folder / "worker.log")
-    try:
-        yield House(tree.ready(), nasty, path, folder)
-        assert tree.stop() == 0
-        assert books(path) == []
-        assert nasty.app.store.sessions() == []
-    finally:
-        for copy in folder.glob("copy *"):
-            os.kill(int(copy.name.split()[1]), signal.SIGKILL)
-        tree.destroy()
-        nasty.app.close()
+WORK = "-c", "6", "--pool-size", "2"
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One worker for every harm, in whatever order: what one does to it is there for the next."""
-    yield from started(tmp_path_factory.mktemp("nasty"))
+    with a_house("nastyapp", tmp_path_factory.mktemp("nasty")) as house:
+        house.work(*WORK)
+        yield house
+
+
+@pytest.fixture
+def new_house(tmp_path: Path) -> Iterator[House]:
+    """A worker for one harm alone; its lease is a second."""
+    with a_house("nastyapp", tmp_path, lease=1.0) as house:
+        house.work(*WORK)
+        yield house
 
 
 # What a harm comes to: most end as if nothing had been. A few are errors of the job, which is recorded as failed.
@@ -81,34 +56,49 @@ FAILS = {
     ("end_a_generator", "loop"): "GeneratorExit",
     ("end_a_generator", "process"): "GeneratorExit",
 }
-HARMS = (
-    "close_stdin close_stderr lose_stdout print_to_a_closed_stream lose_the_folder fork_and_return fork_and_exit "
-    "fork_and_raise fork_and_stay leak_threads leave_a_thread_that_dies match_for_long change_signals change_group "
-    "lower_recursion change_time empty_the_environment disable_gc take_memory hold_much_memory short_timeouts "
-    "silence_logging break_logging exit_now interrupt end_a_generator"
-).split()
+HARMS = [
+    "close_stdin",
+    "close_stderr",
+    "lose_stdout",
+    "print_to_a_closed_stream",
+    "lose_the_folder",
+    "fork_and_return",
+    "fork_and_exit",
+    "fork_and_raise",
+    "fork_and_stay",
+    "leak_threads",
+    "leave_a_thread_that_dies",
+    "match_for_long",
+    "change_signals",
+    "change_group",
+    "lower_recursion",
+    "change_time",
+    "empty_the_environment",
+    "disable_gc",
+    "take_memory",
+    "hold_much_memory",
+    "short_timeouts",
+    "silence_logging",
+    "break_logging",
+    "exit_now",
+    "interrupt",
+    "end_a_generator",
+]
 _gates = itertools.count()
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_job_that_harms_its_process_harms_nobody_else(house: House, harm: str, place: str) -> None:
-    does_no_harm(house, harm, place)
-
-
-def does_no_harm(house: House, harm: str, place: str) -> None:
-    nasty, gate = house.nasty, house.folder / f"gate {next(_gates)}"
+    nasty, gate = house.jobs, house.folder / f"gate {next(_gates)}"
     beside = {p: nasty.BESIDE[p].later(str(gate)) for p in ("thread", "loop")}
-    until(lambda: all(job.state == "running" for job in beside.values()), lambda: f"beside: {house.tree.log()}")
+    until(lambda: all(job.state == "running" for job in beside.values()), house.logs)
     job = nasty.IN[place].later(harm)
-    until(lambda: job.state.finished, lambda: f"ended: {job.record()}\n{house.tree.log()}")
+    house.wait(job)
     gate.touch()
     further = {p: nasty.GOOD[p].later(1) for p in PLACES}
-    for p, good in further.items():
-        until(
-            lambda good=good: good.state.finished,
-            lambda p=p, good=good: f"good {p}: {good.record()}\n{house.tree.log()}",
-        )
+    for good in further.values():
+        house.wait(good)
         assert good.result(timeout=0) == 2
     for neighbour in beside.values():
         neighbour.result(timeout=15)
@@ -119,3 +109,98 @@ def does_no_harm(house: House, harm: str, place: str) -> None:
     assert (record.state, record.error and record.error.type) == ("failed" if expected else "completed", expected)
     assert (record.attempt, record.run, record.crashes) == (1, 1, 0)
     assert books(house.path) == []
+
+
+def test_every_harm_of_the_app_is_tried(house: House) -> None:
+    assert set(house.jobs.HARMS) == {*HARMS, *BRUTAL, "hold_the_interpreter"}
+
+
+# ── errors that bite ─────────────────────────────────────────────────────────────────────────────
+
+ERRORS = {
+    "its own BaseException": ("failed", "Mine", ""),
+    "no words": ("failed", "NoWords", "__str__ raised RuntimeError"),
+    "exits when read": ("failed", "ExitsWhenRead", "__str__ raised SystemExit"),
+    "no traceback": ("failed", "NoTraceback", ""),
+    "no class": ("failed", "NoClass", ""),
+    "hostile": ("failed", "an exception whose class has no name", ""),
+    "a verdict that is hollow": ("failed", "AttributeError", "HollowRetry"),
+    "NUL": ("failed", "ValueError", "a\\x00b"),
+    "a lone surrogate": ("failed", "ValueError", "a\\ud800b"),
+    "ten megabytes": ("failed", "ValueError", "characters left out"),
+    "a reason of surrogates": ("failed", "Fail", "\\ud800"),
+    "a cancel of surrogates": ("cancelled", None, "a\\x00\\ud800"),
+    "a group": ("failed", "BaseExceptionGroup", "several"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_that_bites_whoever_looks_at_it_is_recorded_as_text(house: House, error: str, place: str) -> None:
+    state, kind, said = ERRORS[error]
+    job = house.jobs.THROW[place].later(error)
+    house.wait(job)
+    record = job.record()
+    assert record.state == state, record
+    if kind is None:
+        assert record.reason == said
+    else:
+        assert record.error is not None
+        assert record.error.type.endswith(kind)
+        assert said in record.error.message
+        assert len(record.error.message) < 3_000
+    assert (record.run, record.crashes) == (1, 0)
+    assert record.progress is not None
+    assert record.progress.note == "\\x00\\ud800"
+    assert all(house.jobs.GOOD[p].later(1).result(timeout=15) == 2 for p in PLACES)
+    assert books(house.path) == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_argument_that_exits_while_it_is_decoded_fails_its_job_alone(house: House, place: str) -> None:
+    task = house.jobs.MADE[place]
+    id = new_id()
+    house.app.add([NewJob(id, task.name, '{"argument":{"n":3}}')])
+    job = house.app.jobs.get(id)
+    house.wait(job)
+    assert job.error is not None
+    assert (job.state, job.error.type, job.record().crashes) == ("failed", "SystemExit", 0)
+    assert all(house.jobs.GOOD[p].later(1).result(timeout=15) == 2 for p in PLACES)
+
+
+# ── harms that cost the process ──────────────────────────────────────────────────────────────────
+
+BRUTAL = ["close_everything", "close_what_is_not_its_own", "write_on_every_socket"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("harm", BRUTAL)
+def test_a_job_that_closes_or_writes_on_handles_that_are_not_its_own_ends_and_others_run(
+    new_house: House, harm: str, place: str
+) -> None:
+    nasty = new_house.jobs
+    job = nasty.IN[place].later(harm)
+    new_house.wait(job, "completed", "failed", "parked", within=40)
+    for good in [nasty.GOOD[p].later(n) for p in PLACES for n in range(3)]:
+        new_house.wait(good, within=40)
+        assert (good.state, good.record().attempt) == ("completed", 1)
+
+
+def test_a_fork_copy_that_holds_the_workers_socket_hides_no_death(new_house: House) -> None:
+    (tree,) = new_house.trees
+    new_house.jobs.in_a_thread.later("fork_and_stay").result(timeout=15)
+    (worker,) = tree.children()
+    os.kill(worker, signal.SIGKILL)
+    assert new_house.jobs.good_in_a_thread.later(1).result(timeout=15) == 2
+    assert worker not in tree.children()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_job_that_holds_the_interpreter_for_longer_than_the_lease_keeps_its_run(new_house: House, place: str) -> None:
+    new_house.work(*WORK)  # would take the job over, were the first one's beat to stop
+    beside = [new_house.jobs.GOOD[p].later(1) for p in PLACES]
+    job = new_house.jobs.IN[place].later("hold_the_interpreter")
+    new_house.wait(job)
+    assert (job.state, job.record().run, job.record().attempt) == ("completed", 1, 1)
+    for good in beside:
+        assert (good.result(timeout=15), good.record().attempt) == (2, 1)

@@ -22,6 +22,7 @@ from piecework.app import Piecework
 from piecework.appref import AppPlace, load_app, pool_command
 from piecework.cli.work import set_up_logging
 from piecework.engine.exits import die_with_parent
+from piecework.engine.mending import steady_loggers
 from piecework.engine.processes import PoolSettings
 from piecework.engine.slate import Slate
 from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
@@ -60,6 +61,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
     told = msgspec.json.decode(args.told, type=Told)
     set_up_logging(told.log_level)
+    steady_loggers()
     control = socket.socket(fileno=args.fd)
     for handle in (args.fd, args.slate):
         os.set_inheritable(handle, False)  # what a job starts must not hold them when this process is gone

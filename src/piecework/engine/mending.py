@@ -34,3 +34,20 @@ def go_home(home: str) -> None:
         log.warning("a job had changed the current folder, which is that of all jobs here; it is %s again", home)
     except OSError as error:
         log.warning("cannot go back to %s: %s", home, error)
+
+
+class SteadyLogger(logging.Logger):
+    """A logger whose callers never get an error from it, whatever handlers a job has left behind."""
+
+    def callHandlers(self, record: logging.LogRecord) -> None:
+        try:
+            super().callHandlers(record)
+        except Exception:  # there is nobody left to tell
+            return
+
+
+def steady_loggers() -> None:
+    """Makes piecework's own loggers steady, in a process that is piecework's: its loops must not end by a log line."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.startswith("piecework.") and type(logger) is logging.Logger:
+            logger.__class__ = SteadyLogger
