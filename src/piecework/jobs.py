@@ -25,7 +25,7 @@ from piecework.job import (
     State,
     as_utc,
 )
-from piecework.options import check_seconds
+from piecework.options import check_seconds, check_text
 from piecework.split import key_of
 
 if TYPE_CHECKING:
@@ -198,9 +198,11 @@ class Job(Generic[R]):
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """Cancels the job, with everything below it; a running one is asked to stop. False if it had ended.
 
-        `by` is who asks, kept beside when and why; unless given, the user and host of this process.
+        `by` is who asks, kept beside when and why; unless given, the user and host of this process. Raises `BadOption`
+        for a reason or a name that is no text, or cannot be kept.
         """
-        return self._app.store.cancel(Filter(ids=(self.id,)), reason=reason, by=by or whoami()) > 0
+        why, who = _why_and_who(reason, by)
+        return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who) > 0
 
     async def acancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """`cancel`, awaited."""
@@ -227,6 +229,10 @@ class Job(Generic[R]):
     async def aresume(self) -> bool:
         """`resume`, awaited."""
         return await self._app.edge.call(self.resume)
+
+
+def _why_and_who(reason: str, by: str | None) -> tuple[str, str]:
+    return check_text(reason, "cancel: reason"), whoami() if by is None else check_text(by, "cancel: by", longest=200)
 
 
 def whoami() -> str:
@@ -355,8 +361,8 @@ class Query:
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
-        who = by or whoami()
-        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=reason, by=who, limit=BITE))
+        why, who = _why_and_who(reason, by)
+        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=why, by=who, limit=BITE))
 
     @staticmethod
     def _in_bites(bite: Any) -> int:
