@@ -199,7 +199,7 @@ class Job(Generic[R]):
         """Cancels the job, with everything below it; a running one is asked to stop. False if it had ended.
 
         `by` is who asks, kept beside when and why; unless given, the user and host of this process. Raises `BadOption`
-        for a reason or a name that is no text, or cannot be kept.
+        for a reason or a name that is no text.
         """
         why, who = _why_and_who(reason, by)
         return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who) > 0

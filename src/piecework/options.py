@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from piecework.errors import BadOption
+from piecework.errortext import clean
 from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, check_policy, fixed
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
@@ -248,10 +249,10 @@ def _check_key(value: Any, where: str) -> str | None:
 
 
 def check_text(value: Any, where: str, *, longest: int = 2_000) -> str:
-    """Words that are kept with a job."""
-    if not isinstance(value, str) or len(value) > longest or not _storable(value):
-        raise BadOption(f"{where} must be text of at most {longest:,} characters, without NUL, not {value!r:.100}")
-    return value
+    """Words that are kept with a job, made fit for any store: an operator's stop is not refused for a character."""
+    if not isinstance(value, str):
+        raise BadOption(f"{where} must be text, not {value!r:.100}")
+    return clean(value, longest)
 
 
 def _storable(text: str) -> bool:
