@@ -312,7 +312,7 @@ class Piecework:
             burst=burst,
             name=check_name(name, "name"),
             shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
-            processes=None if place is None else PoolSettings(pool_command(place), size),
+            processes=None if place is None else PoolSettings(pool_command(place), size, dict(os.environ), os.getcwd()),
         )
 
     def close(self) -> None:

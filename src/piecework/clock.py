@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic, time  # bound here: a job that puts something else in their place is not followed
 from typing import Protocol
 
 
@@ -22,7 +22,7 @@ class SystemClock:
     """The machine's own clocks."""
 
     def now(self) -> float:
-        return time.time()
+        return time()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return monotonic()

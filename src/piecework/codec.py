@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -227,6 +227,9 @@ def too_large(what: str, size: int, limit: int) -> str:
 
 def _without_verdicts(kind: Any) -> Any:
     """A return annotation without its exceptions: ``-> str | Retry`` stores text, and a verdict is never a result."""
+    if get_origin(kind) is Annotated:
+        inner, *notes = get_args(kind)
+        return Annotated[(_without_verdicts(inner), *notes)]
     if get_origin(kind) not in (Union, UnionType):
         return kind
     left = [part for part in get_args(kind) if not (isinstance(part, type) and issubclass(part, BaseException))]

@@ -25,7 +25,7 @@ from piecework.job import (
     State,
     as_utc,
 )
-from piecework.options import check_queue, check_seconds
+from piecework.options import check_queue, check_seconds, check_text
 from piecework.split import key_of
 
 if TYPE_CHECKING:
@@ -205,9 +205,11 @@ class Job(Generic[R]):
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """Cancels the job, with everything below it; a running one is asked to stop. False if it had ended.
 
-        `by` is who asks, kept beside when and why; unless given, the user and host of this process.
+        `by` is who asks, kept beside when and why; unless given, the user and host of this process. Raises `BadOption`
+        for a reason or a name that is no text.
         """
-        return self._app.store.cancel(Filter(ids=(self.id,)), reason=reason, by=by or whoami()) > 0
+        why, who = _why_and_who(reason, by)
+        return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who) > 0
 
     async def acancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """`cancel`, awaited."""
@@ -275,6 +277,10 @@ class Job(Generic[R]):
         Only what ended or is parked is deleted; a piece goes with its root, or by itself once that has completed.
         """
         return self._app.store.delete(Filter(ids=(self.id,)))
+
+
+def _why_and_who(reason: str, by: str | None) -> tuple[str, str]:
+    return check_text(reason, "cancel: reason"), whoami() if by is None else check_text(by, "cancel: by", longest=200)
 
 
 def whoami() -> str:
@@ -453,8 +459,8 @@ class Query:
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
-        who = by or whoami()
-        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=reason, by=who, limit=BITE))
+        why, who = _why_and_who(reason, by)
+        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=why, by=who, limit=BITE))
 
     def delete(self) -> int:
         """Deletes all that ended or are parked, with all below them; how many that were.

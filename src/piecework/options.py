@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from piecework.errors import BadOption
+from piecework.errortext import clean
 from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, check_policy, fixed
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
@@ -28,7 +29,6 @@ class TaskKeywords(TypedDict, total=False):
     attempts: int
     retry: RetryPolicy | float | timedelta
     timeout: float | timedelta | None
-    expires: float | timedelta | None
     on_missing: Literal["fail", "cancel", "retry"]
 
 
@@ -38,6 +38,7 @@ Kinds = type[BaseException] | Sequence[type[BaseException]]
 class DeclaredKeywords(TaskKeywords, total=False):
     """The options of `@app.split`, as type checkers see them: what is said of exceptions stays with the code."""
 
+    expires: float | timedelta | None
     retry_on: Kinds | Mapping[type[BaseException], RetryPolicy | float | timedelta]
     give_up_on: Kinds
 
@@ -52,6 +53,7 @@ class FunctionKeywords(DeclaredKeywords, total=False):
 class CallKeywords(TaskKeywords, total=False):
     """The options of `using`, as type checkers see them; `expires` may be a moment here."""
 
+    expires: float | timedelta | datetime | None
     at: datetime | None
     delay: float | timedelta | None
     key: str | None
@@ -136,7 +138,7 @@ def task_options(given: Mapping[str, Any], where: str) -> TaskOptions:
 
 def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
     """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
-    known = (*TaskKeywords.__annotations__, "at", "delay", "key", "on_duplicate", "within")
+    known = (*TaskKeywords.__annotations__, "expires", "at", "delay", "key", "on_duplicate", "within")
     if isinstance(given.get("expires"), datetime):
         given = {**given, "expires_at": given["expires"]}
         del given["expires"]
@@ -258,6 +260,13 @@ def _check_key(value: Any, where: str) -> str | None:
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or not _storable(value):
         raise BadOption(f"{where} must be text of 1 to {MAX_KEY} characters, without NUL, not {value!r}")
     return value
+
+
+def check_text(value: Any, where: str, *, longest: int = 2_000) -> str:
+    """Words that are kept with a job, made fit for any store: an operator's stop is not refused for a character."""
+    if not isinstance(value, str):
+        raise BadOption(f"{where} must be text, not {value!r:.100}")
+    return clean(value, longest)
 
 
 def _storable(text: str) -> bool:

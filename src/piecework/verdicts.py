@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from piecework.errors import BadOption
+from piecework.errortext import clean
 from piecework.options import check_seconds
 
 MAX_REASON = 2_000
@@ -21,7 +22,7 @@ class Verdict(Exception):
         if not isinstance(reason, str):
             raise BadOption(f"{type(self).__name__}: the reason must be text, not {reason!r:.100}")
         super().__init__(reason)
-        self.reason = reason[:MAX_REASON]
+        self.reason = clean(reason, MAX_REASON)
 
 
 class Retry(Verdict):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
-from piecework import Job, OnFailure, Piece, Pieces, Piecework
+from piecework import Cancel, Fail, Job, OnFailure, Piece, Pieces, Piecework, Retry, Snooze, fixed
 
 app = Piecework("sqlite:///jobs.db")
 
@@ -77,3 +78,51 @@ other.compose(of_other_arguments)  # error
 other.compose(of_no_pieces)  # error
 other.compose(7)  # error
 job: Job[str] = whole.later(1)
+
+# ── outcomes, pools and expiry ───────────────────────────────────────────────────────────────────
+
+app.task(retry_on=OSError, give_up_on=(ValueError, TypeError))
+app.task(retry_on={OSError: 5, TimeoutError: fixed(1)}, expires=60)
+app.task(pool="process", timeout=10, grace=2)
+app.task(retry_on="OSError")  # error
+app.task(retry_on={"OSError": 5})  # error
+app.task(give_up_on={OSError: 5})  # error
+app.task(pool="processes")  # error
+app.task(grace="long")  # error
+app.task(expires=datetime.now(UTC))  # error
+app.split(retry_on=OSError, expires=60)
+app.split(pool="process")  # error
+plain.using(expires=60)
+plain.using(expires=datetime.now(UTC))
+plain.using(expires="tomorrow")  # error
+plain.using(pool="process")  # error
+plain.using(retry_on=OSError)  # error
+Retry()
+Retry(5, "busy")
+Retry(after=timedelta(minutes=1), reason="busy")
+Snooze(60)
+Snooze(datetime.now(UTC), reason="not yet")
+Cancel("withdrawn")
+Fail("refused")
+Retry("soon")  # error
+Snooze()  # error
+Cancel(7)  # error
+
+
+@app.task
+def with_verdicts(n: int) -> str | Retry | Snooze | Cancel | Fail:
+    if n > 3:
+        return Snooze(60)
+    raise Fail("no")
+
+
+@app.task(pool="process")
+def in_a_process(n: int) -> str:
+    return str(n)
+
+
+assert_type(in_a_process.later(1), Job[str])
+in_a_process.later("1")  # error
+plain.later(1).cancel("not wanted", by="me")
+plain.later(1).cancel(by=7)  # error
+assert_type(plain.later(1).resume(), bool)

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import traceback
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from piecework.app import Piecework
 from piecework.appref import AppPlace, load_app, pool_command
 from piecework.cli.common import set_up_logging
 from piecework.engine.exits import die_with_parent
+from piecework.engine.mending import steady_loggers
 from piecework.engine.processes import PoolSettings
 from piecework.engine.slate import Slate
 from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
@@ -31,6 +33,7 @@ from piecework.errors import LeaseLost, PieceworkError
 log = logging.getLogger("piecework.worker")
 
 GC_THRESHOLDS = 20_000, 20, 20
+NOTICE_SECONDS = 1.0  # how soon it is noticed that a job has closed the socket to the supervisor
 SWITCH_SECONDS = 0.0005  # how long a job's Python code may keep the worker's own threads from running
 
 
@@ -59,23 +62,30 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
     told = msgspec.json.decode(args.told, type=Told)
     set_up_logging(told.log_level)
+    steady_loggers()
     control = socket.socket(fileno=args.fd)
     for handle in (args.fd, args.slate):
         os.set_inheritable(handle, False)  # what a job starts must not hold them when this process is gone
     os.register_at_fork(after_in_child=control.close)
+    environment, folder = dict(os.environ), os.getcwd()
     place = AppPlace(told.reference, told.app_dir, told.log_level)
     app = load(place)
     settings = app.settings
     hello = Hello(settings.url, settings.lease, settings.keep_completed_seconds, len(app.registry))
     control.sendall(msgspec.json.encode(hello) + b"\n")
-    lines = control.makefile("r", encoding="utf-8")
-    first = lines.readline()
-    if not first:
-        os._exit(1)
+    told_more = b""
+    while b"\n" not in told_more:
+        data = control.recv(4096)
+        if not data:
+            os._exit(1)
+        told_more += data
+    first, _, told_more = told_more.partition(b"\n")
+    control.settimeout(NOTICE_SECONDS)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what the app's modules made stays; looking through it again and again costs a busy worker about a tenth of its time
     gc.set_threshold(*GC_THRESHOLDS)
     welcome = json.loads(first)
+    slate = Slate(args.slate, args.slots)
     worker = Worker(
         app.registry,
         app.store,
@@ -85,11 +95,13 @@ def main() -> None:
         queues=told.queues,
         burst=told.burst,
         max_payload=settings.max_payload,
-        slate=Slate(args.slate, args.slots),
+        slate=slate,
         lease=settings.lease,
         processes=PoolSettings(
             pool_command(place),
             told.pool_size,
+            environment,
+            folder,
             told.max_jobs,
             told.max_memory,
         ),
@@ -97,7 +109,9 @@ def main() -> None:
     )
     worker.beaten(welcome["beaten"])
     signal.signal(signal.SIGTERM, lambda *_: worker.stop(Stopping.DRAIN))
-    threading.Thread(target=_obey, args=(lines, worker), name="piecework-control", daemon=True).start()
+    threading.Thread(
+        target=_obey, args=(control, told_more, worker, slate), name="piecework-control", daemon=True
+    ).start()
     code = _work(worker)
     control.sendall(BYE + b"\n")
     _end(code)
@@ -128,15 +142,32 @@ def _work(worker: Worker) -> int:
     return 0
 
 
-def _obey(lines: object, worker: Worker) -> None:
-    """Follows the supervisor's words; its silence means that it is gone, and nobody beats for this process any more."""
-    for line in lines:  # type: ignore[attr-defined]
-        said = json.loads(line)
-        if "beaten" in said:  # by the monotonic clock, which is the machine's and not a process's own
-            worker.beaten(said["beaten"])
-        else:
-            worker.stop(Stopping.DRAIN if said["stop"] == "drain" else Stopping.NOW)
-    _end(1)
+def _obey(control: socket.socket, said: bytes, worker: Worker, slate: Slate) -> None:
+    """Follows the supervisor's words; when they end it is gone, and nobody beats for this process any more."""
+    while True:
+        *lines, said = said.split(b"\n")
+        for line in lines:
+            _follow(json.loads(line), worker)
+        try:
+            data = control.recv(4096)
+        except TimeoutError:
+            continue
+        except OSError as error:
+            log.error("a job has closed the socket to the supervisor (%s); this process ends", error)
+            # Whose end could not be recorded is charged: most likely it closed the store's file as well.
+            for slot, id in enumerate(worker.unsettled()[: slate.slots]):
+                slate.write(slot, id)
+            _end(1)
+        if not data:
+            _end(1)
+        said += data
+
+
+def _follow(said: dict[str, Any], worker: Worker) -> None:
+    if "beaten" in said:  # by the monotonic clock, which is the machine's and not a process's own
+        worker.beaten(said["beaten"])
+    else:
+        worker.stop(Stopping.DRAIN if said["stop"] == "drain" else Stopping.NOW)
 
 
 def _end(code: int) -> None:
@@ -144,7 +175,7 @@ def _end(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # a job may have closed it
+        except (OSError, ValueError, AttributeError):  # a job may have closed it
             continue
     os._exit(code)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -68,6 +68,6 @@ def when(seconds: float | None) -> str:
 
 
 def set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    """Log lines go to stderr, by a stream of their own: a job may close `sys.stderr`, or put something else in its place."""
+    stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=stream)

@@ -25,9 +25,10 @@ from piecework.cli.child import load
 from piecework.cli.common import set_up_logging
 from piecework.engine.context import Running
 from piecework.engine.exits import die_with_parent
+from piecework.engine.mending import go_home, keep_standard_streams, steady_loggers
 from piecework.engine.pool import leave_copy
 from piecework.engine.runner import Runner
-from piecework.engine.wire import Ended, Frames, Ready, Said, Stop, Work, send
+from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, send
 from piecework.job import Fetched
 from piecework.outcome import Outcome, Park
 
@@ -46,6 +47,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
     place = msgspec.json.decode(args.place, type=AppPlace)
     set_up_logging(place.log_level)
+    steady_loggers()
     for handle in (args.fd, args.trace):
         os.set_inheritable(handle, False)
     # Written into a file that the worker can read when this process is gone: where it was, at a crash or when asked.
@@ -86,6 +88,7 @@ class _Server:
         if isinstance(prepared, Park):
             return prepared
         self._now = prepared
+        self._send(Begun())
         try:
             return self._runner.run(prepared)
         finally:
@@ -96,17 +99,16 @@ class _Server:
         """Puts right what one job may not leave to the next."""
         os.ftruncate(self._trace, 0)
         os.lseek(self._trace, 0, os.SEEK_SET)
-        try:
-            os.chdir(self._home)
-        except OSError as error:
-            log.warning("cannot go back to %s: %s", self._home, error)
+        go_home(self._home)
+        keep_standard_streams()
+        faulthandler.register(signal.SIGUSR2, self._trace, all_threads=False)  # its job may have used the signal itself
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (OSError, ValueError):  # the job closed it
+            except (OSError, ValueError, AttributeError):  # the job closed it, or put something else in its place
                 continue
 
-    def _send(self, message: Ready | Said | Ended) -> None:
+    def _send(self, message: Ready | Begun | Said | Ended) -> None:
         with self._sending:
             send(self._control, message)
 

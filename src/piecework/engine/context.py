@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.errors import BadArguments, JobCancelled, JobTimeout, UsageError
+from piecework.errortext import clean
 from piecework.job import Fetched, Progress
 
 if TYPE_CHECKING:
@@ -96,17 +97,22 @@ class Current:
         for name, value in (("done", done), ("total", total)):
             if value is None and name == "total":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-                raise BadArguments(f"progress: {name} must be a number, 0 or more, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise BadArguments(f"progress: {name} must be a number, 0 or more, not {value!r:.100}")
         now = running.get()
         if now is not None:
-            now.progress = Progress(done, total, str(note)[:500])
+            now.progress = Progress(_plain(done), None if total is None else _plain(total), clean(str(note)[:500], 500))
 
     def _running(self) -> Running:
         now = running.get()
         if now is None:
             raise UsageError("this code does not run in a job, so there is no current one; ask current.inside first")
         return now
+
+
+def _plain(value: float) -> float:
+    """A number that JSON can carry: of no subclass, and an int only where it is not too large for one."""
+    return int(value) if isinstance(value, int) and value < 1 << 53 else float(value)
 
 
 current = Current()

@@ -15,6 +15,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Slate
-from piecework.outcome import Outcome
+from piecework.outcome import Outcome, Release
 
 log = logging.getLogger("piecework.worker")
 
@@ -84,6 +85,7 @@ class ThreadPool:
         self._terms = [0] * size  # a thread holds its place for one term; the next begins when it is given up
         self._threads: list[threading.Thread] = []
         self._lost: list[threading.Thread] = []  # they were given up, and may still run
+        self._giving_up = threading.Lock()  # either a late job ends, or it is given up
         for place in range(size):
             self._threads.append(self._start(place))
 
@@ -119,13 +121,26 @@ class ThreadPool:
         late = []
         for place, job in enumerate(self._now):
             if job is not None and is_stuck(job, now):
-                job.abandoned = True
-                late.append((job, stack_of(self._threads[place])))
-                self._lost.append(self._threads[place])
-                self._now[place] = None
-                self._terms[place] += 1
-                self._threads[place] = self._start(place)
+                stack = self._give_up(place, job)
+                if stack is not None:
+                    late.append((job, stack))
         return late
+
+    def _give_up(self, place: int, job: Running) -> str | None:
+        """Gives a place to another thread; the stack of the one that had it, None where that has just ended its job."""
+        with self._giving_up:
+            if self._now[place] is not job:
+                return None
+            owner = self._threads[place]
+            job.abandoned = True
+            stack = stack_of(owner)
+            self._lost.append(owner)
+            self._now[place] = None
+            if self._slate is not None:
+                self._slate.clear(place)  # it is settled: what its thread does from now on is charged to nobody
+            self._terms[place] += 1
+            self._threads[place] = self._start(place)
+            return stack
 
     def stuck(self) -> int:
         """How many threads were given up and still run."""
@@ -139,7 +154,7 @@ class ThreadPool:
     def _serve(self, place: int, term: int) -> None:
         get, put, empty, run, slate = self._jobs.get, self._inbox.put, self._jobs.empty, self._run, self._slate
         getpid, pid = os.getpid, os.getpid()
-        enough, ended, now, terms = self.enough, self._inbox.items, self._now, self._terms
+        enough, ended, now, terms, giving_up = self.enough, self._inbox.items, self._now, self._terms, self._giving_up
         while (job := get()) is not None:
             if slate is not None:
                 slate.write(place, job.job.id, _until(job, self._clock))
@@ -147,9 +162,13 @@ class ThreadPool:
             outcome = run(job)
             if getpid() != pid:
                 leave_copy()
-            if terms[place] != term:
-                return  # given up long ago: the place is another thread's, and nobody waits for this outcome
-            now[place] = None
+            if job.deadline is None:
+                now[place] = None
+            else:
+                with giving_up:
+                    if terms[place] != term:
+                        return  # given up long ago: the place is another thread's, and nobody waits for this outcome
+                    now[place] = None
             put((job, outcome))
             if slate is not None:
                 slate.clear(place)
@@ -229,6 +248,8 @@ class LoopPool:
                 job.abandoned = True
                 late.append((job, stack_of(self._thread) if self.blocked_for() > STUCK_SECONDS else _stack(job)))
                 self._lost.append(job)
+                if self._slate is not None:
+                    self._slate.clear(place)  # it is settled: what it does from now on is charged to nobody
                 self._loop.call_soon_threadsafe(self._let_go, place, job)
         return late
 
@@ -271,7 +292,7 @@ class LoopPool:
             job.task = task
             self._now[place] = job
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._done, place, job))
 
     async def _one(self, place: int, job: Running) -> None:
         job.begun = True
@@ -281,8 +302,14 @@ class LoopPool:
         outcome = await self._run_async(job)
         if os.getpid() != pid:
             leave_copy()
-        self._inbox.put((job, outcome))
         self._let_go(place, job)
+        self._inbox.put((job, outcome))
+
+    def _done(self, place: int, job: Running, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not job.begun:  # cancelled by other code before its first step: it never runs at all
+            self._let_go(place, job)
+            self._inbox.put((job, Release("its coroutine was cancelled before it began")))
 
     def _let_go(self, place: int, job: Running) -> None:
         """A place is free again, unless it was given to another already."""
@@ -306,7 +333,7 @@ def leave_copy() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # the job closed it
+        except (OSError, ValueError, AttributeError):  # the job closed it
             continue
     os._exit(0)
 

@@ -15,16 +15,17 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.exits import exit_in_words
+from piecework.engine.mending import keep_standard_streams
 from piecework.engine.pool import Inbox
 from piecework.engine.runner import outcome_of, too_late
-from piecework.engine.wire import Ended, Frames, Ready, Said, Stop, Work, send
+from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, framed
 from piecework.errors import ProcessDied
 from piecework.errortext import clean
 from piecework.outcome import Cancelled, Errored, Failed, Outcome, Release
@@ -41,6 +42,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
 
     command: tuple[str, ...]
     size: int
+    environment: dict[str, str]  # as it was before any job could change it …
+    folder: str  # … and so the current folder
     max_jobs: int | None = None
     max_memory: int | None = None  # bytes
 
@@ -48,16 +51,27 @@ class PoolSettings(msgspec.Struct, frozen=True):
 class _Process:
     """One process of the pool, from its start to its end."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, settings: PoolSettings) -> None:
+        keep_standard_streams()
         self.socket, theirs = socket.socketpair()
         self.trace = tempfile.TemporaryFile(prefix="piecework-")  # noqa: SIM115 - closed in `bury`
         handles = theirs.fileno(), self.trace.fileno()
-        with theirs:
-            self.popen = subprocess.Popen(
-                [*command, "--fd", str(handles[0]), "--trace", str(handles[1])], pass_fds=handles
-            )
-        self.frames: Frames[Ready | Said | Ended] = Frames(Ready | Said | Ended)
+        try:
+            with theirs:
+                self.popen = subprocess.Popen(
+                    [*settings.command, "--fd", str(handles[0]), "--trace", str(handles[1])],
+                    pass_fds=handles,
+                    env=settings.environment,
+                    cwd=settings.folder,
+                )
+        except OSError:
+            self._let_go()
+            raise
+        self.socket.setblocking(False)
+        self._unsent = bytearray()
+        self.frames: Frames[Ready | Begun | Said | Ended] = Frames(Ready | Begun | Said | Ended)
         self.ready = False
+        self.begun = False  # its job
         self.job: Running | None = None
         self.asked = False  # to stop: its job was cancelled
         self.traced = False
@@ -65,17 +79,31 @@ class _Process:
         self.jobs = 0
 
     def begin(self, job: Running, now: float) -> None:
-        self.job, self.asked, self.traced, self.kill_at = job, False, False, None
+        self.job, self.begun, self.asked, self.traced, self.kill_at = job, False, False, False, None
         self.jobs += 1
         if job.options is not None and job.options.timeout is not None:
             job.deadline = now + job.options.timeout
         self.say(Work(job.job))
 
     def say(self, message: Work | Stop) -> None:
+        self._unsent += framed(message)
+        self.go_on_saying()
+
+    def go_on_saying(self) -> bool:
+        """Sends as much as the process takes just now; whether something is left. A process that hangs holds up nobody."""
         try:
-            send(self.socket, message)
+            while self._unsent:
+                del self._unsent[: self.socket.send(self._unsent)]
+        except BlockingIOError:
+            return True
         except OSError:
             log.debug("process %d does not listen any more", self.popen.pid)  # its end is noticed by its socket
+        return False
+
+    @property
+    def wants(self) -> int:
+        """What its socket is waited for."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
 
     def next_deadline(self) -> float | None:
         times = [self.kill_at, None if self.job is None or self.traced else self.job.deadline]
@@ -92,9 +120,12 @@ class _Process:
 
     def bury(self) -> int:
         code = self.popen.wait()
+        self._let_go()
+        return code
+
+    def _let_go(self) -> None:
         self.socket.close()
         self.trace.close()
-        return code
 
 
 class ProcessPool:
@@ -110,11 +141,7 @@ class ProcessPool:
         self._failures = 0  # processes in a row that were never ready
         self._start_at = 0.0
         self._closing = False
-        self._selector = selectors.DefaultSelector()
-        self._wake, self._waker = socket.socketpair()
-        for end in (self._wake, self._waker):
-            end.setblocking(False)
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._listen_anew()
         self._thread = threading.Thread(target=self._serve, name="piecework-processes", daemon=True)
         self._thread.start()
 
@@ -163,20 +190,46 @@ class ProcessPool:
     def _nudge(self) -> None:
         try:
             self._waker.send(b"\0")
-        except BlockingIOError:  # it has been woken often enough
+        except OSError:  # it has been woken often enough; or it is listening anew, and looks at everything then
             return
 
+    def _listen_anew(self) -> None:
+        keep_standard_streams()
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._waker = socket.socketpair()
+        for end in (self._wake, self._waker):
+            end.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+
     def _serve(self) -> None:
-        try:
-            while not self._closing:
+        while not self._closing:
+            try:
                 self._turn()
-        finally:
-            for process in list(self._processes):
-                process.popen.kill()
-                self._selector.unregister(process.socket)
+            except Exception:  # a job of a thread has closed handles that were not its own
+                log.exception(
+                    "the processes of this worker cannot be minded any more; they are killed, and others started"
+                )
+                self._begin_anew()
+        for process in self._processes:
+            process.popen.kill()
+            process.bury()
+        self._processes.clear()
+        self._selector.close()
+
+    def _begin_anew(self) -> None:
+        """Ends every process; the job of each goes back, for it is not to blame."""
+        broken, self._processes = self._processes, []
+        for end in (self._wake, self._waker):
+            end.detach()  # not closed: the number may be somebody else's by now
+        for process in broken:
+            process.popen.kill()
+            try:
                 process.bury()
-            self._processes.clear()
-            self._selector.close()
+            except OSError:
+                log.debug("a handle of process %d had been closed by somebody else", process.popen.pid)
+            if process.job is not None:
+                self._inbox.put((process.job, Release("its process was killed, because its worker could not mind it")))
+        self._listen_anew()
 
     def _turn(self) -> None:
         self._ask_to_stop()
@@ -185,6 +238,7 @@ class ProcessPool:
             if key.fileobj is self._wake:
                 self._wake.recv(4096)
             else:
+                key.data.go_on_saying()
                 self._hear(key.data)
         self._press()
 
@@ -204,9 +258,11 @@ class ProcessPool:
                     process.say(Stop(job.job.id))
                     assert job.options is not None
                     self._kill_by(process, self._clock.monotonic() + job.options.grace)
-            if job in self._line:
+            try:
                 self._line.remove(job)
-                self._inbox.put((job, Cancelled("it was cancelled before it started")))
+            except ValueError:  # it has begun, or the worker took it back
+                continue
+            self._inbox.put((job, Cancelled("it was cancelled before it started")))
 
     def _assign(self) -> None:
         """Gives the jobs in line to processes that are free, and starts further ones for the rest."""
@@ -219,26 +275,41 @@ class ProcessPool:
         coming = sum(not process.ready for process in self._processes)
         wanted = min(len(self._line) - coming, self._settings.size - len(self._processes))
         if wanted > 0 and self._clock.monotonic() >= self._start_at:
-            for _ in range(wanted):
-                self._start()
+            try:
+                for _ in range(wanted):
+                    self._start()
+            except OSError as error:  # no handle, no memory, or no process is to be had
+                self._could_not_start(str(error))
+        for process in self._processes:
+            self._selector.modify(process.socket, process.wants, process)
 
     def _start(self) -> None:
-        process = _Process(self._settings.command)
+        process = _Process(self._settings)
         self._processes.append(process)
-        self._selector.register(process.socket, selectors.EVENT_READ, process)
+        self._selector.register(process.socket, process.wants, process)
 
     def _hear(self, process: _Process) -> None:
         try:
             data = process.socket.recv(1 << 16)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:
             self._gone(process)
             return
-        for message in process.frames.feed(data):
+        try:
+            messages = process.frames.feed(data)
+        except msgspec.MsgspecError:  # a job wrote on a socket that it did not open
+            log.error("process %d does not keep to the protocol; it is killed", process.popen.pid)
+            self._gone(process, kill=True)
+            return
+        for message in messages:
             if isinstance(message, Ready):
                 process.ready = True
                 self._failures = 0
+            elif isinstance(message, Begun):
+                process.begun = True
             elif isinstance(message, Said):
                 if process.job is not None and process.job.job.id == message.id:
                     process.job.progress = message.progress
@@ -288,12 +359,14 @@ class ProcessPool:
         if job is not None:
             self._inbox.put((job, self._why(process, job, code, trace)))
         elif never_ready and not kill:
-            self._could_not_start(code)
+            self._could_not_start(exit_in_words(code))
 
     def _why(self, process: _Process, job: Running, code: int, trace: str) -> Outcome:
         assert job.options is not None
         if process.asked:
             return Cancelled(f"it was asked to stop, and its process was killed {job.options.grace:g} s later")
+        if not process.begun:  # what an earlier job left behind, or somebody from outside
+            return Release(f"its process ended before it had begun: {exit_in_words(code)}")
         if process.traced:
             return _with_trace(outcome_of(too_late(job), job), trace)
         log.warning("process %d ended with job %s: %s", process.popen.pid, job.job.id, exit_in_words(code))
@@ -301,12 +374,12 @@ class ProcessPool:
         died = ProcessDied(f"the process that ran job {job.job.id} ended: {exit_in_words(code)}{hint}")
         return _with_trace(outcome_of(died, job), trace)
 
-    def _could_not_start(self, code: int) -> None:
+    def _could_not_start(self, reason: str) -> None:
         """Nothing that a job did: what waits goes back, and the next try comes after a while."""
         self._failures += 1
         self._start_at = self._clock.monotonic() + min(RESPITE[1], RESPITE[0] * 2 ** (self._failures - 1))
-        why = f"no process for it could be started: {exit_in_words(code)}"
-        log.error("%s; the process's own words are above", why)
+        why = f"no process for it could be started: {reason}"
+        log.error("%s; if it has said why, its own words are above", why)
         for job in self.take_back():
             self._inbox.put((job, Release(why)))
 

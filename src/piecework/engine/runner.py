@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import math
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from piecework.clock import Clock
 from piecework.codec import MAX_PAYLOAD, ResultCodec
@@ -76,7 +76,12 @@ class Runner:
 
     def run(self, now: Running) -> Outcome:
         """Runs a synchronous task, a splitter or a compose, in a context of its own."""
-        return contextvars.Context().run(self._run, now)
+        try:
+            return contextvars.Context().run(self._run, now)
+        except (
+            BaseException
+        ) as error:  # not of the function itself: its arguments', or of an error that bites who looks at it
+            return Errored(describe(error))
 
     def _run(self, now: Running) -> Outcome:
         running.set(now)
@@ -138,6 +143,12 @@ class Runner:
 
     async def run_async(self, now: Running) -> Outcome:
         """Runs an `async def` task; its timeout and its cancellation really end it."""
+        try:
+            return await self._run_async(now)
+        except BaseException as error:  # as in `run`
+            return Errored(describe(error))
+
+    async def _run_async(self, now: Running) -> Outcome:
         running.set(now)
         spec = now.spec
         assert spec is not None
@@ -171,8 +182,9 @@ class Runner:
     # ── what it came to ──────────────────────────────────────────────────────────────────────────
 
     def _outcome_of(self, error: BaseException, now: Running) -> Outcome:
-        if isinstance(error, Verdict):
-            return self._verdict(error, now)
+        # By its true class: isinstance would ask the error's own __class__, which may raise.
+        if issubclass(type(error), Verdict):
+            return self._verdict(cast(Verdict, error), now)
         return outcome_of(error, now)
 
     def _verdict(self, verdict: Verdict, now: Running) -> Outcome:
@@ -197,15 +209,16 @@ def too_late(now: Running) -> JobTimeout:
 
 def outcome_of(error: BaseException, now: Running) -> Outcome:
     """What an exception means for the job that raised it."""
-    if now.stopping and isinstance(error, JobCancelled | asyncio.CancelledError):
+    kind = type(error)
+    if now.stopping and issubclass(kind, JobCancelled | asyncio.CancelledError):
         return Cancelled("it was asked to stop")
-    if isinstance(error, splitter.BatchEnded):
+    if issubclass(kind, splitter.BatchEnded):
         return Cancelled(str(error))
-    if isinstance(error, LeaseLost) or (isinstance(error, StoreUnavailable) and now.spec and now.spec.is_split):
+    if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and now.spec and now.spec.is_split):
         return Release(str(error))  # nothing that the job did: no attempt is spent
-    if isinstance(error, NotSerializable | TooLarge | SplitChanged | UnknownTask):
+    if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask):
         # Running it again would do the same work and end at the same place.
         return Failed(describe(error))
     assert now.options is not None
-    rule = now.options.rule(type(error))
+    rule = now.options.rule(kind)
     return Failed(describe(error)) if rule is None else Errored(describe(error), rule.retry)

@@ -14,6 +14,7 @@ from piecework.job import NewBatch, NewJob, PieceResult, State
 from piecework.outcome import Outcome, Seal
 from piecework.registry import Registry, TaskSpec
 from piecework.split import Piece, Pieces, check_piece
+from piecework.verdicts import Verdict
 
 if TYPE_CHECKING:
     from piecework.store.protocol import Store
@@ -39,7 +40,14 @@ def split(
 ) -> Outcome:
     """Runs the generator to its end and offers every piece; run again after a crash, it stores none twice."""
     stream = _Stream(now, spec, store, clock)
-    for offered in spec.function(*args, **kwargs):
+    pieces = spec.function(*args, **kwargs)
+    while True:
+        try:
+            offered = next(pieces)
+        except StopIteration as end:
+            if isinstance(end.value, Verdict):
+                raise end.value from None
+            break
         stream.offer(check_piece(offered, spec.name, registry))
     stream.flush()
     failpoint("split.before_seal")

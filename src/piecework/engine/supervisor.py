@@ -122,8 +122,13 @@ class Child:
         self.process.kill()
 
     def bury(self) -> int:
-        """Waits for the process, and returns its exit code."""
-        code = self.process.wait()
+        """Waits for the process, and returns its exit code. One that only let go of its socket cannot be led any more."""
+        try:
+            code = self.process.wait(KILL_AFTER)
+        except subprocess.TimeoutExpired:
+            log.error("worker process %d closed its socket and goes on; it is killed", self.process.pid)
+            self.process.kill()
+            code = self.process.wait()
         self.socket.close()
         return code
 
@@ -329,7 +334,12 @@ class Supervisor:
             self._start_at, self._waiting = [], 0
             return
         for _ in due:
-            child = Child(self._command, self._slots)
+            try:
+                child = Child(self._command, self._slots)
+            except OSError as error:  # no handle, no memory, or no process is to be had
+                log.error("no worker process could be started: %s; trying again", error)
+                self._start_at.append(now + 1.0)
+                continue
             self._children.append(child)
             self._selector.register(child.socket, selectors.EVENT_READ, child)
 
@@ -357,7 +367,12 @@ class Supervisor:
                 child.retiring = True
                 self._start_at.append(self._clock.monotonic())
                 continue
-            hello = msgspec.json.decode(line, type=Hello)
+            try:
+                hello = msgspec.json.decode(line, type=Hello)
+            except msgspec.MsgspecError:  # a job wrote on a socket that it did not open
+                log.error("worker process %d does not keep to the protocol; it is killed", child.process.pid)
+                child.process.kill()
+                continue
             if self._keeper is None and not self._open(hello):
                 return
             assert self._keeper is not None

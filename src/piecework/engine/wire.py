@@ -35,6 +35,10 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """From a process: it has imported the app."""
 
 
+class Begun(msgspec.Struct, frozen=True, tag=True):
+    """From a process: it runs its job from now on, and what ends it is the job's doing."""
+
+
 class Said(msgspec.Struct, frozen=True, tag=True):
     """From a process: how far its job says it is."""
 
@@ -49,10 +53,15 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     memory: int
 
 
+def framed(message: Any) -> bytes:
+    """One frame."""
+    body = _encode(message)
+    return _HEAD.pack(len(body)) + body
+
+
 def send(to: socket.socket, message: Any) -> None:
     """Sends one frame, wholly."""
-    body = _encode(message)
-    to.sendall(_HEAD.pack(len(body)) + body)
+    to.sendall(framed(message))
 
 
 class Frames(Generic[T]):

@@ -17,6 +17,7 @@ from enum import Enum
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
+from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
 from piecework.engine.processes import PoolSettings
@@ -101,6 +102,7 @@ class Worker:
         self._crowded_until = 0.0
         self._in_hand: dict[str, Running] = {}
         self._unsent: list[Settlement] = []
+        self._sending: list[Settlement] = []
         self._claim = 1
         self._ahead = 0
         self._stopping = Stopping.NO
@@ -147,6 +149,11 @@ class Worker:
     def running(self) -> list[str]:
         """The ids of the jobs in hand."""
         return list(self._in_hand)
+
+    def unsettled(self) -> list[str]:
+        """The ids of the jobs that have ended, and whose end the store has not taken yet."""
+        ended = [running.job.id for running, _ in list(self._inbox.items)]
+        return [s.id for s in (*self._sending, *self._unsent)] + ended
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +226,8 @@ class Worker:
         return self._concurrency + self._ahead - len(self._in_hand) + len(self._unsent)
 
     def _trip(self, limit: int) -> None:
-        settlements, self._unsent = self._unsent, []
+        settlements = self._sending = self._unsent
+        self._unsent = []
         claim = Claim(self.name, self._claim, limit, self._queues)
         self._hinted = False
         try:
@@ -233,7 +241,7 @@ class Worker:
             raise
         except StoreError as error:
             self._hinted = True
-            self._unsent = settlements + self._unsent
+            self._unsent, self._sending = settlements + self._unsent, []
             self._trouble.meet(error)
             self._inbox.wait(self._trouble.delay(self._draw()))
             return
@@ -241,6 +249,7 @@ class Worker:
         self.pulse.poll()
         self._reached_at = self._clock.monotonic()
         self._judge_lease()
+        self._sending = []
         self._claim += 1
         self._report_refused(settlements, answers)
         self._forget(settlements)
@@ -280,7 +289,8 @@ class Worker:
             self._look_at = now
         else:
             if not self._in_hand:
-                self._go_home()
+                go_home(self._home)
+                keep_standard_streams()
             self._look_at = now + min(POLL_SECONDS, self._next_due())
             self._hungry.set()
 
@@ -373,6 +383,7 @@ class Worker:
         now = self._clock.monotonic()
         if now - self._kept_at >= KEEP_SECONDS and self._in_hand:
             self._kept_at = now
+            keep_standard_streams()
             self._give_up_the_stuck()
             self._report(list(self._in_hand.values()))
 
@@ -384,29 +395,12 @@ class Worker:
             except StoreError as error:
                 self._trouble.meet(error)
 
-    def _go_home(self) -> None:
-        """The current folder is the whole process's; one that a job changed is put back when nothing runs."""
-        try:
-            if os.getcwd() == self._home:
-                return
-        except OSError:  # it is in a folder that is gone
-            log.debug("the current folder does not exist any more")
-        try:
-            os.chdir(self._home)
-            log.warning(
-                "a job had changed the current folder, which is that of all jobs here; it is %s again", self._home
-            )
-        except OSError as error:
-            log.warning("cannot go back to %s: %s", self._home, error)
-
     def _give_up_the_stuck(self) -> None:
         """Settles what does not end at its timeout; where too much of it has gathered, this process is worn out."""
         late = self._pools.abandon_late()
         self._unsent.extend(self._settlement(running, outcome) for running, outcome in late)
-        if not late or self._worn:
-            return
         stuck, limit = self._pools.stuck(), max(1, self._concurrency // 2)
-        if stuck < limit and not self._pools.is_blocked():
+        if self._worn or not stuck or (stuck < limit and not self._pools.is_blocked()):
             return
         self._worn = True
         if self._on_worn is None:
