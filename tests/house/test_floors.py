@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from sources import Module, imports, modules
 
@@ -51,6 +54,17 @@ def test_every_room_of_the_list_exists() -> None:
     assert set(FLOOR_OF) - there == set()
 
 
+def test_the_page_on_the_internals_shows_every_room_on_its_floor() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "internals.md").read_text("utf-8")
+    (drawing,) = re.findall(r"^```\n(5 .*?)^```", page, re.S | re.M)
+    drawn = {int(floor[0]): set(re.findall(r"\w+", floor)) for floor in re.split(r"^(?=\d )", drawing, flags=re.M)[1:]}
+    helpers = {"rows", "schema", "transaction", "examine"}  # of the shelf; they say nothing of the machine
+    asked = {floor: {room for room in names if room != "__main__"} for floor, names in FLOORS.items()}
+    asked[3] |= {m.path.stem for m in modules() if m.place.startswith("engine/") and not m.is_package}
+    asked[2] |= {m.path.stem for m in modules() if m.place.startswith("store/sqlite/") and not m.is_package} - helpers
+    assert {floor: names - drawn[floor] for floor, names in asked.items()} == {floor: set() for floor in FLOORS}
+
+
 @pytest.mark.parametrize("module", rooms(), ids=lambda module: module.place)
 def test_imports_go_down_only(module: Module) -> None:
     upward = [
@@ -80,7 +94,6 @@ def test_the_package_itself_imports_nothing_of_its_own_until_a_name_is_used() ->
 def test_the_walk_sees_every_way_of_importing() -> None:
     """The test's own eyes: plain, from, nested in a function, relative, and for types only."""
     import ast
-    from pathlib import Path
 
     text = (
         "import piecework.app\n"
