@@ -73,7 +73,10 @@ def worker(folder: Path, app: str) -> Iterator[None]:
         assert process.poll() is None, (folder / "worker.log").read_text()
     finally:
         process.terminate()
-        code = process.wait(timeout=60)
+        try:
+            code = process.wait(timeout=60)
+        finally:
+            process.kill()
     assert code == 0, (folder / "worker.log").read_text()
 
 
