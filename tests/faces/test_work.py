@@ -22,8 +22,8 @@ from support import books, locked_file, until
 from piecework import Piecework
 from piecework.cli import probe
 from piecework.cli.reloading import watch
+from piecework.engine.child import WorkerPulse
 from piecework.engine.slate import Pulse
-from piecework.engine.supervisor import WorkerPulse
 from piecework.errors import UsageError
 from piecework.job import State
 
