@@ -21,7 +21,7 @@ from piecework.engine.exits import exit_in_words
 from piecework.engine.keeper import Keeper
 from piecework.engine.respite import Respite
 from piecework.engine.slate import Pulse
-from piecework.engine.worker import Trouble
+from piecework.engine.trouble import Trouble
 from piecework.errors import StoreError, StoreUnavailable
 from piecework.job import SUSPECT
 from piecework.store.protocol import Store
