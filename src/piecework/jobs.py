@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -36,6 +36,12 @@ R = TypeVar("R")
 PAGE = 200
 BITE = 1000
 RETRIABLE = State.FAILED, State.CANCELLED, State.PARKED
+UNFINISHED = (
+    State.WAITING,
+    State.RUNNING,
+    State.AVAILABLE,
+    State.PARKED,
+)  # what waits first: it takes along what it waits for
 FIRST_WAIT, LONGEST_WAIT = 0.002, 0.25
 
 
@@ -439,39 +445,36 @@ class Query:
 
     def retry(self) -> int:
         """Retries all that failed, were cancelled or are parked; how many. Those that cannot come back stay as they are."""
-        states = [self._which.state] if self._which.state is not None else RETRIABLE
-        return sum(self._retry(msgspec.structs.replace(self._which, state=state)) for state in states)
+        return self._by_state(RETRIABLE, lambda ids: self._app.store.retry(ids, limit=BITE))
 
     def resume(self) -> int:
         """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are."""
-        if self._which.state not in (None, State.CANCELLED):
-            return 0
-        return self._retry(msgspec.structs.replace(self._which, state=State.CANCELLED), resume=True)
-
-    def _retry(self, which: Filter, *, resume: bool = False) -> int:
-        """Page by page, in order of arrival: a page of which nothing comes back hides none behind it."""
-        done, after = 0, None
-        while page := self._app.store.find(which, after=after, limit=BITE):
-            ids = tuple(record.id for record in page)
-            done += self._app.store.retry(Filter(ids=ids), limit=BITE, resume=resume)
-            after = page[-1].id
-        return done
+        return self._by_state((State.CANCELLED,), lambda ids: self._app.store.retry(ids, limit=BITE, resume=True))
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
         why, who = _why_and_who(reason, by)
-        return self._in_bites(lambda: self._app.store.cancel(self._which, reason=why, by=who, limit=BITE))
+        return self._by_state(UNFINISHED, lambda ids: self._app.store.cancel(ids, reason=why, by=who, limit=BITE))
+
+    def _by_state(self, states: Sequence[State], act: Callable[[Filter], int]) -> int:
+        """Acts page by page, in order of arrival: a page of which nothing changes hides none behind it.
+
+        The pages are read beside the work of others; only the change of a page takes the store's lock.
+        """
+        done = 0
+        for state in states if self._which.state is None else {self._which.state} & set(states):
+            after, which = None, msgspec.structs.replace(self._which, state=state)
+            while page := self._app.store.find(which, after=after, limit=BITE):
+                done += act(Filter(ids=tuple(record.id for record in page)))
+                after = page[-1].id
+        return done
 
     def delete(self) -> int:
         """Deletes all that ended or are parked, with all below them; how many that were.
 
         A piece is kept while its root has not completed: it goes with its root. Nothing brings back what was deleted.
         """
-        return self._in_bites(lambda: self._app.store.delete(self._which, limit=BITE))
-
-    @staticmethod
-    def _in_bites(bite: Any) -> int:
         done = 0
-        while n := bite():
+        while n := self._app.store.delete(self._which, limit=BITE):
             done += n
         return done

@@ -258,7 +258,9 @@ def test_a_burst_after_an_idle_time_is_not_handed_back_at_once(app: Piecework, p
 
 
 def test_what_is_fetched_ahead_never_exceeds_its_bound(app: Piecework, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("piecework.engine.worker.MAX_AHEAD", 50)  # far below what the speed of these jobs would ask for
+    monkeypatch.setattr(
+        "piecework.engine.foresight.MAX_AHEAD", 50
+    )  # far below what the speed of these jobs would ask for
     held: list[int] = []
     real = app.store.exchange
 

@@ -22,8 +22,8 @@ from support import books, locked_file, until
 from piecework import Piecework
 from piecework.cli import probe
 from piecework.cli.reloading import watch
+from piecework.engine.child import WorkerPulse
 from piecework.engine.slate import Pulse
-from piecework.engine.supervisor import WorkerPulse
 from piecework.errors import UsageError
 from piecework.job import State
 
@@ -245,7 +245,7 @@ def test_while_the_store_is_away_a_worker_is_not_ready_but_lives(
     work = start("--health", "0")
     url = work.says(r"health on (http://127\.0\.0\.1:\d+)/")[1]
     until(lambda: get(url)[0] == 200, "it is fine")
-    shelf.word.later()
+    shelf.word.using(delay=2).later()  # due while nobody can take it
     with locked_file(tmp_path / "jobs.db"):
         until(lambda: get(url)[1]["status"] == "silent", "it cannot poll", within=40)
         assert [get(url + path)[0] for path in ("/", "/ready", "/live")] == [503, 503, 200]

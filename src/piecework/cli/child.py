@@ -22,11 +22,11 @@ import msgspec
 from piecework.app import Piecework
 from piecework.appref import AppPlace, load_app, pool_command
 from piecework.cli.common import set_up_logging
+from piecework.engine.child import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
 from piecework.engine.exits import die_with_parent
 from piecework.engine.mending import steady_loggers
 from piecework.engine.processes import PoolSettings
 from piecework.engine.slate import Slate
-from piecework.engine.supervisor import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost, PieceworkError
 

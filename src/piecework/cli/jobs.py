@@ -1,12 +1,14 @@
-"""`piecework jobs`: list, show, retry, cancel, delete."""
+"""`piecework jobs`: list, show, retry, cancel, resume, delete."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 
+from piecework.app import Piecework
 from piecework.cli.common import (
     app_option,
     block,
@@ -29,7 +31,7 @@ states = click.Choice([state.value for state in State])
 
 @click.group("jobs")
 def command() -> None:
-    """List, show, retry, cancel and delete jobs."""
+    """List, show, retry, cancel, resume and delete jobs."""
 
 
 def _filters(function: Any) -> Any:
@@ -186,31 +188,69 @@ def _echo_tree(node: ErrorNode, depth: int) -> None:
         _echo_tree(piece, depth + 1)
 
 
-# ── retry, cancel and delete ─────────────────────────────────────────────────────────────────────
+# ── retry, cancel, resume and delete ─────────────────────────────────────────────────────────────
 
 
-@command.command("retry")
-@click.argument("ids", nargs=-1)
-@_filters
-@click.option("--all", "everything", is_flag=True, help="Every job that failed, was cancelled or is parked.")
-@app_option
-@store_option
-@json_option
-def retry(
-    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
-    reference: str | None, url: str | None, as_json: bool,
-) -> int:  # fmt: skip
-    """Make failed, cancelled or parked jobs available again: by id, or by filter. Completed pieces are not run again."""
-    app = find_app(reference, url)
-    if ids and any((queue, task, state, batch, everything)):
+class Choice(NamedTuple):
+    """Which jobs a verb is meant for: some by their ids, or all that match."""
+
+    jobs: list[Job[Any]]
+    query: Query | None
+
+    def each(self, one: Callable[[Job[Any]], int], many: Callable[[Query], int]) -> int:
+        """How many the verb touched."""
+        return many(self.query) if self.query is not None else sum(one(job) for job in self.jobs)
+
+
+def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Command]:
+    """A command on jobs, by id or by filter: the function gets the choice, whether to print JSON, and its own options."""
+
+    def declare(function: Callable[..., int]) -> click.Command:
+        def run(ids: tuple[str, ...], reference: str | None, url: str | None, as_json: bool, **said: Any) -> int:
+            filters = {key: said.pop(key) for key in ("queue", "task", "state", "batch")}
+            chosen = _choose(find_app(reference, url), ids, filters, said.pop("everything"))
+            return function(chosen, as_json, **said)
+
+        run.__doc__ = function.__doc__
+        for decorate in (
+            json_option,
+            store_option,
+            app_option,
+            *getattr(function, "own_options", ()),
+            click.option("--all", "everything", is_flag=True, help=everything),
+            _filters,
+            click.argument("ids", nargs=-1),
+        ):
+            run = decorate(run)
+        return command.command(name)(run)
+
+    return declare
+
+
+def _choose(app: Piecework, ids: tuple[str, ...], filters: dict[str, Any], everything: bool) -> Choice:
+    if ids and (everything or any(filters.values())):
         raise UsageError("name jobs by their ids or by a filter, not both")
     if ids:
-        done = sum(_retry(app.jobs.get(id)) for id in ids)
-    else:
-        done = _chosen(
-            app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
-        ).retry()
-    return _told("retried", done, len(ids), as_json)
+        return Choice([app.jobs.get(id) for id in dict.fromkeys(ids)], None)
+    if not everything and not any(filters.values()):
+        raise UsageError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
+    return Choice([], app.jobs.where(**filters))
+
+
+def _own(*options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Options of one verb only."""
+
+    def note(function: Any) -> Any:
+        function.own_options = options
+        return function
+
+    return note
+
+
+@_verb("retry", "Every job that failed, was cancelled or is parked.")
+def retry(chosen: Choice, as_json: bool) -> int:
+    """Make failed, cancelled or parked jobs available again: by id, or by filter. Completed pieces are not run again."""
+    return _told("retried", chosen.each(_retry, Query.retry), len(chosen.jobs), as_json)
 
 
 def _retry(job: Job[Any]) -> bool:
@@ -222,90 +262,34 @@ def _retry(job: Job[Any]) -> bool:
         return False
 
 
-@command.command("cancel")
-@click.argument("ids", nargs=-1)
-@_filters
-@click.option("--all", "everything", is_flag=True, help="Every job that has not ended.")
-@click.option("--reason", default="cancelled from the command line", show_default=True, help="Kept with the jobs.")
-@click.option("--by", metavar="WHO", help="Who asks, kept with the jobs; default: this user and host.")
-@app_option
-@store_option
-@json_option
-def cancel(
-    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
-    reason: str, by: str | None, reference: str | None, url: str | None, as_json: bool,
-) -> int:  # fmt: skip
+@_verb("cancel", "Every job that has not ended.")
+@_own(
+    click.option("--by", metavar="WHO", help="Who asks, kept with the jobs; default: this user and host."),
+    click.option("--reason", default="cancelled from the command line", show_default=True, help="Kept with the jobs."),
+)
+def cancel(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
     """Cancel jobs that have not ended, with everything below them: by id, or by filter. Running ones are asked to stop."""
-    app = find_app(reference, url)
-    if ids and any((queue, task, state, batch, everything)):
-        raise UsageError("name jobs by their ids or by a filter, not both")
-    if ids:
-        done = sum(app.jobs.get(id).cancel(reason, by=by) for id in ids)
-    else:
-        query = _chosen(
-            app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
-        )
-        done = query.cancel(reason, by=by)
-    return _told("cancelled", done, len(ids), as_json)
+    done = chosen.each(lambda job: job.cancel(reason, by=by), lambda query: query.cancel(reason, by=by))
+    return _told("cancelled", done, len(chosen.jobs), as_json)
 
 
-@command.command("resume")
-@click.argument("ids", nargs=-1)
-@_filters
-@click.option("--all", "everything", is_flag=True, help="Every job that was cancelled.")
-@app_option
-@store_option
-@json_option
-def resume(
-    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
-    reference: str | None, url: str | None, as_json: bool,
-) -> int:  # fmt: skip
+@_verb("resume", "Every job that was cancelled.")
+def resume(chosen: Choice, as_json: bool) -> int:
     """Let cancelled jobs go on, and below them what was still open: by id, or by filter. What had failed stays failed."""
-    app = find_app(reference, url)
-    if ids and any((queue, task, state, batch, everything)):
-        raise UsageError("name jobs by their ids or by a filter, not both")
-    if ids:
-        done = sum(app.jobs.get(id).resume() for id in ids)
-    else:
-        query = _chosen(
-            app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
-        )
-        done = query.resume()
-    return _told("resumed", done, len(ids), as_json)
+    return _told("resumed", chosen.each(Job.resume, Query.resume), len(chosen.jobs), as_json)
 
 
-@command.command("delete")
-@click.argument("ids", nargs=-1)
-@_filters
-@click.option("--all", "everything", is_flag=True, help="Every job that ended or is parked.")
-@app_option
-@store_option
-@json_option
-def delete(
-    ids: tuple[str, ...], queue: str | None, task: str | None, state: str | None, batch: str | None, everything: bool,
-    reference: str | None, url: str | None, as_json: bool,
-) -> int:  # fmt: skip
+@_verb("delete", "Every job that ended or is parked.")
+def delete(chosen: Choice, as_json: bool) -> int:
     """Delete jobs that ended or are parked, with everything below them: by id, or by filter. They cannot be brought back.
 
     Jobs that wait or run are kept; so are the pieces of a tree whose root has not completed: they go with their root.
     """
-    app = find_app(reference, url)
-    if ids and any((queue, task, state, batch, everything)):
-        raise UsageError("name jobs by their ids or by a filter, not both")
-    if ids:
-        gone = [app.jobs.get(id).delete() for id in dict.fromkeys(ids)]
-        _told("deleted", sum(gone), 0, as_json)
-        return 0 if all(gone) else 1
-    query = _chosen(
-        app.jobs.where(queue=queue, task=task, state=state, batch=batch), everything, queue, task, state, batch
-    )
-    return _told("deleted", query.delete(), 0, as_json)
-
-
-def _chosen(query: Query, everything: bool, *filters: str | None) -> Query:
-    if not everything and not any(filters):
-        raise UsageError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
-    return query
+    if chosen.query is not None:
+        return _told("deleted", chosen.query.delete(), 0, as_json)
+    gone = [job.delete() for job in chosen.jobs]
+    _told("deleted", sum(gone), 0, as_json)
+    return 0 if all(gone) else 1
 
 
 def _told(verb: str, done: int, asked: int, as_json: bool) -> int:

@@ -15,7 +15,8 @@ from piecework.cli.common import counted, set_up_logging
 from piecework.cli.probe import parse_address, serve
 from piecework.cli.reloading import watch
 from piecework.clock import SystemClock
-from piecework.engine.supervisor import Hello, Supervisor
+from piecework.engine.child import Hello
+from piecework.engine.supervisor import Supervisor
 from piecework.options import check_name, check_queues
 from piecework.store import open_store, redacted
 

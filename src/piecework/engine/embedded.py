@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from piecework.engine.keeper import Keeper
-from piecework.engine.worker import Stopping, Trouble, Worker
+from piecework.engine.trouble import Trouble
+from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost, StoreError, UsageError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import math
 import os
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
+from piecework.engine.foresight import Foresight
 from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
@@ -24,6 +24,8 @@ from piecework.engine.processes import PoolSettings
 from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Pulse, Slate
+from piecework.engine.suspects import Suspects
+from piecework.engine.trouble import Trouble
 from piecework.errors import LeaseLost, StoreError
 from piecework.failpoints import failpoint
 from piecework.job import SUSPECT, Answer, Claim, Fetched, Progress
@@ -35,13 +37,9 @@ from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.worker")
 
-MAX_AHEAD = 2 * FLUSH  # jobs fetched beyond what runs
-AHEAD_SECONDS = 0.03  # … but never more than the pool was seen to run in this time
-SHORT_SIGHT, LONG_SIGHT = 0.01, 0.25  # seconds over which the speed of jobs is judged
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
-PATIENCE_SECONDS = 2.0  # how long a job that may have killed a worker waits to run alone
 LISTEN_SECONDS = 0.12  # how long the listener waits for a hint at a stretch
 KEEP_SECONDS = 0.5  # how often progress is written, stop requests are read, and the stuck are given up
 CROWDED_SECONDS = 0.5  # how long nothing is fetched after more jobs for processes came than there are processes
@@ -94,9 +92,7 @@ class Worker:
         self._home = os.getcwd()
         self._beaten_at = math.inf  # unknown, until somebody says it
         self._reached_at = math.inf
-        self._suspects: deque[Running] = deque()  # jobs that may have killed their workers: each runs alone
-        self._alone: str | None = None
-        self._suspects_since = 0.0
+        self._suspects = Suspects(clock)
         self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
         self._worn = False  # too much is stuck in this process: another is to take its place
         self._crowded_until = 0.0
@@ -104,7 +100,7 @@ class Worker:
         self._unsent: list[Settlement] = []
         self._sending: list[Settlement] = []
         self._claim = 1
-        self._ahead = 0
+        self._foresight = Foresight(clock, concurrency)
         self._stopping = Stopping.NO
         self._finished = threading.Event()
         self._hungry = threading.Event()  # set while the worker would like a hint
@@ -112,8 +108,6 @@ class Worker:
         self._empty = False  # the last look found nothing
         now = clock.monotonic()
         self._look_at = now  # when to look again without a hint
-        self._seen = 0  # jobs that ended since …
-        self._seen_since = now
         self._ended_at = now
         self._kept_at = now
         self._trouble = Trouble()
@@ -174,11 +168,13 @@ class Worker:
         if self._stopping is Stopping.DRAIN:
             self._unsent.extend(self._hand_back("the worker is stopping"))
         elif self._is_jammed():
-            self._ahead = 0
+            self._foresight.forget()
             self._unsent.extend(self._hand_back("the jobs before it took long"))
         self._keep()
         self._revive()
-        self._try_suspects()
+        suspect = self._suspects.next(self._in_hand)
+        if suspect is not None:
+            self._pools.submit([suspect])
         limit = self._room()
         if self._unsent or (limit > 0 and self._may_look()):
             self._trip(limit)
@@ -216,14 +212,12 @@ class Worker:
         return self._hinted or self._clock.monotonic() >= self._look_at
 
     def _room(self) -> int:
-        if self._stopping is not Stopping.NO or self._suspects or self._is_crowded():
+        if self._stopping is not Stopping.NO or self._suspects.want_the_place() or self._is_crowded():
             return 0
         if self._clock.monotonic() > self._beaten_at + self._lease:
             return 0  # it would not be begun, and would go there and back until the session beats again, or is buried
-        if self._alone is not None and self._clock.monotonic() - self._suspects_since < PATIENCE_SECONDS:
-            return 0
         # What is settled on this trip makes room on this trip.
-        return self._concurrency + self._ahead - len(self._in_hand) + len(self._unsent)
+        return self._concurrency + self._foresight.ahead - len(self._in_hand) + len(self._unsent)
 
     def _trip(self, limit: int) -> None:
         settlements = self._sending = self._unsent
@@ -253,7 +247,8 @@ class Worker:
         self._claim += 1
         self._report_refused(settlements, answers)
         self._forget(settlements)
-        self._learn(len(settlements))
+        self.settled += len(settlements)
+        self._foresight.learn(len(settlements))
         self._plan_look(limit, jobs)
         if jobs:
             self._start(jobs)
@@ -264,19 +259,6 @@ class Worker:
         The silence of the session counts, not only this worker's: its supervisor may stand still while it works.
         """
         self._runner.begin_until = min(self._reached_at, self._beaten_at) + self._lease
-
-    def _learn(self, settled: int) -> None:
-        """Sets how many jobs may be fetched ahead, from how fast they were seen to end.
-
-        Judged over many short jobs or a good while, never by a few that happened to end together.
-        """
-        self.settled += settled
-        self._seen += settled
-        span = self._clock.monotonic() - self._seen_since
-        if (self._seen >= 4 * self._concurrency and span >= SHORT_SIGHT) or span >= LONG_SIGHT:
-            fit = int(self._seen / span * AHEAD_SECONDS)
-            self._ahead = min(MAX_AHEAD, fit, max(4 * self._ahead, 4 * self._concurrency))
-            self._seen, self._seen_since = 0, self._clock.monotonic()
 
     def _plan_look(self, limit: int, jobs: Sequence[Fetched]) -> None:
         """When to look next: at once after a look that found work, else with the next hint, due job or poll."""
@@ -312,38 +294,19 @@ class Worker:
                 continue
             self._in_hand[job.id] = prepared
             if job.crashes >= SUSPECT:
-                self._suspects_since = self._suspects_since if self._suspects else self._clock.monotonic()
-                self._suspects.append(prepared)
+                self._suspects.add(prepared)
                 continue
             begin.append(prepared)
         self._pools.submit(begin)
         if self._pools.crowded:
             self._crowded_until = self._clock.monotonic() + CROWDED_SECONDS
-            self._ahead = 0
+            self._foresight.forget()
 
     def _is_crowded(self) -> bool:
         """Whether fetching would most likely bring more jobs for processes, none of which is free."""
         if not self._pools.crowded or self._clock.monotonic() >= self._crowded_until:
             return False
         return not self._pools.has_room_again()
-
-    def _try_suspects(self) -> None:
-        """Begins a job that was running when two workers died, alone, so that a further death is charged to it only.
-
-        After one death its jobs run again at once, all together: mostly it was none of them.
-
-        Where the others do not end for long, it runs beside them all the same: it must run at some time.
-        """
-        if self._alone is not None and self._alone not in self._in_hand:
-            self._alone = None
-        now = self._clock.monotonic()
-        others = len(self._in_hand) - len(self._suspects)
-        if not self._suspects or (others and now - self._suspects_since < PATIENCE_SECONDS):
-            return
-        suspect = self._suspects.popleft()
-        self._suspects_since = now
-        self._alone = suspect.job.id
-        self._pools.submit([suspect])
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -353,8 +316,7 @@ class Worker:
     def _hand_back(self, reason: str) -> list[Settlement]:
         back = self._pools.take_back(processes=self._stopping is not Stopping.NO)
         if self._stopping is not Stopping.NO:
-            back += self._suspects
-            self._suspects.clear()
+            back += self._suspects.take_back()
         return [self._settlement(running, Release(reason)) for running in back]
 
     def _is_jammed(self) -> bool:
@@ -459,24 +421,3 @@ class Worker:
                 self._hungry.clear()
                 self._hinted = True
                 self._inbox.nudge()
-
-
-class Trouble:
-    """The store's absences, told once when they begin and once when they are over."""
-
-    def __init__(self) -> None:
-        self._times = 0
-
-    def meet(self, error: Exception) -> None:
-        self._times += 1
-        if self._times == 1:
-            log.warning("the store is not available, trying again until it is: %s", error)
-
-    def over(self) -> None:
-        if self._times:
-            log.info("the store is available again after %d tries", self._times)
-            self._times = 0
-
-    def delay(self, draw: float) -> float:
-        """Seconds to wait before the next try: doubling to five, with jitter."""
-        return min(5.0, 0.05 * float(1 << min(self._times, 10))) * (0.5 + draw / 2)

@@ -156,7 +156,8 @@ class Store(Protocol):
     ) -> list[str]:
         """Returns the running jobs of one worker to their queues, and answers their ids. No attempt is spent.
 
-        The jobs named in `crashed` are charged with a crash, and parked when that makes `crash_limit`.
+        The jobs named in `crashed` are charged with a crash, and parked when that makes `crash_limit`; a job that was
+        asked to stop is cancelled instead.
         """
         ...
 

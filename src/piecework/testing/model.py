@@ -488,7 +488,7 @@ class ModelStore:
         crashes = job.crashes + blamed
         self._remember(job, "crashed" if blamed else "released", job.attempt, None, reason)
         self._set_job(id, crashes=crashes, expires_at=None if blamed else job.expires_at)
-        if crash_limit is not None and crashes >= crash_limit:
+        if crash_limit is not None and crashes >= crash_limit and not job.stopping:
             self._park(job, reason)
         else:
             self._hand_back(job)

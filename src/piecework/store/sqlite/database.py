@@ -271,9 +271,12 @@ class Database:
     def close(self) -> None:
         self._leave_fork_behind()
         with self._lock, self._watch_lock:
-            for con in [self._writer, self._watcher, *self._readers]:
+            for con in (self._writer, self._watcher):
                 if con is not None:
                     con.close()
+            while self._readers:
+                with suppress(IndexError):  # another thread has just taken the last one, and closes it when it is done
+                    self._readers.pop().close()
             self._reset()
 
     # ── checkpoints ──────────────────────────────────────────────────────────────────────────────

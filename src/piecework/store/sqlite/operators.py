@@ -27,12 +27,12 @@ def hand_back(
         blamed = id in crashed
         crashes += blamed
         state, note, error = "available", None, None  # type: tuple[str, str | None, str | None]
-        if blamed and crashes >= crash_limit:
-            state, note = "parked", f"its worker died {crashes} times while running it ({reason or CRASHED})"
-            ends[batch, "failed"] += 1
-        elif stopping:
+        if stopping:
             state, note, error = _end_of_stopped(tx, id, why)
             ends[batch, state] += 1
+        elif blamed and crashes >= crash_limit:
+            state, note = "parked", f"its worker died {crashes} times while running it ({reason or CRASHED})"
+            ends[batch, "failed"] += 1
         changes.append((id, state, crashes, note, int(state != "available"), error))
         lines.append((id, run, attempt, "crashed" if blamed else "released", None, reason or None))
         tx.moved(queue, "running", state)

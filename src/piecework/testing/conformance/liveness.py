@@ -308,6 +308,14 @@ class ReapConformance(Conformance):
         self.crash(store, 1, crash_limit=1)
         assert state(store, id) is State.PARKED
 
+    def test_one_that_was_asked_to_stop_is_cancelled_not_parked(self, store: Store) -> None:
+        """A job that was asked to stop is cancelled instead."""
+        run = running(store, worker="w.1")
+        store.cancel(Filter(ids=(run.id,)), reason="seen enough", by="ann")
+        store.reap("w.1", crashed=[run.id], reason="killed by signal 11", crash_limit=1)
+        found = record(store, run.id)
+        assert (found.state, found.reason, found.stopped_by) == (State.CANCELLED, "seen enough", "ann")
+
     def test_crashes_are_counted_over_runs(self, store: Store) -> None:
         """Crashes are counted apart from attempts; a run that ends otherwise takes none back."""
         id = add(store)

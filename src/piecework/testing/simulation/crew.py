@@ -18,10 +18,10 @@ from unittest import mock
 
 import msgspec
 
-from piecework.engine import pool, supervisor, worker
+from piecework.engine import child, pool, supervisor, worker
+from piecework.engine.child import BYE, EXIT_FENCED, Hello
 from piecework.engine.keeper import Keeper
 from piecework.engine.slate import Pulse
-from piecework.engine.supervisor import BYE, EXIT_FENCED, Hello
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost
 from piecework.registry import Registry
@@ -224,8 +224,8 @@ class Child:
         self.socket.readable = self._process.dead
         return lines
 
-    urge = supervisor.Child.urge  # the real ones: they only say and kill
-    replace = supervisor.Child.replace
+    urge = child.Child.urge  # the real ones: they only say and kill
+    replace = child.Child.replace
 
     def kill(self) -> None:
         self.killed = True
