@@ -301,6 +301,8 @@ class Piecework:
                 'if __name__ == "__main__":'
             )
         place = place_of(self)
+        if pool_size is not None and (type(pool_size) is not int or not 1 <= pool_size <= 1000):
+            raise BadOption(f"pool_size must be a whole number from 1 to 1,000, not {pool_size!r}")
         size = pool_size or os.cpu_count() or 1
         return EmbeddedWorker(
             self.registry,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from piecework.app import Piecework
 
 
+MAIN = "__main__", "__mp_main__"  # the second is what multiprocessing calls the first
 _IMPORTING = "PIECEWORK_IMPORTING_FOR_POOL"
 
 
@@ -41,14 +42,14 @@ def pool_command(place: AppPlace) -> tuple[str, ...]:
 def place_of(app: Piecework) -> AppPlace | None:
     """The module and name under which an app can be imported; None where it is not a module's own."""
     # The script that was started comes last: importing it anew runs it, and most only borrow the app from elsewhere.
-    for name, module in sorted(sys.modules.copy().items(), key=lambda item: item[0] == "__main__"):
+    for name, module in sorted(sys.modules.copy().items(), key=lambda item: item[0] in MAIN):
         file = getattr(module, "__file__", None)
         found = next((key for key, value in list(getattr(module, "__dict__", {}).items()) if value is app), None)
         if found is None or file is None:
             continue
-        real = main_name() if name == "__main__" else name
+        real = main_name() if name in MAIN else name
         up = real.count(".") + (os.path.basename(file) == "__init__.py")
-        return AppPlace(f"{real}:{found}", str(Path(file).resolve().parents[up]))
+        return AppPlace(f"{real}:{found}", str(Path(file).absolute().parents[up]))
     return None
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from piecework.errors import BadOption
 from piecework.errortext import clean
@@ -100,15 +101,15 @@ class TaskOptions(msgspec.Struct, frozen=True):
 
 
 class CallOptions(msgspec.Struct, frozen=True):
-    """What one call may say beside: `using(…)`. Whatever is None is left to the task."""
+    """What one call may say beside: `using(…)`. Whatever is None, or unset, is left to the task."""
 
     queue: str | None = None
     priority: int | None = None
     attempts: int | None = None
     retry: RetryPolicy | None = None
-    timeout: float | None = None
+    timeout: float | UnsetType | None = UNSET  # None is said, too: no limit
     on_missing: str | None = None
-    expires: float | None = None
+    expires: float | UnsetType | None = UNSET
     expires_at: float | None = None
     run_at: float | None = None
     delay: float | None = None
@@ -122,7 +123,7 @@ class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
 
     attempts: int | None = None
     retry: RetryPolicy | None = None
-    timeout: float | None = None
+    timeout: float | UnsetType | None = UNSET
     on_missing: str | None = None
 
 
@@ -168,7 +169,9 @@ def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
     if overrides is None:
         return options
     own = _overrides.decode(overrides)
-    said = {name: value for name in Overrides.__struct_fields__ if (value := getattr(own, name)) is not None}
+    said = {name: value for name in ("attempts", "retry", "on_missing") if (value := getattr(own, name)) is not None}
+    if not isinstance(own.timeout, UnsetType):
+        said["timeout"] = own.timeout
     changed: TaskOptions = msgspec.structs.replace(options, **said)
     return changed
 
@@ -217,10 +220,17 @@ def _check_attempts(value: Any, where: str) -> int:
     return int(value)
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def check_seconds(value: Any, where: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value < 0:
         raise BadOption(f"{where} must be seconds (a number, 0 or more) or a timedelta, not {value!r}")
     if value > 100 * 366 * 86400:
         raise BadOption(f"{where} of {value!r} seconds is more than a hundred years")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -39,6 +39,17 @@ class Piece(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     def __repr__(self) -> str:
         named = f", key={self.key!r}" if self.key is not None else ""
         return f"<piece {self.task}({self.args[:80]}){named}>"
+
+
+class Offers:
+    """What a splitter yields, one by one; `returned` is what its generator returned, once it has ended."""
+
+    def __init__(self, pieces: Generator[Any, None, Any]) -> None:
+        self._pieces = pieces
+        self.returned: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        self.returned = yield from self._pieces
 
 
 class FailedPiece(msgspec.Struct, frozen=True):

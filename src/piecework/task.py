@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from msgspec import UnsetType
+
 from piecework.codec import ResultCodec
 from piecework.engine.splitter import inline_pieces
 from piecework.errors import BadArguments, BadOption, Duplicate, SplitChanged, UsageError
@@ -18,7 +20,7 @@ from piecework.jobs import Job
 from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
 from piecework.registry import Compose, TaskSpec, kind_of
 from piecework.rows import Unit
-from piecework.split import Piece, Pieces, check_piece, raise_failed
+from piecework.split import Offers, Piece, Pieces, check_piece, raise_failed
 from piecework.verdicts import Cancel, Verdict
 
 if TYPE_CHECKING:
@@ -166,9 +168,16 @@ class Task(Generic[P, C, R]):
             options.run_at,
             options.delay,
             overrides_of(options),
-            spec.options.expires if options.expires is None and options.expires_at is None else options.expires,
+            _expires(spec.options.expires, options),
             options.expires_at,
         )
+
+
+def _expires(declared: float | None, options: CallOptions) -> float | None:
+    """In how many seconds after it is due a job must have been begun: as the call says, else as the task does."""
+    if options.expires_at is not None:
+        return None
+    return declared if isinstance(options.expires, UnsetType) else options.expires
 
 
 class _Composer(Protocol[P]):
@@ -224,7 +233,8 @@ class Split(Task[P, Any, Any]):
         spec = self._spec
         found: list[PieceResult] = []
         keys: set[str] = set()
-        offered = (check_piece(piece, spec.name, self._app.registry) for piece in spec.function(*args, **kwargs))
+        offers = Offers(spec.function(*args, **kwargs))
+        offered = (check_piece(piece, spec.name, self._app.registry) for piece in offers)
         first_failure: tuple[PieceResult, BaseException | None] | None = None
         for ordinal, piece in enumerate(offered):
             if piece.key in keys:
@@ -239,11 +249,15 @@ class Split(Task[P, Any, Any]):
                 first_failure = result, error
                 if spec.on_failure is OnFailure.FAIL_FAST:
                     break
+        if isinstance(offers.returned, Verdict):
+            return offers.returned
         if first_failure is not None and spec.on_failure is not OnFailure.COMPOSE:
             raise_failed(*first_failure)
         if spec.compose is None:
             return None
         value = spec.compose.function(inline_pieces(found, self._app.registry), *args, **kwargs)
+        if isinstance(value, Verdict):
+            return value
         return spec.compose.result.decode(spec.compose.result.encode(value, self._app.settings.max_payload))
 
     def _run_piece(self, ordinal: int, piece: Piece[Any]) -> tuple[PieceResult, Exception | None]:

@@ -7,6 +7,7 @@ They are exceptions so that they can be raised from any depth, and values so tha
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from piecework.errors import BadOption
 from piecework.errortext import clean
@@ -24,6 +25,13 @@ class Verdict(Exception):
         super().__init__(reason)
         self.reason = clean(reason, MAX_REASON)
 
+    def __reduce__(self) -> Any:  # an exception would be made anew from its text alone
+        return type(self), (*self._said(), self.reason)
+
+    def _said(self) -> tuple[Any, ...]:
+        """What it was made from, beside the reason."""
+        return ()
+
 
 class Retry(Verdict):
     """Try this job again: an attempt is spent; without attempts left it fails with the reason.
@@ -38,6 +46,9 @@ class Retry(Verdict):
         super().__init__(reason)
         self.after = None if after is None else check_seconds(after, "Retry: after")
 
+    def _said(self) -> tuple[Any, ...]:
+        return (self.after,)
+
 
 class Snooze(Verdict):
     """Run this job again later, as if it had not run: no attempt is spent, however often.
@@ -51,7 +62,13 @@ class Snooze(Verdict):
         super().__init__(reason)
         if isinstance(until, datetime) and until.tzinfo is None:
             raise BadOption(f"Snooze: until must be an aware datetime, such as datetime.now(UTC) + …, not {until!r}")
-        self.until = until.astimezone(UTC) if isinstance(until, datetime) else check_seconds(until, "Snooze: until")
+        try:
+            self.until = until.astimezone(UTC) if isinstance(until, datetime) else check_seconds(until, "Snooze: until")
+        except OverflowError:
+            raise BadOption(f"Snooze: until is beyond what can be told as UTC: {until!r}") from None
+
+    def _said(self) -> tuple[Any, ...]:
+        return (self.until,)
 
     def delay(self, now: float) -> float:
         """Seconds from `now` (epoch seconds); 0 for a moment that has passed."""

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from house import House, a_house
+from house import SOURCE, House, a_house
 from processes import Tree, alive
 from support import books, until
 
+from piecework.clock import SystemClock
+from piecework.engine.context import Running
+from piecework.engine.pool import Inbox
+from piecework.engine.processes import PoolSettings, ProcessPool
+from piecework.engine.runner import TOO_LATE
 from piecework.errors import JobFailed, ResultTimeout
+from piecework.job import Fetched
+from piecework.options import TaskOptions
+from piecework.outcome import Release
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +176,7 @@ def test_a_process_that_reads_nothing_holds_up_no_other_and_its_next_job_goes_el
         ("exit 0", "exit code 0"),
         ("exit 7", "exit code 7"),
         ("SIGKILL", "as the system does when memory runs out"),
-        ("SIGTERM", "killed by SIGTERM"),
+        ("SIGHUP", "killed by SIGHUP"),
         ("SIGABRT", "killed by SIGABRT"),
     ],
 )
@@ -391,3 +402,89 @@ def test_an_embedded_worker_of_a_module_level_app_has_processes(
         assert module.pid.later().result(timeout=15) != os.getpid()
     module.app.close()
     assert books(tmp_path / "jobs.db") == []
+
+
+# ── what a job leaves behind, and signals that mean the whole group ──────────────────────────────
+
+
+def test_an_alarm_that_a_job_left_behind_meets_no_other_job(new_house: House) -> None:
+    new_house.work("--pool-size", "1")
+    first = new_house.jobs.leave_an_alarm.later().result(timeout=15)
+    assert new_house.jobs.outlast_an_alarm.later().result(timeout=15) == first
+
+
+def test_the_programs_that_a_late_job_had_started_are_killed_with_it(house: House) -> None:
+    job = house.jobs.start_a_program.later()
+    until(lambda: (house.folder / "program-pid").exists(), house.logs)
+    until(lambda: (house.folder / "program-pid").read_text().strip(), house.logs)
+    program = int((house.folder / "program-pid").read_text())
+    house.wait(job, within=10)
+    assert job.error.type == "piecework.errors.JobTimeout"
+    until(lambda: not alive(program), "the program has ended")
+
+
+def test_a_sigterm_to_every_process_lets_a_job_of_the_pool_finish(new_house: House) -> None:
+    """What a service manager sends when it stops a service: to the supervisor, its workers, and their processes."""
+    tree = new_house.work("--pool-size", "1")
+    job = new_house.jobs.hold.later("group")
+    until(lambda: marks(new_house, "held-group"), new_house.logs)
+    (process,) = marks(new_house, "held-group")
+    for pid in (tree.pid, worker_of(tree), process):
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: "stopping" in tree.log(), tree.log)
+    open_gate(new_house, "group")
+    assert tree.ended() == 0
+    assert (job.state, job.record().attempt, job.record().run) == ("completed", 1, 1)
+
+
+# ── beside other jobs ────────────────────────────────────────────────────────────────────────────
+
+
+def test_jobs_of_threads_are_found_behind_many_jobs_of_the_pool(new_house: House) -> None:
+    new_house.work("-c", "4", "--pool-size", "1")
+    for n in range(60):
+        new_house.jobs.hold.later(f"many-{n}")
+    behind = [new_house.jobs.add.later(n) for n in range(5)]
+    assert [job.result(timeout=20) for job in behind] == [1, 2, 3, 4, 5]
+    assert [line for job in behind for line in job.attempts()] == []
+    new_house.app.jobs.where(task="hold").cancel("seen enough")
+    until(lambda: not new_house.app.jobs.where(task="hold", state="running").count(), new_house.logs)
+
+
+def test_an_app_of_a_script_that_multiprocessing_knows_is_found(tmp_path: Path) -> None:
+    script = tmp_path / "withmp.py"
+    script.write_text(
+        "import multiprocessing, os\n"
+        "from piecework import Piecework\n"
+        f"app = Piecework('sqlite:///{tmp_path}/jobs.db')\n"
+        "@app.task(pool='process', attempts=1)\n"
+        "def where() -> int:\n"
+        "    return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    with app.worker(pool_size=1):\n"
+        "        assert where.later().result(timeout=30) != os.getpid()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class _Sink(Inbox):
+    """What the pool hands to its worker."""
+
+    def outcomes(self) -> list[Any]:
+        return [outcome for _, outcome in list(self.items)]
+
+
+def test_nothing_is_begun_once_the_lease_is_over() -> None:
+    """The worker's own rule holds for those that wait in line for a process, too."""
+    inbox = _Sink()
+    settings = PoolSettings(("no-such-program",), 1, dict(os.environ), os.getcwd())
+    pool = ProcessPool(settings, inbox, SystemClock(), begin_until=lambda: 0.0)
+    try:
+        job = Fetched("j", 1, "t", "q", 0, 0, 0, None, None, None, None, 1.0, "{}")
+        assert pool.submit([Running(job, None, TaskOptions(pool="process"))]) == []
+        until(lambda: inbox.items, "it was handed back")
+        assert inbox.outcomes() == [Release(TOO_LATE)]
+    finally:
+        pool.close()

@@ -386,3 +386,25 @@ def test_whatever_verdict_a_task_gives_its_settlement_can_be_stored(said: Any, s
     else:
         assert isinstance(outcome, Cancelled) or done.attempt == spent + 1
     assert isinstance(outcome, Failed) == isinstance(said, Fail)
+
+
+def test_a_split_that_is_run_now_hands_on_the_verdict_of_its_splitter_and_of_its_compose(app: Piecework) -> None:
+    @app.task(name="leaf-of-now")
+    def leaf() -> int:
+        return 1
+
+    @app.split(name="not-ready")
+    def not_ready() -> Any:
+        yield leaf.piece()
+        return Snooze(60)
+
+    @app.split(name="not-wanted")
+    def not_wanted() -> Any:
+        yield leaf.piece()
+
+    @not_wanted.compose
+    def refuse(pieces: Pieces[int]) -> int | Cancel:
+        return Cancel("no longer wanted")
+
+    assert isinstance(not_ready(), Snooze)
+    assert not_wanted().reason == "no longer wanted"

@@ -8,6 +8,7 @@ import faulthandler
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -168,6 +169,32 @@ def verdict(what: str) -> Any:
     if what == "retry" and current.attempt < 2:
         raise Retry(0)
     return current.attempt
+
+
+@app.task(name="leave_an_alarm", pool="process", attempts=1)
+def leave_an_alarm() -> int:
+    """A timer, and a handler that raises into whatever runs next."""
+
+    def late(number: int, frame: object) -> None:
+        raise RuntimeError("an alarm of another job")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    return os.getpid()
+
+
+@app.task(name="outlast_an_alarm", pool="process", attempts=1)
+def outlast_an_alarm() -> int:
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        time.sleep(0.05)
+    return os.getpid()
+
+
+@app.task(name="start_a_program", pool="process", attempts=1, timeout=0.5)
+def start_a_program() -> None:
+    mark("program")
+    subprocess.run(["sh", "-c", f"echo $$ > {FOLDER}/program-pid; exec sleep 600"], check=True)
 
 
 @app.split(name="cores")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from datetime import UTC, datetime, timedelta
+import pickle
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from piecework import Cancel, Fail, Piecework, Retry, Snooze, exponential, fixed
 from piecework.errors import BadOption
-from piecework.options import CallOptions, ExceptionRule, call_options, task_options
+from piecework.options import CallOptions, ExceptionRule, call_options, effective, overrides_of, task_options
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -117,3 +120,49 @@ def test_a_coroutine_cannot_be_run_by_a_process() -> None:
 def test_a_split_is_not_run_by_a_process() -> None:
     with pytest.raises(BadOption, match="give it to the tasks of its pieces"):
         Piecework("sqlite:///x.db").split(pool="process")  # type: ignore[call-overload]
+
+
+# ── verdicts as values, and what `using` takes back ──────────────────────────────────────────────
+
+VERDICTS = [Retry(5, "x"), Retry(), Snooze(5, "x"), Snooze(datetime(2030, 1, 1, tzinfo=UTC)), Cancel("x"), Fail("x")]
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, lambda verdict: pickle.loads(pickle.dumps(verdict))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("verdict", VERDICTS, ids=repr)
+def test_a_verdict_is_copied_and_travels_as_other_exceptions_do(verdict: Any, again: Any) -> None:
+    other = again(verdict)
+    assert type(other) is type(verdict)
+    assert vars(other) == vars(verdict)
+
+
+@pytest.mark.parametrize("kind", [Retry, Snooze])
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_number_beyond_all_floats_is_no_time(kind: Any, value: int) -> None:
+    with pytest.raises(BadOption, match="must be"):
+        kind(value)
+
+
+def test_a_moment_beyond_all_utc_is_no_time() -> None:
+    with pytest.raises(BadOption, match="beyond"):
+        Snooze(datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))))
+
+
+@pytest.mark.parametrize("none", [{"timeout": None}, {"timeout": None, "attempts": 2}])
+def test_a_call_may_take_the_tasks_timeout_away(none: dict[str, Any]) -> None:
+    declared = task_options({"timeout": 30}, "here")
+    travelling = overrides_of(call_options(none, CallOptions(), "here"))
+    assert effective(declared, travelling).timeout is None
+    assert effective(declared, overrides_of(call_options({"attempts": 2}, CallOptions(), "here"))).timeout == 30
+
+
+def test_a_call_may_take_the_tasks_expiry_away(tmp_path: Path) -> None:
+    app = Piecework(f"sqlite:///{tmp_path}/jobs.db")
+
+    @app.task(expires=30)
+    def f() -> None: ...
+
+    assert f.later().record().expires_at is not None
+    assert f.using(expires=None).later().record().expires_at is None
+    app.close()

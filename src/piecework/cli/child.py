@@ -23,7 +23,7 @@ from piecework.app import Piecework
 from piecework.appref import AppPlace, load_app, pool_command
 from piecework.cli.common import set_up_logging
 from piecework.engine.child import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
-from piecework.engine.exits import die_with_parent
+from piecework.engine.exits import die_with_parent, leave_signals_to_the_supervisor
 from piecework.engine.mending import steady_loggers
 from piecework.engine.processes import PoolSettings
 from piecework.engine.slate import Slate
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, required=True)
     args = parser.parse_args()
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
+    leave_signals_to_the_supervisor()
     told = msgspec.json.decode(args.told, type=Told)
     set_up_logging(told.log_level)
     steady_loggers()

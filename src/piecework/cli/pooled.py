@@ -24,7 +24,7 @@ from piecework.appref import AppPlace, import_for_pool
 from piecework.cli.child import load
 from piecework.cli.common import set_up_logging
 from piecework.engine.context import Running
-from piecework.engine.exits import die_with_parent
+from piecework.engine.exits import die_with_parent, leave_signals_to_the_supervisor
 from piecework.engine.mending import go_home, keep_standard_streams, steady_loggers
 from piecework.engine.pool import leave_copy
 from piecework.engine.runner import Runner
@@ -35,6 +35,7 @@ from piecework.outcome import Outcome, Park
 log = logging.getLogger("piecework.processes")
 
 SAY_SECONDS = 0.25  # how often progress is passed on
+HANDLED = signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGCHLD
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--trace", type=int, required=True)
     args = parser.parse_args()
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides what it means
+    leave_signals_to_the_supervisor()
     place = msgspec.json.decode(args.place, type=AppPlace)
     set_up_logging(place.log_level)
     steady_loggers()
@@ -70,6 +71,7 @@ class _Server:
         self._jobs: SimpleQueue[Fetched] = SimpleQueue()
         self._now: Running | None = None
         self._home = os.getcwd()
+        self._handlers = {number: signal.getsignal(number) for number in HANDLED}
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=control.close)
 
@@ -99,6 +101,11 @@ class _Server:
         """Puts right what one job may not leave to the next."""
         os.ftruncate(self._trace, 0)
         os.lseek(self._trace, 0, os.SEEK_SET)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
         go_home(self._home)
         keep_standard_streams()
         faulthandler.register(signal.SIGUSR2, self._trace, all_threads=False)  # its job may have used the signal itself

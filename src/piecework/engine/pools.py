@@ -59,7 +59,7 @@ class Pools:
         for job in jobs:
             assert job.spec is not None
             assert job.options is not None
-            kind = processes if job.options.pool == "process" else loop if job.spec.is_async else threads
+            kind = processes if self.is_for_processes(job) else loop if job.spec.is_async else threads
             kind.append(job)
         if threads:
             self._threads.submit(threads)
@@ -69,12 +69,18 @@ class Pools:
         if processes:
             self._submit_to_processes(processes)
 
+    @staticmethod
+    def is_for_processes(job: Running) -> bool:
+        return job.options is not None and job.options.pool == "process"
+
     def _submit_to_processes(self, jobs: list[Running]) -> None:
         if self._settings is None:
             for job in jobs:
                 self._inbox.put((job, Park(NO_POOL)))
             return
-        self._processes = self._processes or ProcessPool(self._settings, self._inbox, self._clock)
+        self._processes = self._processes or ProcessPool(
+            self._settings, self._inbox, self._clock, lambda: self._runner.begin_until
+        )
         for job in self._processes.submit(jobs):
             self.crowded = True
             self._inbox.put((job, CROWDED))

@@ -7,6 +7,7 @@ store about the job. So whatever ends a process ends one job, and is that job's 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -24,7 +25,7 @@ from piecework.engine.context import Running
 from piecework.engine.exits import exit_in_words
 from piecework.engine.mending import keep_standard_streams
 from piecework.engine.pool import Inbox
-from piecework.engine.runner import outcome_of, too_late
+from piecework.engine.runner import TOO_LATE, outcome_of, too_late
 from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, framed
 from piecework.errors import ProcessDied
 from piecework.errortext import clean
@@ -63,6 +64,7 @@ class _Process:
                     pass_fds=handles,
                     env=settings.environment,
                     cwd=settings.folder,
+                    process_group=0,  # what its job starts is killed with it
                 )
         except OSError:
             self._let_go()
@@ -118,6 +120,14 @@ class _Process:
         size = os.fstat(self.trace.fileno()).st_size
         return os.pread(self.trace.fileno(), min(size, MAX_TRACE), 0).decode("utf-8", "replace")
 
+    def kill(self) -> None:
+        """Ends it, and with it the programs that its job had started."""
+        try:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        except OSError:  # nobody is left in its group
+            log.debug("process %d has ended already", self.popen.pid)
+        self.popen.kill()
+
     def bury(self) -> int:
         code = self.popen.wait()
         self._let_go()
@@ -131,8 +141,11 @@ class _Process:
 class ProcessPool:
     """Up to `size` processes, started when there is work for them, and one thread that minds them."""
 
-    def __init__(self, settings: PoolSettings, inbox: Inbox, clock: Clock) -> None:
+    def __init__(
+        self, settings: PoolSettings, inbox: Inbox, clock: Clock, begin_until: Callable[[], float] = lambda: math.inf
+    ) -> None:
         self._settings = settings
+        self._begin_until = begin_until
         self._inbox = inbox
         self._clock = clock
         self._line: deque[Running] = deque()
@@ -211,7 +224,7 @@ class ProcessPool:
                 )
                 self._begin_anew()
         for process in self._processes:
-            process.popen.kill()
+            process.kill()
             process.bury()
         self._processes.clear()
         self._selector.close()
@@ -222,7 +235,7 @@ class ProcessPool:
         for end in (self._wake, self._waker):
             end.detach()  # not closed: the number may be somebody else's by now
         for process in broken:
-            process.popen.kill()
+            process.kill()
             try:
                 process.bury()
             except OSError:
@@ -266,6 +279,9 @@ class ProcessPool:
 
     def _assign(self) -> None:
         """Gives the jobs in line to processes that are free, and starts further ones for the rest."""
+        if self._line and self._clock.monotonic() > self._begin_until():
+            for job in self.take_back():  # it may be somebody else's by now
+                self._inbox.put((job, Release(TOO_LATE)))
         for process in self._processes:
             if process.ready and process.job is None and self._line:
                 try:
@@ -351,7 +367,7 @@ class ProcessPool:
     def _gone(self, process: _Process, *, kill: bool = False) -> None:
         """A process has ended, or has to; its job, if it had one, ends with it."""
         if kill:
-            process.popen.kill()
+            process.kill()
         self._processes.remove(process)
         self._selector.unregister(process.socket)
         trace, job, never_ready = process.read_trace(), process.job, not process.ready

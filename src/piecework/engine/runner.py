@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from piecework.store.protocol import Store
 
 _NOTHING = Complete()
-_TOO_LATE = "its worker had not reached the store for longer than its lease"
+TOO_LATE = "its worker had not reached the store for longer than its lease"
 
 
 class Runner:
@@ -91,7 +91,7 @@ class Runner:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
             if self.clock.monotonic() > self.begin_until:
-                return Release(_TOO_LATE)
+                return Release(TOO_LATE)
             self._set_deadline(now)
             unit = spec.signature.unit()
             if unit is None:
@@ -131,7 +131,7 @@ class Runner:
         failpoint("compose.running")
         pieces = splitter.stored_pieces(self._store, self._registry, now.job.id)
         if self.clock.monotonic() > self.begin_until:  # the store took its time, or this process stood still meanwhile
-            return Release(_TOO_LATE)
+            return Release(TOO_LATE)
         return self._completed(spec.compose.function(pieces, *args, **kwargs), spec.compose.result, now)
 
     def _set_deadline(self, now: Running) -> None:
@@ -157,7 +157,7 @@ class Runner:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
             if self.clock.monotonic() > self.begin_until:
-                return Release(_TOO_LATE)
+                return Release(TOO_LATE)
             self._set_deadline(now)
             unit = spec.signature.unit()
             if unit is None:

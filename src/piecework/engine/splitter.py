@@ -13,7 +13,7 @@ from piecework.ids import new_ids
 from piecework.job import NewBatch, NewJob, PieceResult, State
 from piecework.outcome import Outcome, Seal
 from piecework.registry import Registry, TaskSpec
-from piecework.split import Piece, Pieces, check_piece
+from piecework.split import Offers, Piece, Pieces, check_piece
 from piecework.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -40,15 +40,11 @@ def split(
 ) -> Outcome:
     """Runs the generator to its end and offers every piece; run again after a crash, it stores none twice."""
     stream = _Stream(now, spec, store, clock)
-    pieces = spec.function(*args, **kwargs)
-    while True:
-        try:
-            offered = next(pieces)
-        except StopIteration as end:
-            if isinstance(end.value, Verdict):
-                raise end.value from None
-            break
+    offers = Offers(spec.function(*args, **kwargs))
+    for offered in offers:
         stream.offer(check_piece(offered, spec.name, registry))
+    if isinstance(offers.returned, Verdict):
+        raise offers.returned
     stream.flush()
     failpoint("split.before_seal")
     return Seal(stream.total)

@@ -42,8 +42,10 @@ STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed ba
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
 LISTEN_SECONDS = 0.12  # how long the listener waits for a hint at a stretch
 KEEP_SECONDS = 0.5  # how often progress is written, stop requests are read, and the stuck are given up
-CROWDED_SECONDS = 0.5  # how long nothing is fetched after more jobs for processes came than there are processes
+CROWDED_SECONDS = 0.5  # how long nothing is fetched after more jobs for processes came than there are processes …
+FIRST_DEPTH, DEEPEST = 50, 1000  # … and how many jobs are then looked at, for others behind them
 
+NO_PLACE = Release("every place of this worker has its job", quiet=True)
 _NO_OPTIONS = TaskOptions()
 
 
@@ -96,6 +98,7 @@ class Worker:
         self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
         self._worn = False  # too much is stuck in this process: another is to take its place
         self._crowded_until = 0.0
+        self._depth = 0  # how far to look behind jobs for which no process is free
         self._in_hand: dict[str, Running] = {}
         self._unsent: list[Settlement] = []
         self._sending: list[Settlement] = []
@@ -222,7 +225,7 @@ class Worker:
     def _trip(self, limit: int) -> None:
         settlements = self._sending = self._unsent
         self._unsent = []
-        claim = Claim(self.name, self._claim, limit, self._queues)
+        claim = Claim(self.name, self._claim, limit + (self._depth if limit > 0 else 0), self._queues)
         self._hinted = False
         try:
             failpoint("worker.before_exchange")
@@ -251,7 +254,7 @@ class Worker:
         self._foresight.learn(len(settlements))
         self._plan_look(limit, jobs)
         if jobs:
-            self._start(jobs)
+            self._start(jobs, limit)
 
     def _judge_lease(self) -> None:
         """What was fetched before a silence longer than the lease may be somebody else's by now, and is not begun.
@@ -284,7 +287,8 @@ class Worker:
             return POLL_SECONDS
         return POLL_SECONDS if due is None else due
 
-    def _start(self, jobs: Sequence[Fetched]) -> None:
+    def _start(self, jobs: Sequence[Fetched], places: int) -> None:
+        """Begins what came, as far as there are places; after a deep look there may be fewer."""
         self._ended_at = self._clock.monotonic()  # what has only come in line is not stuck
         begin: list[Running] = []
         for job in jobs:
@@ -296,11 +300,19 @@ class Worker:
             if job.crashes >= SUSPECT:
                 self._suspects.add(prepared)
                 continue
+            if not self._pools.is_for_processes(prepared):
+                places -= 1
+                if places < 0:
+                    self._inbox.put((prepared, NO_PLACE))
+                    continue
             begin.append(prepared)
         self._pools.submit(begin)
         if self._pools.crowded:
             self._crowded_until = self._clock.monotonic() + CROWDED_SECONDS
+            self._depth = min(DEEPEST, max(FIRST_DEPTH, 2 * self._depth))
             self._foresight.forget()
+        else:
+            self._depth = 0
 
     def _is_crowded(self) -> bool:
         """Whether fetching would most likely bring more jobs for processes, none of which is free."""

@@ -135,8 +135,12 @@ class Database:
         """A queue holds people's data: the file is the owner's alone."""
         self.check_place()
         if not self.exists():
-            with suppress(FileExistsError, PermissionError):
+            try:
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            except (FileExistsError, PermissionError):
+                return  # made by another just now; or for the library to tell
+            except OSError as error:
+                raise StoreError(f"the store {self.path} cannot be made: {error}") from error
 
     def check_place(self) -> None:
         """Raises `StoreError` where no file can be, or where a planted link stands in its place."""

@@ -372,6 +372,8 @@ def parse(url: str, synchronous: str) -> tuple[str, str]:
     if parts.netloc == ":memory:":
         return ":memory:", synchronous
     path = unquote(parts.path)
+    if "\0" in path:
+        raise BadSettings(f"the store's URL {url!r} has a NUL in its path")
     if parts.netloc or len(path) < 2 or not url.startswith("sqlite:///"):
         raise BadSettings(
             f"{url!r} names no file: write sqlite:///jobs.db for a relative path, sqlite:////srv/jobs.db for an absolute one"
