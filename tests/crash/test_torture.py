@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from crashkit import SOURCE, alive
+from processes import state_of
 from support import until
 
 from piecework import Piecework
@@ -138,6 +139,37 @@ def test_a_torture_that_is_ended_takes_its_workers_along(tmp_path: Path, number:
     process.send_signal(number)
     assert process.wait(timeout=30) == {signal.SIGKILL: -signal.SIGKILL}.get(number, 130)
     until(lambda: not any(alive(pid) for pid in workers()), "no worker is left", within=10)
+
+
+def test_a_torture_that_is_killed_takes_a_tree_along_that_stands_still(tmp_path: Path) -> None:
+    """Nothing inside that tree can notice the end of the torture."""
+    keep = tmp_path / "kept"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PIECEWORK_")} | {"PYTHONPATH": str(SOURCE)}
+    # The lease is long, and so is the time for which a tree stands still.
+    command = [sys.executable, "-m", "piecework", "torture", "--kill-every", "0.3", "--lease", "100"]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen([*command, "--keep", str(keep)], env=env, cwd=tmp_path, stdout=said, stderr=said)
+
+    def noted(*kinds: Kind) -> set[int]:
+        return {e.pid for e in read(keep / "ledger") if e.kind in kinds} if (keep / "ledger").exists() else set()
+
+    def tree_that_stands() -> set[int]:
+        return {pid for pid in noted(Kind.STOPPED) if state_of(pid) == "T"}
+
+    standing: set[int] = set()
+    try:
+        until(tree_that_stands, lambda: (tmp_path / "said").read_text(), within=60)
+        standing = tree_that_stands()
+        assert len(standing) > 1, "a supervisor, and a worker process"
+        process.kill()
+        process.wait(timeout=30)
+        until(lambda: not any(alive(pid) for pid in standing), "nobody stands there still", within=10)
+        until(lambda: not any(alive(pid) for pid in noted(Kind.START, Kind.COMPOSE_START)), "no worker is left")
+    finally:
+        process.kill()
+        for pid in standing:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_folder_that_holds_something_is_not_written_into(torture: Callable[..., Ran], tmp_path: Path) -> None:

@@ -66,6 +66,37 @@ def test_a_slow_look_at_the_sessions_does_not_make_them_older(clock: FrozenClock
     assert [session.id for session in model.sessions()] == [keeper.session]
 
 
+def test_after_a_pause_of_its_own_a_keeper_gives_every_session_a_whole_lease_anew(clock: FrozenClock) -> None:
+    """The machine slept: the others could not beat either, and their first beat may come a moment after this look."""
+    model = ModelStore(clock=clock)
+    model.enlist(SessionRecord(id="other", beat=0, started_at=0.0, seen_at=0.0, name="", host="", pid=1))
+    keeper = Keeper(model, clock, name="keeper", lease=LEASE, draw=lambda: 0.5)
+    keeper.enlist()
+    clock.advance(5.0)
+    keeper.turn()
+    clock.advance(10 * LEASE)
+    for _ in range(4):
+        keeper.turn()
+        assert "other" in [session.id for session in model.sessions()]
+        clock.advance(5.0)
+    keeper.turn()
+    assert [session.id for session in model.sessions()] == [keeper.session]
+
+
+def test_a_beat_vouches_from_before_it_was_sent(clock: FrozenClock) -> None:
+    """The store may have noted a slow one at its beginning, and others count from there."""
+    store = Slow(ModelStore(clock=clock), clock)
+    keeper = Keeper(cast(Store, store), clock, name="keeper", lease=LEASE, draw=lambda: 0.5)
+    clock.advance(3.0)
+    store.slow = {"enlist": 7.0}
+    keeper.enlist()
+    assert (keeper.beaten_at, clock.monotonic()) == (3.0, 10.0)
+    clock.advance(5.0)
+    store.slow = {"renew": 9.0}
+    keeper.turn()
+    assert (keeper.beaten_at, clock.monotonic()) == (15.0, 24.0)
+
+
 @pytest.fixture
 def app() -> Piecework:
     return Piecework("sqlite://:memory:")

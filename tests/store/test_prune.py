@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from tests.support import locked_file, opened
 
+from piecework.config import DAY
 from piecework.ids import new_id
 from piecework.job import Filter, NewBatch
 from piecework.store.sqlite import prune
 from piecework.store.sqlite.store import SqliteStore
+from piecework.store.sqlite.transaction import Transaction
 from piecework.testing import FrozenClock
 from piecework.testing.conformance.kit import (
     SESSIONS,
@@ -57,6 +59,30 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(prune, "_look", counted)
     return read
+
+
+@pytest.fixture
+def glances(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many young jobs a walk read ahead, a page each."""
+    read: list[int] = []
+    rows = Transaction.rows
+
+    def counted(tx: Transaction, title: str, **params: object) -> list[tuple[int, ...]]:
+        found = rows(tx, title, **params)
+        if title == "prune_ahead":
+            read.append(found[0][0])
+        return found
+
+    monkeypatch.setattr(Transaction, "rows", counted)
+    return read
+
+
+@pytest.fixture
+def ahead(store: SqliteStore, clock: FrozenClock) -> Iterator[SqliteStore]:
+    """The same store on a machine whose clock is 400 days ahead."""
+    ahead = SqliteStore(store.url, clock=FrozenClock(clock.now() + 400 * DAY))
+    yield ahead
+    ahead.close()
 
 
 def finish(store: SqliteStore, n: int) -> list[str]:
@@ -152,6 +178,67 @@ def test_a_job_that_seems_young_does_not_end_the_walk(
         con.execute("UPDATE piecework_job SET created_at = created_at + 1e9 WHERE state = 'failed'")
     clock.advance(100)
     assert drained(store, clock) == 30
+
+
+def test_old_jobs_behind_many_that_seem_young_are_found(
+    store: SqliteStore, ahead: SqliteStore, clock: FrozenClock
+) -> None:
+    """A clock was 400 days ahead for more jobs than a page holds; they stay, and what came after them goes in time."""
+    finish(store, 20)
+    fail(ahead, 12_000)
+    finish(store, 1000)
+    clock.advance(30 * DAY)
+    finish(store, 50)
+    bites = [store.prune(before=clock.now() - 7 * DAY, limit=500) for _ in range(5)]
+    assert sum(bites) == 1020
+    assert sum(store.counts().values()) == 12_050
+
+
+def test_what_seems_young_is_passed_over_a_bounded_number_at_a_time_and_then_left_in_peace(
+    store: SqliteStore,
+    ahead: SqliteStore,
+    clock: FrozenClock,
+    pages: list[int],
+    glances: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prune, "PAGES", 4)
+    fail(ahead, 100)
+    finish(store, 3)
+    clock.advance(30 * DAY)
+    finish(store, 25)
+    before = clock.now() - 7 * DAY
+    found = []
+    for _ in range(5):
+        pages.clear()
+        glances.clear()
+        found.append(store.prune(before=before))
+        assert len(pages) + len(glances) <= 4
+    assert sum(found) == 3
+    for _ in range(3):
+        pages.clear()
+        glances.clear()
+        assert store.prune(before=before) == 0
+        assert (len(pages), glances) == (1, []), "a look at the next page is all, until the rest is over"
+    clock.advance(125 * prune.REST + 1)
+    assert store.prune(before=before) == 0
+    assert sum(glances) > 0
+
+
+def test_what_ends_late_behind_many_that_seem_young_is_found_by_a_later_walk(
+    store: SqliteStore, ahead: SqliteStore, clock: FrozenClock, pages: list[int]
+) -> None:
+    store.add([a_job() for _ in range(4)])
+    runs = fetch(store, 4)
+    fail(ahead, 45)
+    store.add([a_job() for _ in range(6)])
+    runs += fetch(store, 6)
+    clock.advance(30 * DAY)
+    finish(store, 15)
+    assert store.prune(before=clock.now() - 7 * DAY) == 0
+    store.settle([completed(run) for run in runs])
+    clock.advance(8 * DAY)
+    assert drained(store, clock) == 25
 
 
 def test_young_jobs_are_not_walked_over(store: SqliteStore, clock: FrozenClock, pages: list[int]) -> None:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from piecework.torture.chaos import Nemesis
 from piecework.torture.dice import Dice
 from piecework.torture.faults import Faults
 from piecework.torture.faulty import faulty
+from piecework.torture.guardian import Guardian
 from piecework.torture.jobs import Jobs
 from piecework.torture.join import joined
 from piecework.torture.ledger import Kind, Ledger, read
@@ -105,12 +107,13 @@ class Torture:
     def run(self) -> Report:
         """Torments, calms, drains and judges."""
         self._store.migrate()
-        try:
-            self._torment()
-            self._wrong += self._nemesis.end()
-            self._drain()
-        finally:
-            self._nemesis.destroy()
+        with closing(Guardian()) as self._guardian:
+            try:
+                self._torment()
+                self._wrong += self._nemesis.end()
+                self._drain()
+            finally:
+                self._nemesis.destroy()
         seconds = self._watch.seconds()
         self._watch.show("verdict")
         return self._judge(seconds)
@@ -157,7 +160,7 @@ class Torture:
         ]
         if self.options.app_dir is not None:
             options += ["--app-dir", self.options.app_dir]
-        return Tree(name, self.options.app, options, plan.environ(), self._folder)
+        return Tree(name, self.options.app, options, plan.environ(), self._folder, self._guardian)
 
     # ── drain ────────────────────────────────────────────────────────────────────────────────────
 

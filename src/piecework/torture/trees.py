@@ -10,15 +10,25 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from piecework.torture.guardian import HOME, Guardian
+
 DEAD = "Z", "X"  # states of a process that is only an entry still
-HOME = Path(__file__).resolve().parents[2]
 
 
 class Tree:
-    """`piecework work` in a session, and so a process group, of its own."""
+    """`piecework work` in a session, and so a process group, of its own, which the guardian ends at the latest."""
 
-    def __init__(self, name: str, app: str, options: list[str], environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        app: str,
+        options: list[str],
+        environ: Mapping[str, str],
+        folder: Path,
+        guardian: Guardian,
+    ) -> None:
         self.name = name
+        self._guardian = guardian
         self.log = folder / f"{name}.log"
         self.stopped = False
         own = {k: v for k, v in os.environ.items() if not k.startswith("PIECEWORK_")}
@@ -35,6 +45,7 @@ class Tree:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        guardian.guard(self.pid)
 
     def ready(self) -> bool:
         """Whether its supervisor has begun a session, and still lives."""
@@ -93,6 +104,7 @@ class Tree:
         end = time.monotonic() + within
         while time.monotonic() < end:
             if self.code() is not None and not living_in(self.pid):
+                self._guardian.forget(self.pid)
                 return False
             time.sleep(0.02)
         return True

@@ -17,7 +17,8 @@ LOOK_SECONDS = 1.0
 
 
 def _end_with(owner: int) -> None:
-    """Ends this whole tree when the torture is gone: a SIGKILL to that must not leave workers that nobody knows of."""
+    """Ends this whole tree when the torture is gone. That is the guardian's task; but the torture may be killed in the
+    moment after it started this tree, before it has told the guardian of it."""
     while True:
         time.sleep(LOOK_SECONDS)
         try:

@@ -2,7 +2,8 @@
 
 There is no index of finished jobs by the time of their end, which every settlement would have to pay for. Instead each
 process walks the table in the order of arrival and remembers where it stands. It looks without the writer's lock, and
-takes that only to delete a bite of what it found.
+takes that only to delete a bite of what it found. Where all jobs are too young it stays, and only glances at the times
+of those behind: there are old ones among them if a machine's clock was ahead.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class Pruner:
         self._lock = threading.Lock()
         self._found: list[int] = []
         self._at = 0  # jobs up to here have been looked at
-        self._kept = 0  # … and so many of them stay
-        self._over = False  # the walk has come to jobs that are all too young
-        self._anew_at = 0.0  # when the next walk may begin at the start, to see what became of those that were kept
+        self._kept = 0  # … and so many of them stay; those that were only passed over are among them
+        self._over = False  # behind `_at` comes a page of jobs that are all too young, or the end of the table
+        self._ahead = 0  # … and up to here there are none but such
+        self._anew_at: float | None = None  # once the end was seen: when the next walk may begin at the start
         self._loose_from = (0.0, "")
 
     def bite(self, before: float, limit: int) -> int:
@@ -56,20 +58,26 @@ class Pruner:
             return deleted
 
     def _find(self, before: float, limit: int) -> list[int]:
+        if self._over and not self._found:
+            self._go_on()
         for _ in range(PAGES):
-            if len(self._found) >= limit or (self._over and self._found):
+            if len(self._found) >= limit or (self._over and self._anew_at is not None):
                 break
-            self._turn_page(before)
             if self._over:
-                break
+                self._pass_over(before)
+            else:
+                self._turn_page(before)
         seqs, self._found = self._found[:limit], self._found[limit:]
         return seqs
 
+    def _go_on(self) -> None:
+        """From where the walk stands; after its rest from the start, to see what became of those that were kept."""
+        self._over = False
+        if self._anew_at is not None and self._clock.monotonic() >= self._anew_at:
+            self._at = self._ahead = self._kept = 0
+            self._anew_at = None
+
     def _turn_page(self, before: float) -> None:
-        now = self._clock.monotonic()
-        if self._over and now >= self._anew_at:
-            self._at = self._kept = 0
-            self._anew_at = 0.0
         with self._read() as tx:
             walked, last, young, gone = _look(tx, "seq > :after ORDER BY seq LIMIT :limit", before, self._at, PAGE)
         self._found += [row[0] for row in gone]
@@ -78,8 +86,26 @@ class Pruner:
         if not self._over:
             self._at = last
             self._kept += walked - len(gone)
-        elif not self._anew_at:
-            self._anew_at = now + (REST * self._kept if self._kept > FEW else 0.0)
+        elif walked < PAGE:
+            self._see_the_end()
+
+    def _pass_over(self, before: float) -> None:
+        """Goes ahead through young jobs, a page: if a clock was ahead for thousands of them, old ones follow."""
+        self._ahead = max(self._ahead, self._at)
+        with self._read() as tx:
+            ((walked, last, young),) = tx.rows("prune_ahead", before=before, after=self._ahead, limit=PAGE)
+        if young < walked:
+            self._at, self._over = self._ahead, False
+            return
+        self._kept += walked
+        if walked < PAGE:
+            self._see_the_end()
+        else:
+            self._ahead = last
+
+    def _see_the_end(self) -> None:
+        if self._anew_at is None:
+            self._anew_at = self._clock.monotonic() + (REST * self._kept if self._kept > FEW else 0.0)
 
     def _clear_loose(self, before: float) -> None:
         """Batches without a continuation, once their pieces are gone; a page of them."""
