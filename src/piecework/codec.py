@@ -15,8 +15,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from piecework.arrival import compare, culprit, equal, refuse_nan
-from piecework.errors import BadArguments, NotSerializable, TooLarge
-from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
+from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, kind_name
 from piecework.rows import Rows, Unit, refuse_row, rows_in_use
 
 MAX_PAYLOAD = 1024 * 1024
@@ -129,15 +129,27 @@ class Signature:
     def _explain(self, given: dict[str, Any], error: BaseException) -> BadArguments:
         """Finds the argument that is to blame."""
         for name, value in given.items():
-            compare(value, value, f"{self.task}: argument {name}")
             try:
-                encode(value)
-            except ENCODE_ERRORS as cause:
-                path, what = culprit(value, name, cause)
-                return NotSerializable(f"{self.task}: argument {path} cannot travel: {what}")
+                said = self._cannot_travel(name, value)
+            except UsageError:
+                raise
+            except Exception as cause:  # of a proxy, or of a class that compares in its own way
+                said = f"argument {name} cannot travel: a {kind_name(type(value))} that raises {cause!r} when looked at"
+            if said is not None:
+                return NotSerializable(f"{self.task}: {said}")
         if isinstance(error, msgspec.ValidationError):
             return BadArguments(f"{self.task}: {str(error).replace('$.', 'argument ')}")
         return NotSerializable(f"{self.task}: the arguments cannot travel: {error}")
+
+    def _cannot_travel(self, name: str, value: Any) -> str | None:
+        """Why one argument cannot be encoded, if it cannot."""
+        compare(value, value, f"{self.task}: argument {name}")
+        try:
+            encode(value)
+        except ENCODE_ERRORS as cause:
+            path, what = culprit(value, name, cause)
+            return f"argument {path} cannot travel: {what}"
+        return None
 
     def reads(self, text: str | bytes) -> bool:
         """Whether stored arguments fit the function as it is now."""
@@ -255,6 +267,12 @@ class ResultCodec:
         try:
             text = encode(value)
         except ENCODE_ERRORS as error:
+            if inspect.iscoroutine(value):
+                value.close()
+                raise NotSerializable(
+                    f"{self._task}: it returned a coroutine, which nobody awaits: a decorator that is no async def stands above "
+                    "an async def; make the decorator's function async def too, with functools.wraps"
+                ) from error
             path, what = culprit(value, "the result", error)
             raise NotSerializable(f"{self._task}: {path} cannot be stored: {what}") from error
         if len(text) > limit:

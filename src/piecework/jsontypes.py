@@ -20,9 +20,9 @@ def is_pydantic(kind: Any) -> bool:
 
 
 def _enc_hook(value: Any) -> Any:
-    if isinstance(value, PurePath):
+    if issubclass(type(value), PurePath):  # a proxy's `__class__` may do, and raise, anything
         return str(value)
-    if isinstance(value, Reference):
+    if issubclass(type(value), Reference):
         return value.plain()
     if is_pydantic(type(value)):
         return value.model_dump(mode="json")

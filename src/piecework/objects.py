@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -113,7 +112,7 @@ class TaskClass:
 
     def _spec(self, name: str) -> TaskSpec:
         task = f"{self.name}.{name}"
-        declared = inspect.getattr_static(self.kind, name)
+        declared = declared_in(self.kind, name)
         function = getattr(declared, "__func__", declared)
         call = Signature(function, task, bound=not isinstance(declared, staticmethod), rows=self._rows)
         is_async = kind_of(function) == "async"  # runs on the loop, whatever the class says of its other methods
@@ -140,6 +139,11 @@ def _built_and_called(name: str, method: Callable[..., Any]) -> Callable[..., An
     return run
 
 
+def declared_in(kind: type, name: str) -> Any:
+    """What stands under a name in a class or a base of it (not in its metaclass); None where there is nothing."""
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
 def runnable(kind: type, name: str) -> bool:
     """Whether a name is a public method, classmethod or staticmethod of a class, and one that returns what it comes to."""
     return why_not_runnable(kind, name) is None
@@ -149,7 +153,11 @@ def why_not_runnable(kind: type, name: str) -> str | None:
     """Why an attribute of a class cannot be run later; None where it can."""
     if name.startswith("_"):
         return "is private; give it a public name, or call it from a public method"
-    declared = inspect.getattr_static(kind, name, None)
+    declared = declared_in(kind, name)
+    if isinstance(declared, functools.singledispatchmethod):
+        return (
+            "is a singledispatchmethod, which has no signature of its own; call it from a plain method, and give that"
+        )
     function = declared.__func__ if isinstance(declared, classmethod | staticmethod) else declared
     if not isinstance(function, FunctionType):
         return "is no method written in Python"
@@ -270,7 +278,7 @@ def _children(kind: type) -> list[type]:
 
 
 def _is_static(kind: type, name: str, function: Callable[..., Any]) -> bool:
-    declared = inspect.getattr_static(kind, name, None)
+    declared = declared_in(kind, name)
     return isinstance(declared, staticmethod) and declared.__func__ is function
 
 

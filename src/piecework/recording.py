@@ -12,41 +12,19 @@ import functools
 import inspect
 import threading
 import typing
-import uuid
 import weakref
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from pathlib import PurePath
+from collections.abc import Callable
 from types import MethodWrapperType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from piecework.errors import BadOption
+from piecework.snapshots import PLAIN, held, released
 
 _RECORDER = "__piecework_recorder__"  # on an __init__ that records
 _OWNER = "__piecework_owner__"  # on a __new__ that was put in place
 _changing = threading.RLock()
-
-_PLAIN = frozenset({str, int, float, bool, type(None), bytes, uuid.UUID, datetime, date, time, timedelta, Decimal})
-_TRAVELLERS: tuple[type, ...] = (
-    str,
-    int,
-    float,
-    bytes,
-    bytearray,
-    list,
-    tuple,
-    dict,
-    set,
-    frozenset,
-    enum.Enum,
-    date,
-    time,
-    timedelta,
-)
-_TRAVELLERS += (PurePath, uuid.UUID, Decimal, msgspec.Struct, Mapping)
 
 
 class Given(NamedTuple):
@@ -76,20 +54,6 @@ class _Pinned:
     kwargs: dict[str, Any]
 
 
-class _Opaque:
-    """An argument that cannot travel is not kept alive: it may hold the object, which then would never go."""
-
-    __slots__ = ("_ref", "_said")
-
-    def __init__(self, value: Any) -> None:
-        self._ref = weakref.ref(value)  # TypeError where the value knows no weak references
-        self._said = type(value)
-
-    def value(self) -> Any:
-        found = self._ref()
-        return type(self._said.__name__, (), {})() if found is None else found  # a stand-in, for the message
-
-
 class Recorder:
     """What the objects of one class were constructed with. Knows the class's own objects only, none of a subclass."""
 
@@ -98,55 +62,57 @@ class Recorder:
         self.bare = _written(owner, "__init__") is None
         self.made_by_new = _written(owner, "__new__") is not None
         self._kept: dict[int, _Kept | _Pinned] = {}
+        self._given_again: set[int] = set()
         self._weakly = bool(owner.__weakrefoffset__)
         self._let_go = self._gone
 
-    def keep(self, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def keep(self, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Keeps what an object is constructed with, once: whatever calls its `__init__` again does not construct it.
+
+        Returns whether it did so.
+        """
         kept: _Kept | _Pinned
         key = id(made)
+        if key in self._kept and not self._begins_again(key, made):
+            return False
         if self._weakly:
             kept = _Kept(made, self._let_go)
             kept.key = key
         else:
             kept = _Pinned()
-        kept.args = args if _PLAIN.issuperset(map(type, args)) else tuple(map(_held, args))
-        plain = not kwargs or _PLAIN.issuperset(map(type, kwargs.values()))
-        kept.kwargs = kwargs if plain else {name: _held(value) for name, value in kwargs.items()}
+        kept.args = args if PLAIN.issuperset(map(id, map(type, args))) else tuple(map(held, args))
+        plain = not kwargs or PLAIN.issuperset(map(id, map(type, kwargs.values())))
+        kept.kwargs = kwargs if plain else {name: held(value) for name, value in kwargs.items()}
         self._kept[key] = kept
+        return True
+
+    def renewed(self, made: Any) -> Any:
+        """What a `__new__` has given out: an object that was there already is about to be constructed again."""
+        if id(made) in self._kept:
+            self._given_again.add(id(made))
+        return made
+
+    def _begins_again(self, key: int, made: Any) -> bool:
+        known = self._kept[key]
+        again = key in self._given_again or (type(known) is _Kept and known() is not made)
+        self._given_again.discard(key)
+        return again
 
     def forget(self, made: Any) -> None:
         self._kept.pop(id(made), None)
+        self._given_again.discard(id(made))
 
     def given(self, made: Any) -> Given | None:
         """The arguments that an object was constructed with; None if its `__init__` was not seen."""
         kept = self._kept.get(id(made))
         if kept is None or (isinstance(kept, _Kept) and kept() is not made):
             return None
-        return Given(tuple(map(_released, kept.args)), {name: _released(v) for name, v in kept.kwargs.items()})
+        return Given(tuple(map(released, kept.args)), {name: released(v) for name, v in kept.kwargs.items()})
 
     def _gone(self, kept: _Kept) -> None:
         if self._kept.get(kept.key) is kept:
             del self._kept[kept.key]
-
-
-def _held(value: Any) -> Any:
-    kind = type(value)
-    if kind in _PLAIN or isinstance(value, _TRAVELLERS) or _has_fields(kind):
-        return value
-    try:
-        return _Opaque(value)
-    except TypeError:
-        return value
-
-
-def _has_fields(kind: type) -> bool:
-    """Whether a class is one of those that are taken apart to travel: of fields, or a row of a database."""
-    marks = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__", "__mapper__", "_meta")
-    return any(hasattr(kind, mark) for mark in marks)
-
-
-def _released(value: Any) -> Any:
-    return value.value() if type(value) is _Opaque else value
+            self._given_again.discard(kept.key)
 
 
 def given_to(made: Any) -> Given | None:
@@ -194,7 +160,17 @@ def _unwatchable(kind: type) -> str | None:
         return "is a pydantic model, which can be made without __init__; register a plain class that takes the model"
     if getattr(kind, "_is_protocol", False) or typing.is_typeddict(kind):
         return "describes objects and has none of its own; register the class that does the work"
-    return None
+    return constructed_otherwise(kind)
+
+
+def constructed_otherwise(kind: type) -> str | None:
+    """Why it cannot be known what a class is constructed with, where a metaclass stands before its constructor."""
+    if type(kind).__call__ is type.__call__:
+        return None
+    return (
+        f"has a metaclass ({type(kind).__qualname__}) with a __call__ of its own, which may construct it with other "
+        "arguments than it was given; register a plain class that makes and uses it"
+    )
 
 
 def _put_new(owner: type) -> None:
@@ -208,10 +184,10 @@ def _put_new(owner: type) -> None:
         if recorder is None or recorder.owner is not cls:
             recorder = _recording(cls)
         if make is not None:
-            return make(cls, *args, **kwargs)
+            return recorder.renewed(make(cls, *args, **kwargs))
         following = super(kind, cls).__new__
         if following is not object.__new__:
-            return following(cls, *args, **kwargs)
+            return recorder.renewed(following(cls, *args, **kwargs))
         if args or kwargs:  # object.__new__ would look for an __init__ and a __new__, and find these two
             if recorder.made_by_new:
                 raise TypeError("object.__new__() takes exactly one argument (the type to instantiate)")
@@ -220,7 +196,7 @@ def _put_new(owner: type) -> None:
         return following(cls)
 
     setattr(__new__, _OWNER, owner)
-    if "__signature__" not in vars(owner) and type(owner).__call__ is type.__call__:
+    if "__signature__" not in vars(owner):
         kind.__signature__ = _Signature()
     kind.__new__ = staticmethod(__new__)
 
@@ -247,11 +223,12 @@ def _put_init(owner: type, own: Any, recorder: Recorder) -> Callable[..., None]:
         if type(self) is not owner:
             call(self, *args, **kwargs)
             return
-        recorder.keep(self, args, kwargs)
+        first = recorder.keep(self, args, kwargs)
         try:
             call(self, *args, **kwargs)
         except BaseException:
-            recorder.forget(self)
+            if first:
+                recorder.forget(self)
             raise
 
     setattr(__init__, _RECORDER, recorder)

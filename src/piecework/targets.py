@@ -8,7 +8,8 @@ from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from piecework.errors import BadArguments, UnknownTask, UsageError
-from piecework.objects import ObjectRegistry, TaskClass, why_not_runnable
+from piecework.objects import ObjectRegistry, TaskClass, declared_in, why_not_runnable
+from piecework.recording import constructed_otherwise
 from piecework.registry import TaskSpec
 
 _GIVE = "give it a registered task, or a method of an object whose class is registered: app.later(process.call, …)"
@@ -40,6 +41,12 @@ def _of_object(given: MethodType, made: Any, registry: ObjectRegistry) -> Target
 
 def _of_class(given: MethodType, kind: type, registry: ObjectRegistry) -> Target:
     known = _known(kind, registry)
+    function = given.__func__
+    if any(function in vars(above).values() for above in inspect.getmro(type(kind))):
+        raise BadArguments(
+            f"{kind.__qualname__}.{function.__name__} is a method of the metaclass {type(kind).__qualname__}, and none of the "
+            "class; define it in the class as a @classmethod"
+        )
     return Target(_spec(known, _name_of(given, kind)), ())
 
 
@@ -64,6 +71,9 @@ def _known(kind: type, registry: ObjectRegistry) -> TaskClass:
             said += ", and above whatever makes another class of it, such as @dataclass(slots=True)"
         raise UnknownTask(said)
     _findable(kind)
+    why_not = constructed_otherwise(kind)
+    if why_not is not None:  # registered was a base of it, without that metaclass
+        raise BadArguments(f"{kind.__qualname__} {why_not}")
     return known
 
 
@@ -92,9 +102,12 @@ def _name_of(given: MethodType, kind: type) -> str:
     if found is not None:
         return found
     qualified = getattr(function, "__qualname__", repr(function))
-    if any(_function(base, name) is function for base in kind.__mro__):
+    hidden = next(
+        (other for base in inspect.getmro(kind) for other in vars(base) if _function(base, other) is function), None
+    )
+    if hidden is not None:
         raise BadArguments(
-            f"{qualified} is overridden in {kind.__qualname__}, so that a worker would run {kind.__qualname__}.{name}; "
+            f"{qualified} is overridden in {kind.__qualname__}, so that a worker would run {kind.__qualname__}.{hidden}; "
             "give the method that calls it"
         )
     raise BadArguments(
@@ -104,7 +117,7 @@ def _name_of(given: MethodType, kind: type) -> str:
 
 
 def _function(kind: type, name: str) -> Any:
-    declared = inspect.getattr_static(kind, name, None)
+    declared = declared_in(kind, name)
     return declared.__func__ if isinstance(declared, classmethod) else declared
 
 
@@ -117,16 +130,28 @@ def _no_static_method(given: FunctionType, registry: ObjectRegistry) -> UsageErr
             f"{name} is the function under a task; give the task itself, which has its name in the module"
         )
     for kind in registry.kinds():
-        if inspect.getattr_static(kind, given.__name__, None) is given:
-            return BadArguments(
-                f"{kind.__qualname__}.{given.__name__} is bound to no object; give the method of one: "
-                f"app.later({kind.__qualname__}(…).{given.__name__}, …)"
-            )
+        for attribute in dir(kind):
+            said = _why_no_static(given, kind, attribute)
+            if said is not None:
+                return BadArguments(said)
     if "<locals>" in name:
         return UnknownTask(
-            f"{name} is defined inside a function, where no worker can find it; move it to its module's top level and put @app.task above it"
+            f"{name} is defined inside a function, where no worker can find it; move it to its module's top level and put "
+            "@app.task above it (if a decorator made it of such a function: put functools.wraps into the decorator)"
         )
     return UnknownTask(f"the function {name} is not registered with this app; put @app.task above it")
+
+
+def _why_no_static(given: FunctionType, kind: type, attribute: str) -> str | None:
+    """Why a function that came from this attribute of a class is no task; None where it came from elsewhere."""
+    declared = declared_in(kind, attribute)
+    if declared is given:
+        called = f"{kind.__qualname__}(…).{attribute}"
+        return f"{kind.__qualname__}.{attribute} is bound to no object; give the method of one: app.later({called}, …)"
+    made_by = getattr(given, "__wrapped__", None)
+    if isinstance(declared, functools.singledispatchmethod) and declared.func is made_by:
+        return f"{kind.__qualname__}.{attribute} cannot run later: it {why_not_runnable(kind, attribute)}"
+    return None
 
 
 def _no_method(given: Any) -> UsageError:

@@ -16,6 +16,7 @@ FLOORS = {
         "jsontypes",
         "arrival",
         "rows",
+        "snapshots",
         "names",
         "ids",
         "job",

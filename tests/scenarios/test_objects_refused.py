@@ -27,7 +27,7 @@ from piecework.errors import BadArguments, BadOption, DuplicateTask, NotSerializ
 @pytest.fixture
 def app(app: Piecework) -> Iterator[Piecework]:
     """Whatever a test tries with this app, nothing may be stored."""
-    for kind in (SomeProcess, Holder, Slotted, Everything):
+    for kind in (SomeProcess, Holder, Slotted, Everything, OfMeta):
         app.task(kind)
     yield app
     assert app.jobs.where().count() == 0
@@ -35,6 +35,40 @@ def app(app: Piecework) -> Iterator[Piecework]:
 
 class Unregistered:
     def call(self) -> None: ...
+
+
+class Meta(type):
+    def create(cls, n: int) -> int:
+        return n
+
+
+class OfMeta(metaclass=Meta):
+    @functools.singledispatchmethod
+    def by_type(self, thing: Any) -> str:
+        return "thing"
+
+
+class ChangesArguments(type):
+    def __call__(cls, n: int) -> Any:
+        return super().__call__(2 * n)
+
+
+class Changed(metaclass=ChangesArguments):
+    def __init__(self, n: int) -> None: ...
+
+
+class ChangedBelow(SomeProcess, metaclass=ChangesArguments): ...
+
+
+def unwrapped(function: Callable[[], None]) -> Callable[[], None]:
+    def wrapper() -> None:
+        function()
+
+    return wrapper
+
+
+@unwrapped
+def decorated() -> None: ...
 
 
 class CallableObject:
@@ -86,6 +120,10 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: make_local()(1).call, UnknownTask, "class .*Local is not registered .*put @app.task above it"),
     (lambda: Unregistered().call, UnknownTask, "the class Unregistered is not registered with this app; put @app.task above it"),
     (lambda: module_level, UnknownTask, "the function module_level is not registered with this app; put @app.task above it"),
+    (lambda: OfMeta.create, BadArguments, "OfMeta.create is a method of the metaclass Meta, .* as a @classmethod"),
+    (lambda: OfMeta().by_type, BadArguments, r"OfMeta\.by_type cannot run later: it is a singledispatchmethod.* from a plain method"),
+    (lambda: ChangedBelow("a").call, BadArguments, r"ChangedBelow has a metaclass \(ChangesArguments\) with a __call__ of its own"),
+    (lambda: decorated, UnknownTask, r"wrapper is defined inside a function.*put functools\.wraps into the decorator"),
     (lambda: functools.partial(SomeProcess("a").call, 1), BadArguments, "a partial has no name"),
     (lambda: print, UnknownTask, "print is not written in Python"),
     (lambda: "text".upper, UnknownTask, "not written in Python"),
@@ -279,6 +317,7 @@ class Dict(TypedDict):
         (Proto, "has none of its own"),
         (Dict, "has none of its own"),
         (Colour, "is an enum"),
+        (Changed, r"has a metaclass \(ChangesArguments\) with a __call__ of its own.*register a plain class"),
         (int, "constructor cannot be watched"),
         (re.Pattern, "constructor cannot be watched"),
     ],
@@ -286,6 +325,10 @@ class Dict(TypedDict):
 def test_a_class_that_cannot_be_watched_is_refused_when_it_is_registered(app: Piecework, kind: Any, said: str) -> None:
     with pytest.raises(BadOption, match=said):
         app.task(kind)
+
+
+def test_a_method_of_the_metaclass_is_reached_by_no_name(app: Piecework) -> None:
+    assert f"{OfMeta.__module__}.OfMeta.create" not in app.registry
 
 
 def test_two_classes_under_one_name_are_refused(app: Piecework) -> None:

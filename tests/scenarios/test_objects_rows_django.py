@@ -26,6 +26,7 @@ if not settings.configured:
     django.setup()
 
 from django.db import connections, models, reset_queries, transaction  # noqa: E402
+from django.utils.functional import SimpleLazyObject  # noqa: E402
 
 from piecework import Piece, Pieces, Piecework, State  # noqa: E402
 from piecework.errors import BadArguments, JobCancelled, JobFailed  # noqa: E402
@@ -87,6 +88,15 @@ class Mailer:
 
     def send(self, paper: Paper, copies: list[User]) -> list[Any]:
         return [self.user.name, str(paper.pk), [copy is self.user for copy in copies]]
+
+
+class Untouched:
+    """Does not keep what it is given."""
+
+    def __init__(self, user: User) -> None: ...
+
+    def told(self) -> str:
+        return "built"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -276,6 +286,37 @@ def test_a_split_that_runs_now_in_a_transaction_leaves_it_open(app: Piecework) -
         names(mine)
         assert connections["default"].in_atomic_block
         assert User.objects.filter(pk=mine.pk).exists()
+
+
+def test_a_lazy_object_is_the_row_that_it_stands_for_and_is_asked_at_the_call(app: Piecework, user: User) -> None:
+    """Such as the user of a request."""
+    asked: list[int] = []
+
+    def find() -> User:
+        asked.append(1)
+        return user
+
+    app.task(Mailer)
+
+    paper = Paper.objects.create()
+    mailer = Mailer(SimpleLazyObject(find))
+    assert asked == []
+    job = app.later(mailer.send, paper, [SimpleLazyObject(lambda: user)])
+    assert asked == [1]
+    assert ended(app, job) == ["Ada", str(paper.pk), [True]]
+
+
+def test_a_lazy_object_is_kept_until_the_call(app: Piecework, user: User) -> None:
+    app.task(Untouched)
+    assert ended(app, app.later(Untouched(SimpleLazyObject(lambda: user)).told)) == "built"
+
+
+def test_a_lazy_object_for_no_annotation_is_told_to_be_a_row(app: Piecework, user: User) -> None:
+    @app.task
+    def anything(thing: Any) -> None: ...
+
+    with pytest.raises(BadArguments, match="User is a row of a database.*annotate the parameter as User"):
+        anything.later(SimpleLazyObject(lambda: user))
 
 
 def test_rows_that_cannot_be_referred_to_are_refused(app: Piecework, user: User) -> None:

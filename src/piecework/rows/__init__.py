@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Union
 import msgspec
 
 from piecework.errors import BadArguments, RowGone
-from piecework.rows.django import Django
+from piecework.rows.django import Django, unwrapped
 from piecework.rows.sqlalchemy import SqlAlchemy
 
 
@@ -132,6 +132,7 @@ class Rows:
 
     def reduced(self, value: Any) -> Any:
         """A value with references in place of rows. Raises `BadArguments` for a row that cannot be referred to."""
+        value = unwrapped(value)
         kind = self._reference_to(type(value))
         if kind is not None:
             return kind(type(value), *kind.source.refer(value))
@@ -205,8 +206,10 @@ def rows_in_use() -> bool:
 
 def refuse_row(value: Any) -> None:
     """Raises `BadArguments` for a row, or a list of them, where no model is announced."""
-    first = value[0] if type(value) in (list, tuple) and value else value
+    first = unwrapped(value[0] if type(value) in (list, tuple) and value else value)
     if is_row(type(first)):
         name = type(first).__qualname__
         said = f"{name} is a row of a database, which travels as its key where the parameter says so"
-        raise BadArguments(f"{said}; annotate the parameter as {name if first is value else f'list[{name}]'}")
+        raise BadArguments(
+            f"{said}; annotate the parameter as {f'list[{name}]' if type(value) in (list, tuple) else name}"
+        )

@@ -10,6 +10,15 @@ from piecework.errors import BadArguments
 USUAL = "default"  # the alias of the database that needs no name
 
 
+def unwrapped(value: Any) -> Any:
+    """What a lazy object stands for, such as the user of a request (a query, if it was not asked for before)."""
+    lazy = getattr(sys.modules.get("django.utils.functional"), "LazyObject", None)
+    while lazy is not None and issubclass(type(value), lazy):
+        _ = value.__class__  # any question makes it load what it stands for
+        value = value._wrapped
+    return value
+
+
 class Django:
     """The models of the program's apps."""
 
