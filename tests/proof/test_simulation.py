@@ -40,6 +40,7 @@ ONCE_BROKEN = {
     605: "a session was buried early: its silence was counted from before a slow read of the sessions",
     2215: "a compose was begun late: it had read its batch first, which took longer than the lease",
     3423: "a job was begun after another worker had completed it: the supervisor stood still, and the worker did not",
+    17399: "a job went there and back: the model took a claim for fewer than no jobs for one without a limit",
 }
 
 

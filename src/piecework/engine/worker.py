@@ -225,7 +225,7 @@ class Worker:
     def _trip(self, limit: int) -> None:
         settlements = self._sending = self._unsent
         self._unsent = []
-        claim = Claim(self.name, self._claim, limit + (self._depth if limit > 0 else 0), self._queues)
+        claim = Claim(self.name, self._claim, max(0, limit + (self._depth if limit > 0 else 0)), self._queues)
         self._hinted = False
         try:
             failpoint("worker.before_exchange")

@@ -243,9 +243,11 @@ class ModelStore:
             return [_fetched(self._t.jobs[fence.id]) for fence in self._t.claims[asked] if self._owns(fence)]
 
     def _take(self, claim: Claim) -> list[Fence]:
+        if claim.limit <= 0:
+            return []
         now = self._clock.now()
         for job in sorted(self._t.jobs.values(), key=lambda job: job.expires_at or 0.0):
-            if claim.limit > 0 and _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
+            if _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
                 self._end(job.id, State.CANCELLED, reason="it had not been begun in time")
         due = [
             job

@@ -89,6 +89,12 @@ class FetchConformance(Conformance):
         assert [run.id for run in fetch(store, 3)] == ids[3:]
         assert fetch(store, 3) == []
 
+    def test_fetch_of_fewer_than_none_takes_none(self, store: Store) -> None:
+        """A worker that holds more than it has places for has no room, and says so by its arithmetic."""
+        id = add(store)
+        assert fetch(store, -3) == []
+        assert state(store, id) is State.AVAILABLE
+
     def test_fetch_of_none_takes_none(self, store: Store) -> None:
         """Takes up to `limit` due jobs: a full worker takes none."""
         id = add(store)
