@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from piecework.store import Store, open_store
 from piecework.testing import FrozenClock
+
+# Speed is for the benchmarks to tell: no example fails because the machine was busy.
+settings.register_profile("piecework", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("piecework")
 
 # Each shelf says how a fresh database of its kind is reached; the store is migrated and empty.
 SHELVES: dict[str, Callable[[Path], str]] = {
