@@ -488,3 +488,18 @@ def test_nothing_is_begun_once_the_lease_is_over() -> None:
         assert inbox.outcomes() == [Release(TOO_LATE)]
     finally:
         pool.close()
+
+
+def test_jobs_of_threads_go_on_at_their_own_pace_once_no_job_of_the_pool_is_before_them(new_house: House) -> None:
+    """Every process is busy, and has the next job in line; what came beyond that is gone again."""
+    new_house.work("-c", "4", "--pool-size", "1")
+    held = [new_house.jobs.hold.later(f"pace-{n}") for n in range(2)]
+    until(lambda: all(job.state == "running" for job in held), new_house.logs)
+    third = new_house.jobs.hold.later("pace-2")
+    until(lambda: third.record().run >= 2, "it was handed back")  # so that the worker holds back
+    until(lambda: third.cancel("seen enough") and third.state == "cancelled", new_house.logs)
+    *_, last = new_house.jobs.add.later_many([(n,) for n in range(400)])
+    assert last.result(timeout=20) == 400  # by fours, twice a second, they would take a minute
+    for job in held:
+        job.cancel("seen enough")
+        new_house.wait(job)

@@ -46,13 +46,14 @@ class Pools:
         self._threads = ThreadPool(runner, inbox, concurrency, slate)
         self._loop: LoopPool | None = None
         self._processes: ProcessPool | None = None
-        self.crowded = False  # jobs came for which no process was free
+        self.crowded = False  # among the last jobs that came were some for which no process was free
         self.enough = self._threads.enough
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────
 
     def submit(self, jobs: Sequence[Running]) -> None:
         """Gives each job to its pool. What no pool takes goes to the inbox with the reason."""
+        self.crowded = False
         threads: list[Running] = []
         loop: list[Running] = []
         processes: list[Running] = []
