@@ -59,6 +59,54 @@ class Progress(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """One global of an operation, as it is from now on: `value` is JSON text, None where it is taken away.
+
+    `terms` are what it is found by: see `terms.py`.
+    """
+
+    key: str
+    value: str | None
+    terms: tuple[str, ...] = ()
+
+
+class Wait(msgspec.Struct, frozen=True, array_like=True):
+    """What an operation waits for before its next step: a signal, for `timeout` seconds, or for ever.
+
+    Its payload becomes the global `into`; without one in time the operation goes to `otherwise`, or fails.
+    """
+
+    name: str
+    timeout: float | None = None
+    into: str | None = None
+    otherwise: str | None = None
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What an operation will have come to, once what it did is undone: failed or cancelled, and why."""
+
+    state: State
+    error: ErrorInfo | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+class NewOperation(msgspec.Struct, frozen=True):
+    """What makes a job an operation: where it begins, by which plan, and with which globals.
+
+    `digest` names the plan, `plan` is its JSON text: it is stored once, however many operations walk it. With `again`
+    a unique key is taken over from an operation that has ended; else that one is the answer.
+    """
+
+    cursor: str
+    digest: str
+    plan: str
+    globals: tuple[Change, ...] = ()
+    again: bool = False
+    forked_from: str | None = None  # the operation whose globals these are …
+    forked_after: int | None = None  # … after so many visits
+
+
 class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be added. `delay` counts from the store's own now; `run_at` is absolute; at most one is set."""
 
@@ -78,16 +126,21 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     ordinal: int | None = None
     piece: str | None = None  # the piece's key in its batch; None means its ordinal
     state: State = State.AVAILABLE
+    operation: NewOperation | None = None
 
 
 class NewBatch(msgspec.Struct, frozen=True):
-    """A batch to be opened. `then` is the job that it releases; a split's batch bears that job's own id."""
+    """A batch to be opened. `then` is the job that it releases; a split's batch bears that job's own id.
+
+    With `always`, `then` is released also where the batch fails: it looks for itself what became of its pieces.
+    """
 
     id: str
     then: str | None = None
     on_failure: OnFailure = OnFailure.FINISH
     then_queue: str | None = None  # where the released job runs, if not where it was
     then_priority: int | None = None
+    always: bool = False
 
 
 class Fence(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -106,6 +159,18 @@ class Claim(msgspec.Struct, frozen=True):
     queues: tuple[str, ...] | None = None  # None: every queue
 
 
+class OperationRun(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker gets of an operation beside its job. `received` is the payload of the signal it waited for, as JSON
+    text; None where none came.
+    """
+
+    digest: str
+    globals: str
+    wait: Wait | None = None
+    received: str | None = None
+    ending: Ending | None = None  # what it did is being undone, or is to be
+
+
 class Fetched(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One run of a job, as a worker gets it. The field order is the wire order of the stores' fetch."""
 
@@ -122,6 +187,7 @@ class Fetched(msgspec.Struct, frozen=True, gc=False, array_like=True):
     options: str | None
     started_at: float
     args: str
+    operation: OperationRun | None = None
 
     @property
     def fence(self) -> Fence:
@@ -177,12 +243,81 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     run: int
     attempt: int
-    outcome: str  # retry, failed, released, snoozed, cancelled, parked, crashed
+    outcome: str  # retry, failed, released, snoozed, cancelled, parked, crashed; of a step also completed, undone
     started_at: float | None
     finished_at: float
     worker: str | None = None
     error: ErrorInfo | None = None
     reason: str | None = None
+    cursor: str | None = None  # where the job was
+    changes: tuple[Change, ...] = ()  # of an operation's globals, stored with this line
+
+
+class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store keeps of an operation beside its job."""
+
+    id: str
+    digest: str
+    globals: str
+    key: str | None = None  # by which a second start finds it, whatever its state
+    wait: Wait | None = None
+    received: str | None = None
+    ending: Ending | None = None
+    forked_from: str | None = None
+    forked_after: int | None = None
+
+
+class Amendment(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody did to an operation by hand. Its id makes it safe to be sent twice.
+
+    `cursor` is where the operation goes on, None where it stays; `queue` and `priority` are that step's.
+    """
+
+    id: str
+    what: str  # skipped, jumped, edited, retried, undoing, …
+    by: str
+    reason: str = ""
+    cursor: str | None = None
+    changes: tuple[Change, ...] = ()
+    queue: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+
+
+class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The line that an amendment left: where the operation was, and when."""
+
+    id: str
+    job: str
+    run: int
+    what: str
+    by: str
+    reason: str
+    at: float
+    cursor_before: str | None = None
+    cursor: str | None = None
+    changes: tuple[Change, ...] = ()
+
+
+class NewSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal to an operation: `payload` is JSON text. Its id makes it safe to be sent twice."""
+
+    id: str
+    name: str
+    payload: str = "null"
+    by: str | None = None
+
+
+class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal as it is kept: when it came, and when a wait took it, if one did."""
+
+    id: str
+    job: str
+    name: str
+    payload: str
+    by: str | None
+    at: float
+    taken_at: float | None = None
 
 
 class BatchState(StrEnum):
@@ -232,6 +367,8 @@ class Filter(msgspec.Struct, frozen=True):
     root: str | None = None
     key: str | None = None
     worker: str | None = None
+    operations: bool | None = None  # only operations
+    terms: tuple[str, ...] | None = None  # only operations whose globals have all of these
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +393,7 @@ class Answer(StrEnum):
     OK = "ok"  # recorded now
     ALREADY = "already"  # this very run was recorded before: the earlier try worked
     STALE = "stale"  # somebody else owns or finished the job; nothing was changed
+    LET_GO = "let go"  # recorded, but the job does not run on here: it was asked to stop, or its queue is paused
 
 
 class Finding(msgspec.Struct, frozen=True):

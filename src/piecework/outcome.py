@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from piecework.job import ErrorInfo, State
+from piecework.job import Change, Ending, ErrorInfo, State, Wait
 from piecework.retry import RetryPolicy
 
 
@@ -67,10 +67,26 @@ class Seal(Outcome, frozen=True):
     total: int
 
 
+class Advance(msgspec.Struct, frozen=True):
+    """What a settlement says of an operation whose step, or whose undoing of one, has come to its end.
+
+    The job's attempts and crashes begin anew, and it has no batch below it any more. `at` is the cursor of what ended;
+    the settlement's `attempt` is kept in its line.
+    """
+
+    at: str
+    changes: tuple[Change, ...] = ()
+    wait: Wait | None = None  # for what it waits before it goes on; the settlement's state is `waiting` then
+    ending: Ending | None = None  # from now on what it did is undone
+    queue: str | None = None  # where it goes on, if not where it was
+    priority: int | None = None
+
+
 class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The full consequence of an outcome: plain data that a store applies in one transaction, behind the fence (id, run).
 
     `delay` counts from the store's own now. `history` names the line that is kept of this run, if one is.
+    With the state `running`, an operation's next step runs on where the last one ended: as the run after this one.
     """
 
     id: str
@@ -86,3 +102,4 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reason: str | None = None
     history: str | None = None
     seal: int | None = None  # the job is a splitter: fix its own batch at so many pieces
+    advance: Advance | None = None  # the job is an operation, and moves on

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from piecework.job import (
     CRASH_LIMIT,
+    Amendment,
+    AmendmentRecord,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -22,10 +24,13 @@ from piecework.job import (
     Finding,
     NewBatch,
     NewJob,
+    NewSignal,
+    OperationRecord,
     PieceResult,
     Progress,
     Record,
     SessionRecord,
+    SignalRecord,
 )
 from piecework.outcome import Settlement
 
@@ -77,6 +82,9 @@ class Store(Protocol):
         A key that is offered twice by one run raises `SplitChanged`; so does a key offered again with another task or
         other arguments.
         A piece added to a batch that is sealed raises `UsageError`; to one that failed or was stopped, `JobCancelled`.
+        A job with `operation` begins at its cursor, with its globals and its plan, which is stored once for all.
+        An operation whose unique key is held by another is not stored, even where that one has ended: the answer is that
+        one's id; with `again`, the key is taken over from one that has ended.
         With `fence`, nothing is stored unless that run still owns its job: `LeaseLost`.
         With `within`, everything is written on the caller's connection, and lives and dies with its transaction;
         a store that cannot raises `WithinNotSupported`.
@@ -99,6 +107,8 @@ class Store(Protocol):
         Paused queues and queues that were not asked for are left alone.
         A piece whose batch failed or was stopped is cancelled instead.
         A job past its `expires_at` is cancelled instead, whatever its queue, with a reason.
+        An operation comes with its globals, its plan's digest, and the signal that it waited for, if that has come.
+        An operation whose wait is over without a signal is due.
         A claim that was answered before gets the same jobs again, those that still run; new ones once none does.
         A worker whose session is not enlisted, or was buried, gets `LeaseLost`.
         """
@@ -116,6 +126,14 @@ class Store(Protocol):
         fails, where a piece failed or was cancelled and the batch does not compose with failures.
         A piece that fails for good in a `fail_fast` batch fails the batch at once.
         A continuation that fails and is itself a piece settles in its own batch, in the same transaction.
+        The continuation of an `always` batch is released whatever becomes of the batch.
+        An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with those
+        changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is over.
+        One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
+        Where it was asked to stop it is cancelled instead, and where its queue is paused made available: `let go`.
+        One that waits for a signal takes the oldest of that name that was kept, and is available at once if there is one.
+        One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
+        meanwhile is recorded.
         """
         ...
 
@@ -163,13 +181,17 @@ class Store(Protocol):
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
+    def cancel(
+        self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000, undo: bool = False
+    ) -> int:
         """Cancels up to `limit` unfinished jobs and returns how many it touched.
 
         Each of them keeps who asked (`by`), when and why; what ends with it, below it, keeps why.
 
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
         batch, and all below it, along. The id of a batch without a continuation stops that batch.
+        With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
+        it did; its batch, if it waits for one, is stopped. One that has that ending already, or that has ended, is left.
         """
         ...
 
@@ -187,6 +209,8 @@ class Store(Protocol):
     def prune(self, *, before: float, limit: int = 1000) -> int:
         """Deletes up to `limit` jobs that completed or were cancelled before a moment, and returns how many.
 
+        What is kept of them goes along: history, operations, signals, amendments.
+
         Failed and parked jobs are kept. A piece is kept while its root is unfinished.
         """
         ...
@@ -198,6 +222,25 @@ class Store(Protocol):
         A job that waits, is available or runs is kept, and so is whatever such a job is below.
         A piece is kept while its batch is open, and while the root of its tree could be run again: it goes with its root.
         Once the root has completed, or where there is none, it goes by itself, and its batch counts one less.
+        """
+        ...
+
+    def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
+        """Moves an operation by hand, or edits its globals, and keeps a line that says who, when and why.
+
+        The answer is `stale`, and nothing is changed, where there is no such operation, or its cursor is not `cursor`
+        any more; or where the amendment moves it while it runs, waits for its pieces, or has completed.
+        One that is moved begins its new step's attempts anew, and is due after the amendment's delay; what it waited for
+        is over. One that has failed, was cancelled or is parked stays so until it is retried.
+        An amendment with the id of one that was made answers `already` and changes nothing.
+        """
+        ...
+
+    def signal(self, id: str, signal: NewSignal) -> bool:
+        """Keeps a signal for an operation, and says whether there is such an operation and it has not ended.
+
+        One that waits for a signal of this name gets it, and is available at once; else it is kept for a wait to come, and the
+        oldest is taken first. A signal with the id of one that was kept is not kept again.
         """
         ...
 
@@ -241,8 +284,28 @@ class Store(Protocol):
         """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or only of those that failed, were cancelled or are parked."""
         ...
 
-    def attempts(self, id: str) -> list[AttemptRecord]:
-        """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100."""
+    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+        """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100.
+
+        Of an operation also every step that was completed or undone, and of each visit of a step so many of the others.
+        `after` and `limit` page through them by run.
+        """
+        ...
+
+    def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
+        """What is kept of the operations among these jobs, in this order."""
+        ...
+
+    def plan(self, digest: str) -> str | None:
+        """The plan of this digest, as JSON text; None where no operation ever brought it."""
+        ...
+
+    def amendments(self, id: str) -> list[AmendmentRecord]:
+        """What was done to an operation by hand, oldest first."""
+        ...
+
+    def signals(self, id: str) -> list[SignalRecord]:
+        """The signals that came for an operation, oldest first."""
         ...
 
     def paused(self) -> list[str]:
