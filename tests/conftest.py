@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers import Postgres
 
 from piecework.store import Store, open_store
 from piecework.testing import FrozenClock
@@ -19,7 +22,23 @@ settings.load_profile("piecework")
 # Each shelf says how a fresh database of its kind is reached; the store is migrated and empty.
 SHELVES: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder}/jobs.db",
+    "postgres": lambda folder: f"{server().url}?schema=t_{next(_schemas)}",
 }
+_schemas = itertools.count(1)
+
+
+@functools.cache
+def server() -> Postgres:
+    """The PostgreSQL of this test process, which ends with it; each test has a schema of its own."""
+    postgres = Postgres().start()
+    atexit.register(postgres.stop)
+    return postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Postgres:
+    """A PostgreSQL server that several tests share."""
+    return server()
 
 
 @pytest.fixture

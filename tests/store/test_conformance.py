@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from piecework.store import Store
@@ -24,12 +25,9 @@ class TestWithin(WithinConformance):
     """Shelves that write on a caller's connection."""
 
     @pytest.fixture
-    def transaction(self, shelf: str, tmp_path: Path) -> Callable[[], AbstractContextManager[Any]]:
-        if shelf != "sqlite":
-            pytest.skip(f"{shelf} has its own tests of within=")
-
+    def transaction(self, shelf: str, store_url: str, tmp_path: Path) -> Callable[[], AbstractContextManager[Any]]:
         @contextmanager
-        def begin() -> Iterator[sqlite3.Connection]:
+        def on_sqlite() -> Iterator[sqlite3.Connection]:
             connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
             try:
                 connection.execute("BEGIN")
@@ -38,7 +36,12 @@ class TestWithin(WithinConformance):
             finally:
                 connection.close()
 
-        return begin
+        @contextmanager
+        def on_postgres() -> Iterator[psycopg.Connection[Any]]:
+            with psycopg.connect(store_url.partition("?")[0]) as connection:
+                yield connection
+
+        return {"sqlite": on_sqlite, "postgres": on_postgres}[shelf]
 
 
 def test_no_theme_hides_a_test_of_another() -> None:

@@ -17,7 +17,8 @@ def redacted(url: str) -> str:
 
 
 def open_store(url: str, *, clock: Clock | None = None) -> Store:
-    """The store behind a URL: ``sqlite:///jobs.db`` (relative), ``sqlite:////var/lib/jobs.db``, ``sqlite://:memory:``.
+    """The store behind a URL: ``sqlite:///jobs.db`` (relative), ``sqlite:////var/lib/jobs.db``, ``sqlite://:memory:``,
+    ``postgresql://user:password@host/database``.
 
     Nothing is opened before the first verb. Raises `BadSettings` for a URL that names no store.
     """
@@ -26,4 +27,11 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from piecework.store.sqlite.store import SqliteStore
 
         return SqliteStore(url, clock=clock or SystemClock())
-    raise BadSettings(f"no store for the URL {redacted(url)!r}: it must begin with sqlite:///")
+    if scheme in ("postgresql", "postgres"):
+        from piecework.store.postgres.url import check_driver
+
+        check_driver()
+        from piecework.store.postgres.store import PostgresStore
+
+        return PostgresStore(url, clock=clock or SystemClock())
+    raise BadSettings(f"no store for the URL {redacted(url)!r}: it must begin with sqlite:/// or postgresql://")

@@ -1,0 +1,251 @@
+"""The server and the connections to it: a few for each process, however many threads ask, and none across a fork.
+
+Nothing here needs a session that lasts: every transaction is begun, told its limits, and ended on whatever connection is
+free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0021-the-gate.md.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, NoReturn, TypeVar
+from weakref import WeakSet
+
+import psycopg
+from psycopg import Cursor, Pipeline
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, UsageError
+from piecework.failpoints import failpoint
+from piecework.store.postgres.transaction import Collided, Con
+from piecework.store.postgres.url import Place
+
+T = TypeVar("T")
+
+LOCK_SECONDS = 10  # how long a transaction waits for others
+IDLE_SECONDS = 10  # how long a process that was stopped in the middle of one may hold up others
+FREE_SECONDS = 30.0  # how long a call waits for a free connection of its own process
+PREPARED = 400  # statements that a connection keeps prepared
+COLLISIONS, PAUSE = 8, 0.01  # tries after a deadlock or a serialization failure, and seconds before the second one
+
+# Connections that a fork copied into this process. They are the parent's: not used, not closed, not forgotten.
+_inherited: list[object] = []
+
+_IDENTITY = (
+    b"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, pg_postmaster_start_time()::text"
+)
+
+_COLLIDED = ("40001", "40P01")
+_LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+_NO_TABLES = ("42P01", "42703", "3F000")
+_NOT_TEXT = ("22P05", "22021")
+_TRY_AGAIN = {
+    "55P03": "is locked by others for too long",
+    "57014": "was told to cancel, or reached its statement_timeout",
+    "25006": "is read-only",
+    "53100": "has no room left on its disk",
+    "53200": "is out of memory",
+    "53300": "takes no more connections",
+    "58030": "cannot read or write its files",
+}
+
+
+class Gate(Enum):
+    """How a transaction stands to the others that count, end, stop and bring back jobs."""
+
+    OPEN = "BEGIN"
+    SHARED = "pg_advisory_xact_lock_shared"  # beside its like: ends of runs, pieces offered
+    ALONE = "pg_advisory_xact_lock"  # beside nothing but fetches that go on and plain additions
+
+
+class Database:
+    """One schema on one server as this process sees it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        number = zlib.crc32(place.schema.encode()) - (1 << 31)
+        limits = (
+            f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
+            f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true)"
+        )
+        self._opening = {
+            Gate.OPEN: f"SELECT {limits}".encode(),
+            Gate.SHARED: f"SELECT {limits}, {Gate.SHARED.value}({number}, 1)::text".encode(),
+            Gate.ALONE: f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text".encode(),
+        }
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._free: list[Con] = []
+        self._changed = threading.Condition()
+        self._used = 0
+        self._known: WeakSet[psycopg.Connection[Any]] = WeakSet()  # of callers, to this very database
+
+    def _leave_fork_behind(self) -> None:
+        if os.getpid() != self._pid:
+            _inherited.append((self._free, self._changed))
+            self._reset()
+
+    # ── connections ──────────────────────────────────────────────────────────────────────────────
+
+    def connect(self) -> Con:
+        """A new connection, each statement a transaction of its own unless one is begun."""
+        try:
+            con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
+        con.prepare_threshold = None if self.place.pooler else 5
+        con.prepared_max = PREPARED
+        return con
+
+    @contextmanager
+    def _connection(self) -> Iterator[Con]:
+        """A connection for one call: one that is free, or one more while there are not too many."""
+        self._leave_fork_behind()
+        pool, changed = self._free, self._changed
+        con = self._take()
+        try:
+            if con is None:
+                con = self.connect()
+            yield con
+        finally:
+            with changed:
+                self._used -= 1
+                if con is not None and pool is self._free and _is_idle(con):
+                    pool.append(con)
+                elif con is not None:
+                    con.close()
+                changed.notify()
+
+    def _take(self) -> Con | None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._used < self.place.connections, FREE_SECONDS):
+                raise StoreUnavailable(
+                    f"all {self.place.connections} connections of this process to {self.place.shown} were busy for "
+                    f"{FREE_SECONDS:g} s"
+                )
+            self._used += 1
+            return self._free.pop() if self._free else None
+
+    def close(self) -> None:
+        """Closes what is free now; what is in use is closed when it is given back."""
+        self._leave_fork_behind()
+        with self._changed:
+            pool, self._free = self._free, []
+        for con in pool:
+            con.close()
+
+    # ── transactions ─────────────────────────────────────────────────────────────────────────────
+
+    def write(self, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
+        """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm."""
+        return self._sent(lambda con: self._transaction(con, body, gate))
+
+    def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
+        try:
+            with con.pipeline() as pipeline:
+                con.execute(b"BEGIN")
+                con.execute(self._opening[gate])
+                answer = body(con, pipeline)
+                failpoint("store.before_commit")
+                con.execute(b"COMMIT")
+        except BaseException:
+            if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
+                con.execute(b"ROLLBACK")
+            raise
+        failpoint("store.after_commit")
+        return answer
+
+    def read(self, body: Callable[[Con], T]) -> T:
+        """Statements that only look, each at a moment of its own."""
+        return self._sent(body)
+
+    def _sent(self, work: Callable[[Con], T]) -> T:
+        """Calls, and calls again: once after a connection was lost, a few times after two calls got into each other's way."""
+        lost = collided = 0
+        while True:
+            try:
+                with self._connection() as con:
+                    return work(con)
+            except Collided as error:
+                collided += 1
+                if collided > COLLISIONS:
+                    raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
+            except psycopg.Error as error:
+                if _is_lost(error) and not lost:
+                    lost += 1
+                    self.close()  # the others went the same way, most likely
+                elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
+                    collided += 1
+                    time.sleep(PAUSE * (collided - 1))
+                else:
+                    self.explain(error)
+
+    def is_same(self, connection: psycopg.Connection[Any]) -> bool:
+        """Whether somebody's connection is to this very database."""
+        if connection in self._known:
+            return True
+        theirs = Cursor(connection, row_factory=tuple_row).execute(_IDENTITY).fetchone()
+        mine = self.read(lambda con: con.execute(_IDENTITY).fetchone())
+        if theirs == mine:
+            self._known.add(connection)
+        return theirs == mine
+
+    # ── errors ───────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def speaking_plainly(self) -> Iterator[None]:
+        """Turns the driver's errors into the store's, where a call is not sent again: on a caller's connection."""
+        try:
+            yield
+        except Collided as error:
+            raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
+        except psycopg.Error as error:
+            self.explain(error)
+
+    def explain(self, error: psycopg.Error) -> NoReturn:
+        """Turns the driver's error into the store's."""
+        code, shown, said = error.sqlstate or "", self.place.shown, _said(error)
+        if code == "25006":
+            self.close()  # another server may be the writable one by now
+        if code in _TRY_AGAIN or code in _COLLIDED or _is_lost(error):
+            what = _TRY_AGAIN.get(code, "lost the connection" if code not in _COLLIDED else "is too busy")
+            raise StoreUnavailable(f"the store {shown} {what} ({said})") from error
+        if code in _NO_TABLES:
+            raise SchemaOutdated(
+                f"the store {shown} lacks what this version of piecework needs ({said}); run: piecework migrate"
+            ) from error
+        if code in _NOT_TEXT or (isinstance(error, psycopg.DataError) and "NUL" in said):
+            raise UsageError(
+                f"the store {shown} keeps no NUL character in its texts ({said}); leave it out of names, keys and reasons"
+            ) from error
+        if code == "42501":
+            raise StoreError(
+                f"the store {shown} does not let this role do that ({said}); grant it USAGE on the schema and SELECT, INSERT, "
+                "UPDATE, DELETE on its tables"
+            ) from error
+        raise StoreError(f"the store {shown} failed: {said}") from error
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    code = error.sqlstate
+    if code is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return code in _LOST or code.startswith("08")
+
+
+def _is_idle(con: Con) -> bool:
+    return not con.closed and con.info.transaction_status is TransactionStatus.IDLE
+
+
+def _said(error: psycopg.Error) -> str:
+    """The first line of what the server or the library said; it names no password."""
+    said = error.diag.message_primary or str(error) or type(error).__name__
+    return said.strip().split("\n")[0]

@@ -1,0 +1,33 @@
+"""Deleting what ended, on the PostgreSQL shelf: because somebody said so, not because it is past its keep."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from piecework.job import Filter
+from piecework.store.postgres.rows import where
+from piecework.store.postgres.transaction import Transaction, to_json
+
+_COUNTERS = "open", "completed", "failed", "cancelled"
+
+
+def delete(tx: Transaction, which: Filter, limit: int) -> int:
+    condition, params = where(which)
+    heads = tx.fill("delete_select", {"where": condition}, params | {"limit": limit})
+    if not heads:
+        return 0
+    rows = tx.rows("delete_tree", ids=to_json([row[0] for row in heads]))
+    ids = to_json([row[1] for row in rows])
+    tx.post("prune_jobs", seqs=to_json([row[0] for row in rows]))
+    tx.post("prune_attempts", ids=ids)
+    tx.post("prune_batches", ids=ids)
+    counts: dict[str, Counter[str]] = {}
+    for _, _, queue, state, batch, finished_at in rows:
+        tx.moved(queue, state, None)
+        if batch is not None:
+            counted = "open" if finished_at is None else "failed" if state == "parked" else state
+            counts.setdefault(batch, Counter())[counted] += 1
+    for batch, n in counts.items():  # those that stay: the others are gone with their continuations
+        tx.post("delete_uncount", id=batch, total=n.total(), **{name: n[name] for name in _COUNTERS})
+    tx.post("delete_loose", ids=to_json(list(counts)))
+    return len(rows)

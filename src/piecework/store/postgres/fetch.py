@@ -1,0 +1,81 @@
+"""Taking due jobs on the PostgreSQL shelf: one statement, and what stands in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from psycopg import Cursor
+
+from piecework.errors import LeaseLost
+from piecework.job import Claim, Fetched
+from piecework.store.postgres import fanin
+from piecework.store.postgres.transaction import Row, Transaction, to_json
+
+EXPIRED = "it had not been begun by the time that it was given (expires)"
+EXPIRY_BITE = 1000
+FLAGS = 5  # columns before those of a job
+
+
+class Look(NamedTuple):
+    """What a fetch came to: jobs, or what stands in the way of taking some."""
+
+    jobs: list[Fetched]
+    ripe: bool  # the time of some has come, and they are not in the line yet
+    expired: bool  # the time of some is over
+    dead: bool  # pieces of a batch that has ended are next
+    due: int  # how many there were to be taken, when it looked
+
+    @property
+    def blocked(self) -> bool:
+        return not self.jobs and (self.ripe or self.expired or self.dead)
+
+
+def post(tx: Transaction, claim: Claim) -> Cursor[Row]:
+    """Sends the whole fetch; `read` reads its answer."""
+    return tx.post(
+        "fetch_take",
+        session=claim.worker.rpartition(".")[0],
+        worker=claim.worker,
+        claim=claim.number,
+        limit=max(0, claim.limit),
+        queues=None if claim.queues is None else to_json(claim.queues),
+    )
+
+
+def read(cursor: Cursor[Row], claim: Claim) -> Look:
+    rows = cursor.fetchall()
+    alive, ripe, expired, dead, due = rows[0][:FLAGS]
+    if not alive:
+        session = claim.worker.rpartition(".")[0]
+        raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
+    jobs = [Fetched(*row[FLAGS:]) for row in rows] if rows[0][FLAGS] is not None else []
+    asked = claim.limit > 0
+    return Look(jobs, ripe and asked, expired and asked, dead, int(due or 0))
+
+
+def clearing(claim: Claim, look: Look) -> Callable[[Transaction], None]:
+    """What clears a bite of what stands in the way, alone: others get their turn before the next one."""
+
+    def clear(tx: Transaction) -> None:
+        if look.ripe:
+            tx.post("fetch_ripe")
+        if look.expired:
+            _expire(tx)
+        elif look.dead:
+            _clear_dead(tx, claim)
+
+    return clear
+
+
+def _expire(tx: Transaction) -> None:
+    rows = tx.rows("fetch_expired", limit=EXPIRY_BITE)
+    tx.post("cancel_rows", ids=to_json([row[0] for row in rows]), reason=EXPIRED, by=None)
+    fanin.follow_cancelled(tx, rows, EXPIRED)
+
+
+def _clear_dead(tx: Transaction, claim: Claim) -> None:
+    """Cancels a bite of the line: those of it whose batch has ended."""
+    queues = None if claim.queues is None else to_json(claim.queues)
+    met = tx.rows("fetch_dead", limit=fanin.STOP_BITE, queues=queues)
+    fanin.cancel_unstarted(tx, met, fanin.ENDED)

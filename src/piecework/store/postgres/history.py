@@ -1,0 +1,19 @@
+"""The lines about runs that did not complete: a bounded number for each job, however often it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from piecework.job import FIRST_RUNS, LAST_RUNS
+from piecework.store.postgres.transaction import Transaction, to_json
+
+_FIELDS = ("id", "run", "attempt", "outcome", "error", "reason")
+
+Line = tuple[str, int, int, str, str | None, str | None]  # job, run, attempt, outcome, error, reason
+
+
+def remember(tx: Transaction, lines: Sequence[Line]) -> None:
+    """Adds lines; of a job that runs for the hundredth time and more, the oldest but the first few make room."""
+    tx.post("history_add", rows=to_json([dict(zip(_FIELDS, line, strict=True)) for line in lines]))
+    if long := [{"id": line[0], "upto": line[1] - LAST_RUNS} for line in lines if line[1] > FIRST_RUNS + LAST_RUNS]:
+        tx.post("history_trim", rows=to_json(long), first=FIRST_RUNS)

@@ -1,0 +1,124 @@
+"""The schema of the PostgreSQL shelf: numbered SQL files, applied forward only, each call in one transaction."""
+
+from __future__ import annotations
+
+from piecework.errors import SchemaOutdated, StoreError
+from piecework.store.postgres.database import Database, Gate
+from piecework.store.postgres.transaction import Con, in_schema, quoted
+from piecework.store.sql import migrations
+
+MIGRATIONS = migrations("piecework.store.postgres")
+VERSION = MIGRATIONS[-1][0]
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS piecework_schema (
+    version    integer          NOT NULL PRIMARY KEY,
+    name       text COLLATE "C" NOT NULL,
+    applied_at double precision NOT NULL
+)
+"""
+_VERSION = "SELECT max(version) FROM piecework_schema"
+_APPLIED = "INSERT INTO piecework_schema VALUES (%s, %s, extract(epoch FROM now()))"
+
+
+def script(schema: str, after: int = 0) -> str:
+    """What an administrator runs by hand, from the schema of a version on: one transaction."""
+    parts = [f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};", f"{_TABLE.strip()};"] if after == 0 else []
+    for number, name, sql in MIGRATIONS:
+        if number > after:
+            done = f"INSERT INTO piecework_schema VALUES ({number}, '{name}', extract(epoch FROM now()));"
+            parts += [f"-- {name}", sql.strip(), done]
+    return in_schema("\n\n".join(["BEGIN;", *parts, "COMMIT;"]), schema) + "\n"
+
+
+def version(db: Database) -> int | None:
+    """The version of the schema; None where piecework has no tables yet."""
+    return db.read(lambda con: _version(con, db.place.schema))
+
+
+def _version(con: Con, schema: str) -> int | None:
+    there = con.execute(
+        b"SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        b"WHERE n.nspname = %s AND c.relname = 'piecework_schema'",
+        (schema,),
+    ).fetchone()
+    if there is None:
+        return None
+    row = con.execute(in_schema(_VERSION, schema).encode()).fetchone()
+    return None if row is None else row[0]
+
+
+def ensure(db: Database) -> None:
+    """Sets up a schema without tables; refuses one whose tables are older or newer than this version."""
+    found = version(db)
+    if found is None:
+        migrate(db)
+    elif found < VERSION:
+        raise SchemaOutdated(
+            f"the store {db.place.shown} has schema {found}, and this version of piecework needs {VERSION}; "
+            "run: piecework migrate"
+        )
+    else:
+        _refuse_newer(db, found)
+
+
+def _refuse_newer(db: Database, found: int) -> None:
+    if found > VERSION:
+        raise SchemaOutdated(
+            f"the store {db.place.shown} has schema {found}, newer than this version of piecework knows ({VERSION}); "
+            "update piecework here too"
+        )
+
+
+def migrate(db: Database) -> list[str]:
+    """Applies what is missing, and returns the names of it. Two processes may race: each takes the gate first.
+
+    Where nothing is missing it only looks, so that a role which may not create anything can call it.
+    """
+    found = version(db)
+    if found is not None:
+        _refuse_newer(db, found)
+    if found == VERSION:
+        return []
+    return db.write(lambda con, _: _apply(con, db), Gate.ALONE)
+
+
+def _apply(con: Con, db: Database) -> list[str]:
+    schema = db.place.schema
+    if con.execute(b"SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
+        _may(con, schema)
+        con.execute(f"CREATE SCHEMA {quoted(schema)}".encode())
+    found = _version(con, schema) or 0
+    _refuse_newer(db, found)
+    con.execute(in_schema(_TABLE, schema).encode())
+    applied = []
+    for number, name, sql in MIGRATIONS:
+        if number > found:
+            for statement in _statements(sql):
+                con.execute(in_schema(statement, schema).encode())
+            con.execute(in_schema(_APPLIED, schema).encode(), (number, name))
+            applied.append(name)
+    return applied
+
+
+def _may(con: Con, schema: str) -> None:
+    row = con.execute(
+        b"SELECT has_database_privilege(current_database(), 'CREATE'), current_user, current_database()"
+    ).fetchone()
+    if row is not None and not row[0]:
+        raise StoreError(
+            f"there is no schema {schema} in the database {row[2]}, and the role {row[1]} may not create one; let an "
+            "administrator run piecework migrate, or name another schema in the store's URL (?schema=…)"
+        )
+
+
+def _statements(sql: str) -> list[str]:
+    """The statements of a file, which are sent one by one; a line that ends one ends with a semicolon."""
+    found, statement = [], ""
+    for line in sql.splitlines():
+        code = line.partition("--")[0].rstrip()
+        statement += code + "\n"
+        if code.endswith(";"):
+            found.append(statement)
+            statement = ""
+    return found

@@ -1,0 +1,1 @@
+UPDATE piecework_job SET below = :id WHERE id = :then

@@ -1,0 +1,1 @@
+UPDATE piecework_batch SET total = total + :n, open = open + :n WHERE id = :batch

@@ -1,0 +1,15 @@
+-- Pieces, and jobs with a unique key or a time by which they must have been begun.
+INSERT INTO piecework_job (
+    id, args, ordinal, piece, key, task, queue, priority, state, due, run_at, created_at, options, batch, root, "offer",
+    expires_at
+)
+SELECT s.id, s.args, s.ordinal::integer, s.piece, s.key, :task, :queue, :priority, :state,
+       :state <> 'available' OR t.run_at <= t.now, t.run_at, t.now, :options, :batch, :root, :offer,
+       coalesce(:expires_at::float8, t.run_at + :expires::float8)
+FROM ROWS FROM (
+         json_array_elements_text(:ids::json), json_array_elements_text(:args::json),
+         json_array_elements_text(:ordinals::json), json_array_elements_text(:pieces::json),
+         json_array_elements_text(:keys::json)
+     ) AS s (id, args, ordinal, piece, key),
+     LATERAL (SELECT :now AS now, coalesce(:run_at::float8, :now + :delay::float8) AS run_at) AS t
+ON CONFLICT DO NOTHING

@@ -1,0 +1,3 @@
+SELECT {columns} FROM piecework_job
+WHERE ({where}) AND seq > :after
+ORDER BY seq LIMIT :limit

@@ -1,0 +1,1 @@
+SELECT {columns} FROM piecework_job WHERE id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json)))

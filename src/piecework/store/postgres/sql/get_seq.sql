@@ -1,0 +1,1 @@
+SELECT seq FROM piecework_job WHERE id = :id

@@ -1,0 +1,1 @@
+SELECT queue FROM piecework_pause ORDER BY queue

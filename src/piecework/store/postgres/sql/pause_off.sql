@@ -1,0 +1,1 @@
+DELETE FROM piecework_pause WHERE queue = :queue

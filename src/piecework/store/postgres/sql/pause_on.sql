@@ -1,0 +1,1 @@
+INSERT INTO piecework_pause (queue) VALUES (:queue) ON CONFLICT DO NOTHING

@@ -1,0 +1,1 @@
+SELECT id FROM piecework_batch WHERE sealed = -1

@@ -1,0 +1,1 @@
+SELECT total, open, completed, failed, cancelled FROM piecework_batch WHERE id = :id AND state = 'open'

@@ -1,0 +1,4 @@
+SELECT seq, queue, state, finished_at IS NOT NULL FROM piecework_job
+WHERE batch = :batch AND state IN ('failed', 'cancelled', 'parked') AND (NOT :resume OR state = 'cancelled')
+  AND key IS NULL AND below IS NULL
+LIMIT :limit

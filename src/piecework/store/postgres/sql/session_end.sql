@@ -1,0 +1,1 @@
+DELETE FROM piecework_session WHERE id = :id AND (:beat::integer IS NULL OR beat = :beat)

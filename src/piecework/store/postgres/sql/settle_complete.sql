@@ -1,0 +1,5 @@
+-- The common case in its shortest form: runs of the same number that completed without a result.
+UPDATE piecework_job
+SET state = 'completed', finished_at = :now, settled = run, attempt = :attempt, result = NULL, error = NULL, reason = NULL,
+    stopping = false
+WHERE id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json))) AND run = :run AND state = 'running'

@@ -1,0 +1,4 @@
+-- The batches among these that have come to their end, and what it is.
+SELECT id, CASE WHEN failed + cancelled > 0 AND on_failure <> 'compose' THEN 'failed' ELSE 'done' END
+FROM piecework_batch
+WHERE id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json))) AND state = 'open' AND sealed = 1 AND open = 0

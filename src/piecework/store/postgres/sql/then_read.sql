@@ -1,0 +1,1 @@
+SELECT queue, batch, attempt, run, state FROM piecework_job WHERE id = :id

@@ -1,0 +1,399 @@
+"""The store on PostgreSQL: each verb opens a transaction and says what is done in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import psycopg
+from psycopg import Pipeline
+from psycopg.pq import TransactionStatus
+
+from piecework.clock import Clock, SystemClock
+from piecework.errors import UsageError, WithinNotSupported
+from piecework.failpoints import failpoint
+from piecework.job import (
+    CRASH_LIMIT,
+    Answer,
+    AttemptRecord,
+    BatchRecord,
+    Claim,
+    Fence,
+    Fetched,
+    Filter,
+    Finding,
+    NewBatch,
+    NewJob,
+    PieceResult,
+    Progress,
+    Record,
+    SessionRecord,
+    State,
+)
+from piecework.outcome import Settlement
+from piecework.store.postgres import delete, enqueue, examine, fanin, fetch, operators, retry, schema, settle
+from piecework.store.postgres.database import Database, Gate
+from piecework.store.postgres.ear import Ear
+from piecework.store.postgres.fetch import Look
+from piecework.store.postgres.prune import Pruner
+from piecework.store.postgres.rows import RECORD_COLUMNS, attempt_record, batch_record, error_of, record, where
+from piecework.store.postgres.sweep import Sweeper
+from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, to_json
+from piecework.store.postgres.url import parse
+
+CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
+FOLD_LINES = 1000  # lines of counters after which a process folds them
+FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
+
+T = TypeVar("T")
+
+
+class PostgresStore:
+    """Jobs in one schema of a PostgreSQL database, shared by any number of processes and machines.
+
+    The URL is libpq's, ``postgresql://user:password@host:5432/database``, with options of piecework's own:
+    ``?schema=piecework`` says where the tables are, ``?connections=3`` how many connections a process holds at most
+    (one more listens for hints), and ``?pooler=yes`` that a pooler hands connections round between transactions.
+    Time is the server's, unless a clock is given.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        place = parse(url)
+        self.url = place.shown
+        self.clock = clock or SystemClock()
+        self._server_time = isinstance(self.clock, SystemClock)
+        self._statements = Statements(place.schema, server_time=self._server_time)
+        self.db = Database(place)
+        self._ready = False
+        self._lines = 0  # of counters, since this process last folded them
+        self._pruner = Pruner(self._read, self._write, self.clock)
+        self._sweeper = Sweeper(self._read, self._alone)
+        self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
+        self._repair_from = ""
+        self._held: set[str] = set()  # batches that the last repair found held open by a retry
+
+    # ── transactions ─────────────────────────────────────────────────────────────────────────────
+
+    def _set_up(self) -> None:
+        """A database without tables gets them at first use; old ones have to be migrated by hand."""
+        if not self._ready:
+            schema.ensure(self.db)
+            self._ready = True
+
+    def _now(self) -> float | None:
+        return None if self._server_time else self.clock.now()
+
+    def _in(self, gate: Gate, body: Callable[[Transaction], T]) -> T:
+        self._set_up()
+
+        def work(con: Con, pipeline: Pipeline) -> T:
+            tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE)
+            answer = body(tx)
+            self._lines += tx.finish()
+            return answer
+
+        answer = self.db.write(work, gate)
+        if self._lines >= FOLD_LINES:
+            self._lines = 0
+            self._in(Gate.OPEN, lambda tx: tx.run("tally_fold"))
+        return answer
+
+    def _write(self, body: Callable[[Transaction], T]) -> T:
+        """A transaction beside others."""
+        return self._in(Gate.SHARED, body)
+
+    def _alone(self, body: Callable[[Transaction], T]) -> T:
+        """A transaction that nobody else counts, ends, stops or brings back anything beside."""
+        return self._in(Gate.ALONE, body)
+
+    def _read(self, body: Callable[[Transaction], T]) -> T:
+        self._set_up()
+        return self.db.read(lambda con: body(Transaction(con, self._statements, self._now())))
+
+    # ── the schema ───────────────────────────────────────────────────────────────────────────────
+
+    def migrate(self) -> list[str]:
+        applied = schema.migrate(self.db)
+        self._ready = True
+        return applied
+
+    def examine(self) -> list[Finding]:
+        return examine.examine(self.db)
+
+    def is_set_up(self) -> bool:
+        return schema.version(self.db) is not None
+
+    def now(self) -> float:
+        if not self._server_time:
+            return self.clock.now()
+        return float(self._read(lambda tx: tx.row("now_read"))[0])
+
+    # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
+
+    def add(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        batch: NewBatch | None = None,
+        fence: Fence | None = None,
+        within: Any = None,
+    ) -> list[str]:
+        if within is not None:
+            with self._within(within) as tx:
+                return enqueue.add(tx, jobs, batch, fence)
+        # Plain jobs touch nothing that others count, and need not wait for anybody.
+        plain = batch is None and fence is None and all(job.batch is None for job in jobs)
+        return self._in(Gate.OPEN if plain else Gate.SHARED, lambda tx: enqueue.add(tx, jobs, batch, fence))
+
+    @contextmanager
+    def _within(self, connection: Any) -> Iterator[Transaction]:
+        """Writes on the caller's connection: a savepoint makes it all or nothing, the caller's commit makes it last."""
+        if not isinstance(connection, psycopg.Connection):
+            raise WithinNotSupported(
+                f"within= takes a psycopg.Connection to the store's own database, not {type(connection).__name__}"
+            )
+        self._set_up()
+        if not self.db.is_same(connection):
+            raise WithinNotSupported(
+                f"within= takes a connection to {self.url}, the store's own database; this one is to another"
+            )
+        if connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
+            raise WithinNotSupported(
+                "within= takes a connection with a transaction; this one commits by itself: open one with "
+                "connection.transaction()"
+            )
+        with self.db.speaking_plainly(), connection.transaction():
+            tx = Transaction(connection, self._statements, self._now())
+            yield tx
+            tx.finish(softly=True)
+
+    def seal(self, batch: str) -> bool:
+        def sealed(tx: Transaction) -> bool:
+            done = bool(tx.run("batch_seal", id=batch))
+            if done:
+                fanin.count(tx, fanin.nothing(), [batch])
+            return done
+
+        return self._beside(sealed)
+
+    # ── work ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _beside(self, body: Callable[[Transaction], T]) -> T:
+        """A transaction beside others; alone, if that turns out to be needed."""
+        try:
+            return self._write(body)
+        except Alone:
+            return self._alone(body)
+
+    def fetch(self, claim: Claim) -> list[Fetched]:
+        look = self._write(lambda tx: fetch.read(fetch.post(tx, claim), claim))
+        return self._cleared(claim, look)
+
+    def _cleared(self, claim: Claim, look: Look) -> list[Fetched]:
+        """Takes what stands in the way of a fetch away, a bite at a time, and fetches again."""
+        while look.blocked:
+            self._alone(fetch.clearing(claim, look))
+            look = self._write(lambda tx: fetch.read(fetch.post(tx, claim), claim))
+        return look.jobs
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
+        return self._exchange(settlements, None)[0] if settlements else []
+
+    def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
+        if not settlements:
+            return [], self.fetch(claim)
+        answers, look = self._exchange(settlements, claim)
+        return answers, [] if look is None else self._cleared(claim, look)
+
+    def _exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], Look | None]:
+        def hopefully(tx: Transaction) -> tuple[list[Answer], Look | None]:
+            return _settle_and_fetch(tx, settlements, claim, careful=False)
+
+        def carefully(tx: Transaction) -> tuple[list[Answer], Look | None]:
+            return _settle_and_fetch(tx, settlements, claim, careful=True)
+
+        try:
+            return self._beside(hopefully)
+        except settle.FenceMismatch:
+            return self._beside(carefully)
+
+    def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
+        def reported(tx: Transaction) -> list[str]:
+            if progress:
+                values = [to_json(value) for value in progress.values()]
+                tx.post("report_progress", ids=to_json(list(progress)), values=to_json(values), worker=worker)
+            return [row[0] for row in tx.rows("report_stopping", worker=worker)]
+
+        return self._write(reported) if progress else self._read(reported)
+
+    # ── liveness ─────────────────────────────────────────────────────────────────────────────────
+
+    def enlist(self, session: SessionRecord) -> None:
+        if "." in session.id:
+            raise UsageError(f"the session id {session.id!r} has a dot, which ends the session in a worker's name")
+        self._write(lambda tx: tx.post("session_add", **msgspec.structs.asdict(session)))
+
+    def renew(self, session: str, *, polled: float | None = None) -> bool:
+        return bool(self._in(Gate.OPEN, lambda tx: tx.run("session_renew", id=session, polled=polled)))
+
+    def sessions(self) -> list[SessionRecord]:
+        names = SessionRecord.__struct_fields__
+        rows = self._read(lambda tx: tx.rows("session_list"))
+        return [SessionRecord(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def bury(self, session: str, beat: int | None = None) -> int | None:
+        why = "its worker's session ended" if beat is None else "its worker's session stopped beating"
+
+        def buried(tx: Transaction) -> int | None:
+            if not tx.run("session_end", id=session, beat=beat) and beat is not None:
+                return None
+            return len(operators.hand_back(tx, f"{session}.", f"{session}/", crashed=(), reason=why, crash_limit=1))
+
+        return self._alone(buried)
+
+    def reap(
+        self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
+    ) -> list[str]:
+        blamed = set(crashed)
+
+        def reaped(tx: Transaction) -> list[str]:
+            return operators.hand_back(
+                tx, worker, worker + "\x01", crashed=blamed, reason=reason, crash_limit=crash_limit
+            )
+
+        return self._alone(reaped)
+
+    # ── operators ────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
+        return self._alone(lambda tx: operators.cancel(tx, which, reason, by, limit))
+
+    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+        def begun(tx: Transaction) -> tuple[int, retry.Return]:
+            back = retry.Return(resume, retry.BITE)
+            return retry.retry(tx, which, limit, back), back
+
+        n, back = self._alone(begun)
+        while back.held:
+            time.sleep(CLEARING_PAUSE)
+            back = self._alone(retry.goes_on(back))
+        return n
+
+    def prune(self, *, before: float, limit: int = 1000) -> int:
+        return self._pruner.bite(before, limit)
+
+    def delete(self, which: Filter, *, limit: int = 1000) -> int:
+        return self._alone(lambda tx: delete.delete(tx, which, limit))
+
+    def repair(self, *, limit: int = 10) -> list[str]:
+        self._sweeper.sweep(limit)
+        suspects, self._repair_from = self._read(lambda tx: operators.suspects(tx, limit, self._repair_from))
+        held = {row[0] for row in self._read(lambda tx: tx.rows("repair_held"))}
+        dead_calls, self._held = held & self._held, held
+        if not suspects and not dead_calls:
+            return []
+
+        def mended(tx: Transaction) -> list[str]:
+            retry.let_go(tx, dead_calls)
+            return operators.repair(tx, suspects)
+
+        return self._alone(mended)
+
+    def pause(self, queue: str, on: bool = True) -> None:
+        def paused(tx: Transaction) -> None:
+            tx.post("pause_on" if on else "pause_off", queue=queue)
+            tx.wakes = not on
+
+        self._write(paused)
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        asked = {"ids": to_json(list(ids))}
+        rows = self._read(lambda tx: tx.fill("get_records", {"columns": RECORD_COLUMNS}, asked))
+        found = {row[0]: record(row) for row in rows}
+        return [found[id] for id in ids if id in found]
+
+    def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
+        condition, params = where(which)
+        fragments = {"columns": RECORD_COLUMNS, "where": condition}
+
+        def page(tx: Transaction) -> list[Any]:
+            behind = LAST if newest else FIRST
+            if after is not None:
+                start = tx.row("get_seq", id=after)
+                if start is None:
+                    return []
+                behind = start[0]
+            return tx.fill(
+                "find_page_newest" if newest else "find_page", fragments, {**params, "after": behind, "limit": limit}
+            )
+
+        return [record(row) for row in self._read(page)]
+
+    def count(self, which: Filter) -> int:
+        asked = {name for name in which.__struct_fields__ if getattr(which, name) is not None}
+        if asked <= {"queue", "state"}:
+            return sum(
+                n
+                for (queue, state), n in self.counts().items()
+                if which.queue in (None, queue) and which.state in (None, state)
+            )
+        condition, params = where(which)
+        ((n,),) = self._read(lambda tx: tx.fill("find_count", {"where": condition}, params))
+        return int(n)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        return {(queue, state): n for queue, state, n in self._read(lambda tx: tx.rows("tally_read"))}
+
+    def batch(self, id: str) -> BatchRecord | None:
+        row = self._read(lambda tx: tx.row("batch_read", id=id))
+        return None if row is None else batch_record(row)
+
+    def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
+        title = "pieces_failed_page" if failed else "pieces_page"
+        rows = self._read(lambda tx: tx.rows(title, batch=batch, after=after, limit=limit))
+        return [
+            PieceResult(ordinal, piece, id, task, State(state), result, error_of(error))
+            for ordinal, piece, id, task, state, result, error in rows
+        ]
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        return [attempt_record(row) for row in self._read(lambda tx: tx.rows("attempts_read", id=id))]
+
+    def paused(self) -> list[str]:
+        return [row[0] for row in self._read(lambda tx: tx.rows("pause_list"))]
+
+    def oldest_due(self) -> dict[str, float]:
+        return dict(self._read(lambda tx: tx.rows("oldest_due")))
+
+    # ── waiting ──────────────────────────────────────────────────────────────────────────────────
+
+    def wait(self, timeout: float) -> bool:
+        self._set_up()
+        return self._ear.wait(timeout)
+
+    def next_due(self) -> float | None:
+        moments = [moment for moment in self._read(lambda tx: tx.row("fetch_due")) if moment is not None]
+        return max(0.0, min(moments)) if moments else None
+
+    def close(self) -> None:
+        self._ear.close()
+        self.db.close()
+        self._ready = False
+
+
+def _settle_and_fetch(
+    tx: Transaction, settlements: Sequence[Settlement], claim: Claim | None, *, careful: bool
+) -> tuple[list[Answer], Look | None]:
+    """Where nothing follows from the ends, the fetch travels with them; else it waits for what they release."""
+    settling = settle.Settling(tx, settlements, careful=careful)
+    early = fetch.post(tx, claim) if claim is not None and settling.simple else None
+    answers = settling.finish()
+    failpoint("settle.in_transaction")
+    if claim is None:
+        return answers, None
+    return answers, fetch.read(early or fetch.post(tx, claim), claim)

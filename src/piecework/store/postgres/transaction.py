@@ -1,0 +1,177 @@
+"""One transaction on the PostgreSQL shelf: its statements, sent without waiting where nobody waits for the answer.
+
+The statements are those of `sql/`, by title. What they say with `:name` is a parameter, `:now` the moment of the
+transaction: the server's own, or that of the clock which a store was given. Tables are looked for in the store's schema,
+whatever the connection's search path says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from psycopg import Connection, Cursor, Pipeline
+from psycopg.rows import tuple_row
+
+from piecework.store.sql import titles
+
+SQL = titles("piecework.store.postgres")
+TABLES = ("job", "batch", "attempt", "tally", "pause", "session", "sleeper", "schema")
+SERVER_TIME = "extract(epoch FROM now())::float8"
+
+_TABLE = re.compile(rf"(?<![\w.])piecework_({'|'.join(TABLES)})(?!\w)")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_COMMENT = re.compile(r"--.*$", re.MULTILINE)
+
+_encoder = msgspec.json.Encoder()
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Con = Connection[Row]
+
+
+def to_json(value: Any) -> str:
+    """JSON text, as PostgreSQL's json functions take it."""
+    return _encoder.encode(value).decode()
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def in_schema(text: str, schema: str) -> str:
+    """The same SQL with every table of piecework's looked for in a schema."""
+    return _TABLE.sub(lambda found: f"{quoted(schema)}.{found[0]}", text)
+
+
+class Collided(Exception):
+    """Two calls got into each other's way; the one that says so begins its transaction anew."""
+
+
+class Alone(Exception):
+    """What is to be done cannot be done beside others; the transaction begins anew, alone."""
+
+
+class Statements:
+    """The shelf's statements for one schema and one source of time, as the driver takes them."""
+
+    def __init__(self, schema: str, *, server_time: bool) -> None:
+        self.schema = schema
+        self._server_time = server_time
+        self._ready: dict[str, bytes] = {}
+
+    def __getitem__(self, title: str) -> bytes:
+        found = self._ready.get(title)
+        if found is None:
+            found = self._ready[title] = self.compiled(SQL[title])
+        return found
+
+    def filled(self, title: str, **fragments: str) -> bytes:
+        """A statement with fixed fragments put in its places."""
+        key = "\0".join((title, *fragments.values()))
+        found = self._ready.get(key)
+        if found is None:
+            found = self._ready[key] = self.compiled(SQL[title].format(**fragments))
+        return found
+
+    def compiled(self, text: str) -> bytes:
+        plain = in_schema(_COMMENT.sub("", text), self.schema).replace("%", "%%")
+        return _PARAMETER.sub(self._parameter, plain).strip().encode()
+
+    def _parameter(self, found: re.Match[str]) -> str:
+        if found[1] != "now":
+            return f"%({found[1]})s"
+        return SERVER_TIME if self._server_time else "%(now)s::float8"
+
+
+class Transaction:
+    """Runs titled statements at one moment, and writes the changed counters once, at the end."""
+
+    def __init__(
+        self,
+        con: Con,
+        statements: Statements,
+        now: float | None,
+        pipeline: Pipeline | None = None,
+        *,
+        alone: bool = False,
+    ) -> None:
+        self.con = con
+        self.now = now  # None: the server's
+        self.alone = alone  # nobody else counts pieces, or ends, stops and brings back anything
+        self.tally: Counter[tuple[str, str]] = Counter()
+        self.wakes = False
+        self._statements = statements
+        self._pipeline = pipeline
+
+    def post(self, title: str, **params: Any) -> Cursor[Row]:
+        """Sends a statement whose answer is read later, or never."""
+        return self._execute(self._statements[title], params | {"now": self.now})
+
+    def _execute(self, statement: bytes, params: Mapping[str, Any]) -> Cursor[Row]:
+        """On a cursor of piecework's own kind, whatever kind a caller's connection makes."""
+        return Cursor(self.con, row_factory=tuple_row).execute(statement, params)
+
+    def run(self, title: str, **params: Any) -> int:
+        """How many rows the statement changed."""
+        cursor = self.post(title, **params)
+        self.flush()
+        return cursor.rowcount
+
+    def row(self, title: str, **params: Any) -> Any:
+        """The first row, or None."""
+        return self.post(title, **params).fetchone()
+
+    def rows(self, title: str, **params: Any) -> list[Any]:
+        return self.post(title, **params).fetchall()
+
+    def fill(self, title: str, fragments: Mapping[str, str], params: Mapping[str, Any]) -> list[Any]:
+        """The rows of a statement with fixed fragments put in its places."""
+        statement = self._statements.filled(title, **fragments)
+        return self._execute(statement, {**params, "now": self.now}).fetchall()
+
+    def flush(self) -> None:
+        """Waits for the answers of all that was sent."""
+        if self._pipeline is not None:
+            self._pipeline.sync()
+        elif self.con.pgconn.pipeline_status:  # a caller's own
+            with self.con.pipeline() as pipeline:
+                pipeline.sync()
+
+    def must_be_alone(self) -> None:
+        """Raises `Alone` in a transaction that others may count, end and stop beside."""
+        if not self.alone:
+            raise Alone
+
+    def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
+        """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
+        if before is not None:
+            self.tally[queue, before] -= n
+        if after is not None:
+            self.tally[queue, after] += n
+            self.wakes = self.wakes or (after == "available" and n > 0)
+
+    def finish(self, *, softly: bool = False) -> int:
+        """Writes the counters, and wakes who sleeps where something may be fetched now; how many lines it wrote."""
+        changed = [(queue, state, n) for (queue, state), n in self.tally.items() if n]
+        if changed:
+            queues, states, counts = zip(*changed, strict=True)
+            self.post("tally_add", queues=to_json(queues), states=to_json(states), counts=to_json(counts))
+        if self.wakes:
+            self.post("wake_softly" if softly else "wake", channel=channel(self._statements.schema))
+        return len(changed)
+
+
+class Opened(Protocol):
+    """Calls a function with a transaction, or with what reads as one does, and returns its answer."""
+
+    def __call__(self, body: Callable[[Transaction], T], /) -> T: ...
+
+
+def channel(schema: str) -> str:
+    """The channel on which the sleepers of a store listen."""
+    return f"piecework_{schema}"

