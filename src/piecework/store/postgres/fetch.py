@@ -14,7 +14,8 @@ from piecework.store.postgres.transaction import Row, Transaction, to_json
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
 EXPIRY_BITE = 1000
-FLAGS = 5  # columns before those of a job
+FLAGS = 6  # columns before those of a job
+JOB = slice(FLAGS, FLAGS + 13)
 
 
 class Look(NamedTuple):
@@ -43,13 +44,16 @@ def post(tx: Transaction, claim: Claim) -> Cursor[Row]:
     )
 
 
-def read(cursor: Cursor[Row], claim: Claim) -> Look:
+def read(tx: Transaction, cursor: Cursor[Row], claim: Claim) -> Look:
     rows = cursor.fetchall()
-    alive, ripe, expired, dead, due = rows[0][:FLAGS]
+    alive, again, ripe, expired, dead, due = rows[0][:FLAGS]
     if not alive:
         session = claim.worker.rpartition(".")[0]
         raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
-    jobs = [Fetched(*row[FLAGS:]) for row in rows] if rows[0][FLAGS] is not None else []
+    if again:
+        mine = tx.rows("fetch_again", worker=claim.worker, claim=claim.number)
+        return Look([Fetched(*row) for row in mine], False, False, False, 0)
+    jobs = [Fetched(*row[JOB]) for row in rows] if rows[0][FLAGS] is not None else []
     asked = claim.limit > 0
     return Look(jobs, ripe and asked, expired and asked, dead, int(due or 0))
 

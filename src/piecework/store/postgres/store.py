@@ -189,14 +189,14 @@ class PostgresStore:
             return self._alone(body)
 
     def fetch(self, claim: Claim) -> list[Fetched]:
-        look = self._write(lambda tx: fetch.read(fetch.post(tx, claim), claim))
+        look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
         return self._cleared(claim, look)
 
     def _cleared(self, claim: Claim, look: Look) -> list[Fetched]:
         """Takes what stands in the way of a fetch away, a bite at a time, and fetches again."""
         while look.blocked:
             self._alone(fetch.clearing(claim, look))
-            look = self._write(lambda tx: fetch.read(fetch.post(tx, claim), claim))
+            look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
         return look.jobs
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
@@ -396,4 +396,4 @@ def _settle_and_fetch(
     failpoint("settle.in_transaction")
     if claim is None:
         return answers, None
-    return answers, fetch.read(early or fetch.post(tx, claim), claim)
+    return answers, fetch.read(tx, early or fetch.post(tx, claim), claim)

@@ -1,5 +1,5 @@
--- A whole fetch in one step. First what stands in its way is told (flags), then come the jobs, best first: those of a
--- claim that was answered before, or new ones. None is taken while something stands in the way.
+-- A whole fetch in one step: what stands in its way (flags), and the jobs, best first. None is taken while something
+-- stands in the way.
 WITH RECURSIVE flag AS MATERIALIZED (
     SELECT EXISTS (SELECT 1 FROM piecework_session WHERE id = :session) AS alive,
            EXISTS (SELECT 1 FROM piecework_job WHERE state = 'available' AND NOT due AND run_at <= :now) AS ripe,
@@ -61,21 +61,15 @@ taken AS (
     UPDATE piecework_job AS j
     SET state = 'running', run = j.run + 1, worker = :worker, claim = :claim, started_at = :now
     WHERE j.seq = ANY(ARRAY(SELECT seq FROM chosen WHERE NOT (SELECT met FROM dead)))
-    RETURNING j.*
+    RETURNING id, run, task, queue, priority, attempt, crashes, batch, coalesce(root, batch) AS root, cursor, options,
+              started_at, args, run_at, seq
 ),
 counted AS (
     INSERT INTO piecework_tally (queue, state, n)
-    SELECT queue, 'available', -count(*) FROM taken GROUP BY queue
-    UNION ALL
-    SELECT queue, 'running', count(*) FROM taken GROUP BY queue
-),
-given AS (
-    SELECT * FROM taken
-    UNION ALL
-    SELECT * FROM piecework_job WHERE (SELECT again FROM flag) AND state = 'running' AND worker = :worker AND claim = :claim
+    SELECT n.queue, s.state, n.n * s.sign
+    FROM (SELECT queue, count(*) AS n FROM taken GROUP BY queue) AS n,
+         (VALUES ('available', -1), ('running', 1)) AS s (state, sign)
 )
-SELECT f.alive, f.ripe, f.expired, d.met, (SELECT sum(n) FROM share),
-       g.id, g.run, g.task, g.queue, g.priority, g.attempt, g.crashes, g.batch, coalesce(g.root, g.batch), g.cursor, g.options,
-       g.started_at, g.args
-FROM flag AS f CROSS JOIN dead AS d LEFT JOIN given AS g ON true
-ORDER BY g.priority, g.run_at, g.seq
+SELECT f.alive, f.again, f.ripe, f.expired, d.met, (SELECT sum(n) FROM share), t.*
+FROM flag AS f CROSS JOIN dead AS d LEFT JOIN taken AS t ON true
+ORDER BY t.priority, t.run_at, t.seq

@@ -20,4 +20,4 @@ SET state = s.state,
 FROM json_to_recordset(:rows::json) AS s (
     id text, run integer, state text, attempt integer, result text, delay float8, cursor text, error text, reason text
 )
-WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'
+WHERE j.id = s.id AND CASE j.state WHEN 'running' THEN j.run = s.run ELSE false END
