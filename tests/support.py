@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 T = TypeVar("T")
 
@@ -27,18 +29,38 @@ def until(condition: Callable[[], T], what: str | Callable[[], str] = "the condi
         time.sleep(STEP)
 
 
+class Postgres:
+    """A connection to a store on PostgreSQL that takes the same statements as one to a file."""
+
+    def __init__(self, url: str) -> None:
+        server, _, schema = url.partition("?schema=")
+        self._con = psycopg.connect(server, autocommit=True, options=f"-c search_path={schema}")
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
+        return self._con.execute(sql.replace("?", "%s").encode(), params or None)
+
+    def close(self) -> None:
+        self._con.close()
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of the test's own to a store's file; it reads, and never folds back the log."""
-    with closing(sqlite3.connect(path, timeout=10.0, isolation_level=None)) as con:
+def opened(place: Path | str) -> Iterator[Any]:
+    """A connection of the test's own to a store: to its file, or by its URL. On a file it never folds back the log."""
+    if isinstance(place, str):
+        with closing(Postgres(place)) as con:
+            yield con
+        return
+    with closing(sqlite3.connect(place, timeout=10.0, isolation_level=None)) as con:
         con.execute("PRAGMA wal_autocheckpoint = 0")
         yield con
 
 
-def books(path: Path) -> list[str]:
-    """Everything that is not in order in a store's file, one sentence each: file, counters, batches, leases."""
-    with opened(path) as con:
-        wrong = [f"integrity: {line}" for (line,) in con.execute("PRAGMA integrity_check") if line != "ok"]
+def books(place: Path | str) -> list[str]:
+    """Everything that is not in order in a store, one sentence each: file, counters, batches, leases."""
+    with opened(place) as con:
+        wrong = []
+        if isinstance(place, Path):
+            wrong += [f"integrity: {line}" for (line,) in con.execute("PRAGMA integrity_check") if line != "ok"]
         wrong += _tally(con)
         wrong += _batches(con)
         wrong += [
@@ -51,22 +73,23 @@ def books(path: Path) -> list[str]:
     return wrong
 
 
-def _tally(con: sqlite3.Connection) -> list[str]:
-    kept = {row[:2]: row[2] for row in con.execute("SELECT queue, state, n FROM piecework_tally WHERE n <> 0")}
+def _tally(con: Any) -> list[str]:
+    summed = "SELECT queue, state, sum(n) FROM piecework_tally GROUP BY queue, state HAVING sum(n) <> 0"
+    kept = {row[:2]: row[2] for row in con.execute(summed)}
     true = {
         row[:2]: row[2] for row in con.execute("SELECT queue, state, count(*) FROM piecework_job GROUP BY queue, state")
     }
     return [] if kept == true else [f"the counters say {kept}, the rows {true}"]
 
 
-def _batches(con: sqlite3.Connection) -> list[str]:
+def _batches(con: Any) -> list[str]:
     wrong = []
     counters = con.execute("SELECT id, total, open, completed, failed, cancelled FROM piecework_batch").fetchall()
     for id, *kept in counters:
         rows = con.execute(
-            "SELECT count(*), coalesce(sum(finished_at IS NULL), 0), coalesce(sum(state = 'completed'), 0), "
-            "coalesce(sum(state IN ('failed', 'parked') AND finished_at IS NOT NULL), 0), "
-            "coalesce(sum(state = 'cancelled'), 0) FROM piecework_job WHERE batch = ?",
+            "SELECT count(*), count(*) FILTER (WHERE finished_at IS NULL), count(*) FILTER (WHERE state = 'completed'), "
+            "count(*) FILTER (WHERE state IN ('failed', 'parked') AND finished_at IS NOT NULL), "
+            "count(*) FILTER (WHERE state = 'cancelled') FROM piecework_job WHERE batch = ?",
             (id,),
         ).fetchone()
         if tuple(kept) != tuple(rows):

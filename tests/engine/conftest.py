@@ -1,4 +1,4 @@
-"""The engine ring: workers inside the test's own process, on a real SQLite file."""
+"""The engine ring: workers inside the test's own process, on every shelf."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from piecework import Piecework
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """The store's file."""
-    return tmp_path / "engine.db"
+def path(shelf: str, store_url: str, tmp_path: Path) -> Path | str:
+    """Where a test itself looks into the store: its file, or its URL."""
+    return tmp_path / "jobs.db" if shelf == "sqlite" else store_url
 
 
 @pytest.fixture
-def app(path: Path) -> Iterator[Piecework]:
-    app = Piecework(f"sqlite:///{path}")
+def app(store_url: str) -> Iterator[Piecework]:
+    app = Piecework(store_url)
     yield app
     app.close()

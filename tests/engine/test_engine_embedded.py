@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support import books, until
+from support import books, opened, until
 
 from piecework import Piecework
 from piecework.engine.worker import Worker
@@ -359,10 +358,10 @@ print("the end")
 """
 
 
-def run(source: str, path: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(source: str, url: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         # Newer Pythons warn of every fork beside threads, which is what is tried here.
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED + source, f"sqlite:///{path}"],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED + source, url],
         capture_output=True,
         text=True,
         timeout=60,
@@ -371,26 +370,26 @@ def run(source: str, path: Path, **options: Any) -> subprocess.CompletedProcess[
     )
 
 
-def test_an_app_that_was_made_before_a_fork_works_in_the_children(path: Path) -> None:
+def test_an_app_that_was_made_before_a_fork_works_in_the_children(path: Path, store_url: str) -> None:
     """As under a web server that loads the application first and forks its workers afterwards."""
-    done = run(PRELOAD, path)
+    done = run(PRELOAD, store_url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["[0, 0]", "3 []"]
     assert books(path) == []
 
 
-def test_a_child_that_is_forked_inside_the_block_leaves_the_parents_worker_alone(path: Path) -> None:
-    done = run(INSIDE, path)
+def test_a_child_that_is_forked_inside_the_block_leaves_the_parents_worker_alone(path: Path, store_url: str) -> None:
+    done = run(INSIDE, store_url)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "[]\n")
     assert books(path) == []
 
 
-def test_a_worker_that_nobody_leaves_does_not_hold_up_the_end_of_the_process(path: Path) -> None:
+def test_a_worker_that_nobody_leaves_does_not_hold_up_the_end_of_the_process(path: Path, store_url: str) -> None:
     """What ran is handed back at once, not after a lease."""
-    done = run(FORGOTTEN, path)
+    done = run(FORGOTTEN, store_url)
     assert done.returncode == 0
     assert done.stdout == "the end\n"
-    with sqlite3.connect(path) as con:
+    with opened(path) as con:
         assert con.execute("SELECT state, attempt FROM piecework_job").fetchall() == [("available", 0)]
         assert con.execute("SELECT count(*) FROM piecework_session").fetchone() == (0,)
 

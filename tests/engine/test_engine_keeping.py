@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from tests.support import until
@@ -128,10 +127,10 @@ def test_a_long_backlog_does_not_stop_the_beat(live: Callable[..., None], store:
     assert len(store.bites) > 100
 
 
-def test_a_worker_prunes_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_prunes_by_itself(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retention needs no service of its own and no call of the user's."""
     monkeypatch.setattr(keeping, "TIDY_SECONDS", 0.01)
-    app = Piecework(f"sqlite:///{path}", keep_completed=0)
+    app = Piecework(store_url, keep_completed=0)
 
     @app.task
     def fine() -> None: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import books, until
+from support import books, opened, until
 
 from piecework import Piecework, current, exponential
 from piecework.errors import JobFailed, ResultTimeout
@@ -67,7 +67,7 @@ def test_a_job_fails_for_good_after_its_attempts_and_can_be_retried_by_hand(app:
     assert books(path) == []
 
 
-def test_the_wait_before_a_retry_follows_the_policy_and_its_jitter(app: Piecework) -> None:
+def test_the_wait_before_a_retry_follows_the_policy_and_its_jitter(app: Piecework, path: Path | str) -> None:
     @app.task(name="t", attempts=9, retry=exponential(100, factor=3, ceiling=500, jitter=0.5))
     def fails() -> None:
         raise ValueError
@@ -79,16 +79,11 @@ def test_the_wait_before_a_retry_follows_the_policy_and_its_jitter(app: Piecewor
         record = job.record()
         assert record.state == "available"
         waits.append(record.run_at - job.attempts()[-1].finished_at)
-        with_sql(app, "UPDATE piecework_job SET due = 1, run_at = 0")
+        with opened(path) as con:  # where time would have to pass otherwise
+            con.execute("UPDATE piecework_job SET due = true, run_at = 0")
     for wait, full in zip(waits, (100, 300, 500, 500), strict=True):
         assert full * 0.5 <= wait <= full
     assert len({round(wait / full, 6) for wait, full in zip(waits, (100, 300, 500, 500), strict=True)}) > 1
-
-
-def with_sql(app: Piecework, sql: str) -> None:
-    """A hand in the tables, where time would have to pass otherwise."""
-    with app.store.db.write() as con:  # type: ignore[attr-defined]
-        con.execute(sql)
 
 
 def test_options_of_one_call_override_those_of_its_task(app: Piecework) -> None:
@@ -381,9 +376,10 @@ def test_a_timeout_of_a_plain_function_is_raised_where_it_checks(app: Piecework)
 # ── jobs that cannot be run ──────────────────────────────────────────────────────────────────────
 
 
-def test_an_unknown_task_is_parked_with_the_reason_and_revived_once_the_task_exists(path: Path) -> None:
-    url = f"sqlite:///{path}"
-    new, old = Piecework(url), Piecework(url)
+def test_an_unknown_task_is_parked_with_the_reason_and_revived_once_the_task_exists(
+    store_url: str, path: Path | str
+) -> None:
+    new, old = Piecework(store_url), Piecework(store_url)
 
     @new.task(name="newer")
     def newer(n: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import books, until
+from support import books, opened, until
 
 from piecework import Piecework
 from piecework.engine.reviver import BITE, REVIVE_SECONDS, Reviver
@@ -19,9 +19,9 @@ from piecework.testing.drain import drain
 
 
 @pytest.fixture
-def newer(path: Path) -> Any:
+def newer(store_url: str) -> Any:
     """The same store, seen by newer code, which knows one task more."""
-    app = Piecework(f"sqlite:///{path}")
+    app = Piecework(store_url)
 
     @app.task(name="new")
     def new(n: int) -> int:
@@ -65,7 +65,7 @@ def test_an_undecodable_payload_is_parked_and_stays_while_no_code_can_read_it(
 
 def test_a_job_that_killed_its_workers_is_left_to_somebody(app: Piecework, newer: Piecework, path: Path) -> None:
     poison, other = park(app, ("new", '{"n":1}'), ("new", '{"n":2}'))
-    with app.store.db.write() as con:  # type: ignore[attr-defined]
+    with opened(path) as con:
         con.execute("UPDATE piecework_job SET crashes = 3 WHERE id = ?", (poison.id,))
     with newer.worker():
         assert newer.jobs.get(other.id).result(timeout=15) == 2

@@ -99,11 +99,11 @@ def test_only_the_job_on_the_slate_is_charged_with_a_crash(app: Piecework, lives
     body = f"""
 name = hello()
 if life == 0:
-    import sqlite3
-    con = sqlite3.connect({str(path)!r})
-    con.execute("UPDATE piecework_job SET state = 'running', run = 1, worker = ?, claim = 1", (name,))
-    con.execute("UPDATE piecework_tally SET state = 'running'")
-    con.commit()
+    from pathlib import Path, PosixPath
+    from tests.support import opened
+    with opened({path!r}) as con:
+        con.execute("UPDATE piecework_job SET state = 'running', run = 1, worker = ?, claim = 1", (name,))
+        con.execute("UPDATE piecework_tally SET state = 'running'")
     slate({on.id!r})
     os.kill(os.getpid(), 9)
 """

@@ -1,7 +1,8 @@
 """Hears that something may be fetched, over a connection of its own that listens; silence proves nothing.
 
-Who lies down to sleep leaves a line that says so, and looks once more. Whoever then makes a job available takes the
-lines away and notifies, once for all of them: in a busy store nobody sleeps, and nobody notifies.
+Who lies down to sleep leaves a line that says so, and looks once more, and then twice more a little later: whoever had
+just looked for lines before this one was there, and had not committed yet, tells nobody. Whoever makes a job available
+takes the lines away and notifies, once for all of them: in a busy store nobody sleeps, and nobody notifies.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from piecework.store.postgres.transaction import Con, channel, quoted
 _inherited: list[object] = []  # what a fork copied of the parent's listener; not used, not closed
 
 TURN = 0.25  # seconds after which one who listens sees that the store was closed, and others get their turn
+ECHOES = (0.01, 0.05)  # seconds after the line was left at which one looks again: some were just about to commit
 
 
 class Ear:
@@ -34,6 +36,7 @@ class Ear:
         self._lying = False  # the line is there, as far as anybody knows
         self._heard = 0
         self._seen: dict[int, int] = {}  # by thread: what it was told of last
+        self._echoes: list[float] = []  # moments, the next one last
         self._life = 0
         self._pid = os.getpid()
 
@@ -81,9 +84,15 @@ class Ear:
             self._lie_down(self._id)
             self._lying = True
             self._heard += 1  # nobody told of what came before the line was there
+            self._echoes = [time.monotonic() + after for after in reversed(ECHOES)]
             return
+        if self._echoes:
+            seconds = min(seconds, max(0.0, self._echoes[-1] - time.monotonic()))
         for _ in self._con.notifies(timeout=seconds, stop_after=1):
             self._lying = False
+            self._heard += 1
+        if self._echoes and time.monotonic() >= self._echoes[-1]:
+            self._echoes.pop()
             self._heard += 1
 
     def _hang_up(self) -> None:
