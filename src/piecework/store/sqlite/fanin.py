@@ -53,7 +53,16 @@ def _judge_splitter(tx: Transaction, s: Settlement) -> Settlement:
 def _without_batch(tx: Transaction, s: Settlement) -> Settlement:
     """A splitter without a single piece has not opened its batch; sealing does."""
     id = s.id if tx.row("batch_read", id=s.id) is None else f"{s.id}.{s.run}"
-    tx.run("add_batch", id=id, then=s.id, on_failure="finish", then_queue=None, then_priority=None, now=tx.now)
+    tx.run(
+        "add_batch",
+        id=id,
+        then=s.id,
+        on_failure="finish",
+        then_queue=None,
+        then_priority=None,
+        always=False,
+        now=tx.now,
+    )
     tx.run("add_below", id=id, then=s.id)
     return s
 
