@@ -28,7 +28,9 @@ class Walk(FanIn):
             queue=job.queue if advance.queue is None else advance.queue,
             priority=job.priority if advance.priority is None else advance.priority,
         )
-        ending = operation.ending or advance.ending  # who asked for it to be undone is not told that it failed meanwhile
+        ending = (
+            operation.ending or advance.ending
+        )  # who asked for it to be undone is not told that it failed meanwhile
         self._set_operation(id, wait=advance.wait, received=None, ending=ending)
         self._change_globals(id, advance.changes)
 
@@ -92,6 +94,12 @@ class Walk(FanIn):
                 self._set_operation(id, received=signal.payload)
                 self._set_job(id, state=State.AVAILABLE, run_at=now)
                 return
+
+    def _wake(self) -> None:
+        """What has waited for as long as it said may run, without a signal."""
+        for job in list(self._t.jobs.values()):
+            if self._has_timeout(job) and job.run_at <= self._clock.now():
+                self._set_job(job.id, state=State.AVAILABLE)
 
     def _stop_listening(self, id: str) -> None:
         self._set_operation(id, wait=None, received=None)

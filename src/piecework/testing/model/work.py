@@ -42,13 +42,14 @@ class Work(Walk):
         if claim.limit <= 0:
             return []
         now = self._clock.now()
+        self._wake()
         for job in sorted(self._t.jobs.values(), key=lambda job: job.expires_at or 0.0):
             if _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
                 self._end(job.id, State.CANCELLED, reason="it had not been begun in time")
         due = [
             job
             for job in self._t.jobs.values()
-            if (job.state is State.AVAILABLE or self._has_timeout(job))
+            if job.state is State.AVAILABLE
             and job.run_at <= now
             and job.queue not in self._t.paused
             and (claim.queues is None or job.queue in claim.queues)
@@ -113,7 +114,7 @@ class Work(Walk):
         self._set_job(s.id, state=s.state, stopping=False)
         if s.delay is not None or s.cursor is not None:
             self._set_job(s.id, expires_at=None)
-        handed_back = s.delay is None and s.attempt == job.attempt
+        handed_back = s.delay is None and s.attempt == job.attempt and s.advance is None
         if s.state is State.AVAILABLE and not handed_back:
             self._set_job(s.id, run_at=self._clock.now() + (s.delay or 0.0))
         own = self._own(s.id)
@@ -141,13 +142,10 @@ class Work(Walk):
     def _judge_by_pieces(self, s: Settlement) -> Settlement:
         """A splitter, or what follows it, ends as its batch did; what follows an `always` batch decides for itself."""
         own = self._own(s.id)
-        if (
-            s.seal is not None and own is None and s.id in self._t.operations
-        ):  # a step without pieces: nothing to wait for
-            return replace(s, state=State.AVAILABLE, attempt=0, delay=0.0, seal=None)
         if s.seal is not None and own is None:  # a splitter without pieces
-            self._open(NewBatch(id=s.id, then=s.id))
-            self._put_below(self._t.opened[s.id])
+            new = NewBatch(id=s.id if s.id not in self._t.batches else f"{s.id}.{s.run}", then=s.id)
+            self._open(new)
+            self._put_below(new)
             own = self._own(s.id)
         if own is None:
             return s
