@@ -1,0 +1,152 @@
+"""What follows from a run of an operation: which step is next, when, and what is kept. Decides, and does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, State, Wait
+from piecework.operation import OperationSpec
+from piecework.options import TaskOptions
+from piecework.outcome import Advance, Outcome, Settlement, Stepped, Undone, UndoNext
+from piecework.plan import Place, Plan, Undoing
+from piecework.settle import settle
+
+
+class Walk(msgspec.Struct):
+    """An operation at one of its places: by which plan it goes, and where it is."""
+
+    spec: OperationSpec
+    plan: Plan
+    place: Place | Undoing
+    run: OperationRun
+    queue: str  # where a step runs that does not say so itself …
+    priority: int  # … and with which priority
+
+
+class Next(msgspec.Struct, frozen=True):
+    """Where an operation goes on."""
+
+    cursor: str
+    state: State = State.AVAILABLE
+    delay: float | None = None
+    wait: Wait | None = None
+    queue: str | None = None
+    priority: int | None = None
+
+
+def settle_operation(
+    job: Fetched, outcome: Outcome, walk: Walk, options: TaskOptions, draw: float, now: float, *, keep: bool
+) -> Settlement:
+    """The settlement of one run of an operation. With `keep` the next step may run on in the same worker.
+
+    `now` is in epoch seconds, and `draw` a random number in [0, 1).
+    """
+    if isinstance(outcome, Stepped):
+        return _stepped(job, outcome, walk, now, keep)
+    if isinstance(outcome, UndoNext):
+        return _undo_next(job, outcome, walk, keep)
+    if isinstance(outcome, Undone):
+        assert isinstance(walk.place, Place)
+        return _advance(job, _kept(Next(Undoing(walk.place.visit).cursor), keep), outcome.changes, "undone")
+    settlement = settle(job, outcome, options, draw)
+    if settlement.seal is not None:
+        assert isinstance(walk.place, Place)
+        return msgspec.structs.replace(settlement, cursor=composing(walk.place).cursor)
+    if settlement.state is State.FAILED and walk.spec.undoes and _may_undo(walk):
+        assert isinstance(walk.place, Place)
+        ending = Ending(State.FAILED, settlement.error)
+        there = Next(Undoing(walk.place.visit).cursor)
+        return _advance(job, there, (), settlement.history, error=settlement.error, ending=ending)
+    return settlement
+
+
+def composing(place: Place) -> Place:
+    """The same step, once its pieces have settled."""
+    return msgspec.structs.replace(place, composing=True)
+
+
+def next_place(walk: Walk, jump: str | None) -> Place | None:
+    """The step behind the one that ended, or the one that it jumped to."""
+    assert isinstance(walk.place, Place)
+    if jump is not None:
+        return walk.plan.at(jump, walk.place.visit + 1)
+    return walk.plan.after(walk.place)
+
+
+def onward(walk: Walk, place: Place, now: float, *, pause: float | None = None, wait: Wait | None = None) -> Next:
+    """How an operation comes to a place: through which queue, after how long, and after which signal."""
+    step = walk.spec.step(place.step)  # None where the code does not know it: whoever fetches it parks it
+    said: dict[str, Any] = dict(step.options) if step is not None else {}
+    delays = [pause, step.delay if step else None, step.at - now if step and step.at is not None else None]
+    delay = max((seconds for seconds in delays if seconds is not None), default=0.0)
+    return Next(
+        place.cursor,
+        State.AVAILABLE if wait is None else State.WAITING,
+        delay if delay > 0 else None,
+        wait,
+        said.get("queue", walk.queue),
+        said.get("priority", walk.priority),
+    )
+
+
+def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool) -> Settlement:
+    place = next_place(walk, outcome.jump)
+    if place is None:
+        there = Next(job.cursor or "", State.COMPLETED)
+    else:
+        there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
+    return _advance(job, there, outcome.changes, outcome.said)
+
+
+def _undo_next(job: Fetched, outcome: UndoNext, walk: Walk, keep: bool) -> Settlement:
+    """Either the next undo, or the end that was put off until everything was undone."""
+    if outcome.cursor is not None:
+        return _advance(job, _kept(Next(outcome.cursor), keep), (), None)
+    assert isinstance(walk.place, Undoing)
+    ending = walk.run.ending or Ending(State.CANCELLED, reason="it was undone")
+    there = Next(Undoing(walk.place.before, over=True).cursor, ending.state)
+    return _advance(job, there, (), ending.state.value, error=ending.error, reason=ending.reason)
+
+
+def _may_undo(walk: Walk) -> bool:
+    """Whether something may have been done before this place that is not being undone already."""
+    return isinstance(walk.place, Place) and not walk.place.undoing and walk.place.visit > 1
+
+
+def _kept(there: Next, keep: bool, job: Fetched | None = None) -> Next:
+    """The same way on, in the worker that is at it, where nothing speaks against that."""
+    if not keep or there.state is not State.AVAILABLE or there.delay is not None:
+        return there
+    if job is not None and (there.queue, there.priority) != (job.queue, job.priority):
+        return there
+    return msgspec.structs.replace(there, state=State.RUNNING)
+
+
+def _advance(
+    job: Fetched,
+    there: Next,
+    changes: tuple[Any, ...],
+    history: str | None,
+    *,
+    error: ErrorInfo | None = None,
+    reason: str | None = None,
+    ending: Ending | None = None,
+) -> Settlement:
+    moves = there.queue if there.queue != job.queue else None
+    ranks = there.priority if there.priority != job.priority else None
+    return Settlement(
+        job.id,
+        job.run,
+        there.state,
+        job.attempt + 1,
+        job.queue,
+        delay=there.delay,
+        cursor=there.cursor,
+        batch=job.batch,
+        error=error,
+        reason=reason,
+        history=history,
+        advance=Advance(job.cursor or "", changes, there.wait, ending, moves, ranks),
+    )
