@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import Fence, NewBatch, NewJob, NewOperation, OperationRecord, Record
-from piecework.testing.model.fanin import FanIn
 from piecework.testing.model.tables import DEAD
+from piecework.testing.model.walk import Walk
 
 
-class Enqueue(FanIn):
+class Enqueue(Walk):
     """The verbs that store jobs."""
 
     def add(
@@ -92,7 +92,6 @@ class Enqueue(FanIn):
             if other.key == new.key:
                 self._t.operations[id] = replace(other, key=None)
         self._t.plans.setdefault(operation.digest, operation.plan)
-        self._t.globals[new.id] = {change.key: change for change in operation.globals}
         self._t.operations[new.id] = OperationRecord(
             id=new.id,
             digest=operation.digest,
@@ -101,6 +100,8 @@ class Enqueue(FanIn):
             forked_from=operation.forked_from,
             forked_after=operation.forked_after,
         )
+        self._t.globals[new.id] = {}
+        self._change_globals(new.id, operation.globals)
 
     def _offer(self, new: NewJob, fence: Fence | None) -> str | None:
         """Notes that a run offered a piece, and returns the id of the piece where it is stored."""
