@@ -9,7 +9,7 @@ from typing import Any
 from piecework.job import Filter
 from piecework.store.sqlite import amending, fanin, waits
 from piecework.store.sqlite.history import Line, remember
-from piecework.store.sqlite.rows import source, where
+from piecework.store.sqlite.rows import order, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 CRASHED = "its worker died while running it"
@@ -61,7 +61,8 @@ def _end_of_stopped(tx: Transaction, id: str, how: int, why: str | None) -> tupl
 def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int, undo: bool) -> int:
     condition, params = where(which)
     rows = tx.con.execute(
-        SQL["cancel_select"].format(jobs=source(which), where=condition), params | {"limit": limit, "undo": undo}
+        SQL["cancel_select"].format(jobs=source(which), where=condition, order=order(which)),
+        params | {"limit": limit, "undo": undo},
     ).fetchall()
     left = amending.undo(tx, rows, reason, by) if undo and rows else rows
     running = [row[0] for row in left if row[2] == "running"]

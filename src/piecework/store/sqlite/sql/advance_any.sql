@@ -13,9 +13,9 @@ SET state = s.state,
     due = s.state <> 'available' OR coalesce(s.delay, 0) <= 0,
     finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
 FROM (
-    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS state, value ->> 3 AS onward, value ->> 4 AS queue,
-           value ->> 5 AS priority, value ->> 6 AS cursor, value ->> 7 AS result, value ->> 8 AS delay,
-           value ->> 9 AS error, value ->> 10 AS reason
+    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 9 AS state,
+           value ->> 10 AS onward, value ->> 11 AS queue, value ->> 12 AS priority, value ->> 13 AS result,
+           value ->> 14 AS delay, value ->> 15 AS reason
     FROM json_each(:rows)
 ) AS s
 WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'
