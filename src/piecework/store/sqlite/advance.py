@@ -16,8 +16,6 @@ from piecework.outcome import Advance, Settlement
 from piecework.store.sqlite import fanin, operation, waits
 from piecework.store.sqlite.transaction import Transaction, to_json
 
-ASKED, ASKED_TO_UNDO = 1, 2  # what `stopping` says of a running job: to stop; to stop, so that it can be undone
-
 _COMES_BACK = State.AVAILABLE, State.WAITING, State.RUNNING
 
 
@@ -53,7 +51,7 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str]) -> Ste
     how, why = asked
     assert s.advance is not None
     waiting = s.advance.wait is not None
-    if how == ASKED_TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
+    if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
         return Step(s, State.AVAILABLE, s.reason, False)
     if how and s.state in _COMES_BACK:
         return Step(s, State.CANCELLED, why, waiting)
@@ -67,7 +65,8 @@ def apply(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> int:
     lines = [_line(step) for step in steps if step.sent.history]
     if lines:
         tx.run("advance_lines", rows=to_json(lines), now=tx.now)
-    keep, other = [], []
+    keep: list[Step] = []
+    other: list[Step] = []
     for step in steps:
         kept = step.state is State.RUNNING and step.advance.queue is None and step.advance.priority is None
         (keep if kept else other).append(step)
@@ -96,7 +95,8 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
         tx.moved(step.advance.queue or s.queue, None, step.state.value)
         if s.batch is not None and step.state in fanin.COUNTED:
             ends[s.batch, fanin.COUNTED[step.state]] += 1
-    waits.begin(tx, [(step.sent.id, step.advance.wait) for step in steps if step.waits and step.advance.wait])
+    waiting = [step for step in steps if step.waits]
+    waits.begin(tx, [(s.sent.id, s.advance.wait, s.state is State.WAITING) for s in waiting if s.advance.wait])
     return ends
 
 

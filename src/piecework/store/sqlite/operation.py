@@ -114,6 +114,21 @@ def _changed(document: dict[str, msgspec.Raw], changes: Iterable[Change]) -> dic
     return document
 
 
+# ── deleting ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def forget(tx: Transaction, seqs: Sequence[int], ids: str) -> None:
+    """What is kept of the operations among jobs that were deleted; `ids` is JSON text."""
+    places = to_json(list(seqs))
+    digests = {row[0] for row in tx.rows("prune_operations", seqs=places)}
+    if not digests:
+        return
+    tx.run("prune_terms", seqs=places)
+    tx.run("prune_signals", ids=ids)
+    tx.run("prune_amendments", ids=ids)
+    tx.run("prune_plans", digests=to_json(list(digests)))
+
+
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 

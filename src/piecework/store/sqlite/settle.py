@@ -12,7 +12,6 @@ from piecework.store.sqlite import advance, fanin, waits
 from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
-
 _STOPPED = State.AVAILABLE, State.WAITING, State.CANCELLED  # who ends so does not come back where it was asked to stop
 
 
@@ -124,14 +123,17 @@ def _change(
 def _mind_stops(tx: Transaction, settlements: list[Settlement]) -> list[Settlement]:
     """A job that was asked to stop does not come back: where it would run again, it is cancelled instead."""
     asked = waits.asked_to_stop(tx, [s.id for s in settlements if s.state in _STOPPED])
-    return [_stopped(s, *asked[s.id]) if s.id in asked else s for s in settlements] if asked else settlements
+    return [_stopped(tx, s, *asked[s.id]) if s.id in asked else s for s in settlements] if asked else settlements
 
 
-def _stopped(s: Settlement, how: int, why: str | None) -> Settlement:
+def _stopped(tx: Transaction, s: Settlement, how: int, why: str | None) -> Settlement:
     """Cancelled; an operation that was asked to stop so that it can be undone is available for that."""
-    if how != advance.ASKED_TO_UNDO and s.state is State.CANCELLED:
+    if how != waits.TO_UNDO and s.state is State.CANCELLED:
         return s
-    state = State.AVAILABLE if how == advance.ASKED_TO_UNDO else State.CANCELLED
+    state = State.CANCELLED
+    if how == waits.TO_UNDO:
+        state = State.AVAILABLE
+        fanin.close(tx, s.id, "stopped", why or "the operation is undone")
     return msgspec.structs.replace(s, state=state, reason=why, history="cancelled", delay=None, seal=None, cursor=None)
 
 

@@ -17,6 +17,7 @@ from piecework.errors import BadSettings, UsageError, WithinNotSupported
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
+    Amendment,
     AmendmentRecord,
     Answer,
     AttemptRecord,
@@ -38,6 +39,7 @@ from piecework.job import (
 )
 from piecework.outcome import Settlement
 from piecework.store.sqlite import (
+    amending,
     delete,
     enqueue,
     examine,
@@ -258,9 +260,11 @@ class SqliteStore:
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
+    def cancel(
+        self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000, undo: bool = False
+    ) -> int:
         with self._write() as tx:
-            return operators.cancel(tx, which, reason, by, limit)
+            return operators.cancel(tx, which, reason, by, limit, undo)
 
     def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
         back = retry.Return(resume, retry.BITE)
@@ -278,6 +282,10 @@ class SqliteStore:
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
         with self._write() as tx:
             return delete.delete(tx, which, limit)
+
+    def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
+        with self._write() as tx:
+            return amending.amend(tx, id, cursor, amendment)
 
     def signal(self, id: str, signal: NewSignal) -> bool:
         with self._write() as tx:

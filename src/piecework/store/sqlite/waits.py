@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from piecework.job import NewSignal, Wait
 from piecework.store.sqlite.transaction import Transaction, to_json
 
+TO_STOP, TO_UNDO = 1, 2  # what `stopping` says of a running job: to stop; to stop, so that it can be undone
 WAKE_BITE = 1000  # operations whose wait is over that are made available in one transaction
 
 
@@ -15,12 +17,27 @@ def asked_to_stop(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[int, s
     return {id: (how, why) for id, why, how in tx.rows("settle_stopping", ids=to_json(ids))} if ids else {}
 
 
-def begin(tx: Transaction, waiting: Sequence[tuple[str, Wait]]) -> None:
-    """Operations that wait from now on; those whose signal has come before take it, and are available at once."""
+def begin(tx: Transaction, waiting: Sequence[tuple[str, Wait, bool]]) -> None:
+    """Operations that wait from now on; those whose signal has come before take it, and are available at once.
+
+    One that was cancelled meanwhile (False) will wait when it is brought back.
+    """
     if waiting:
-        rows = [(id, to_json(wait), wait.name, wait.timeout) for id, wait in waiting]
+        rows = [(id, to_json(wait), wait.name, wait.timeout if now else None) for id, wait, now in waiting]
         tx.run("wait_begin", rows=to_json(rows), now=tx.now)
-        meet(tx, [id for id, _ in waiting])
+        meet(tx, [id for id, _, now in waiting if now])
+
+
+def again(tx: Transaction, id: str) -> None:
+    """An operation that was brought back waits again, for as long as it was to."""
+    tx.run("wait_again", id=id, now=tx.now)
+    meet(tx, [id])
+
+
+def pause(tx: Transaction, rows: Sequence[Any]) -> None:
+    """Jobs that were cancelled (id, queue, state before, …): no timeout wakes them."""
+    if waiting := [row[0] for row in rows if row[2] == "waiting"]:
+        tx.run("wait_pause", ids=to_json(waiting))
 
 
 def meet(tx: Transaction, ids: Sequence[str]) -> None:
