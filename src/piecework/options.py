@@ -119,12 +119,17 @@ class CallOptions(msgspec.Struct, frozen=True):
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The part of a call's options that travels with the job, because the worker needs it."""
+    """The part of a call's options that travels with the job, because the worker needs it.
+
+    `queue` and `priority` travel with an operation only: a step without its own goes back to them.
+    """
 
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | UnsetType | None = UNSET
     on_missing: str | None = None
+    queue: str | None = None
+    priority: int | None = None
 
 
 _NOTHING = Overrides()
@@ -169,7 +174,8 @@ def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
     if overrides is None:
         return options
     own = _overrides.decode(overrides)
-    said = {name: value for name in ("attempts", "retry", "on_missing") if (value := getattr(own, name)) is not None}
+    names = "attempts", "retry", "on_missing", "queue", "priority"
+    said = {name: value for name in names if (value := getattr(own, name)) is not None}
     if not isinstance(own.timeout, UnsetType):
         said["timeout"] = own.timeout
     changed: TaskOptions = msgspec.structs.replace(options, **said)
