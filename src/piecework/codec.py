@@ -57,6 +57,11 @@ class Signature:
         self._exact: tuple[Any, ...] = ()
         self._decoder: msgspec.json.Decoder[Any] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parameters."""
+        return self._names
+
     def _resolve(self) -> msgspec.json.Decoder[Any]:
         """Built at first use, when every name that the annotations mention exists."""
         if self._decoder is None:
