@@ -282,6 +282,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     priority: int | None = None
     delay: float | None = None
+    onward: bool = False  # what it was to come to is taken back: nothing of it is undone (any more)
 
 
 class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):

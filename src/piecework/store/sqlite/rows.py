@@ -6,7 +6,18 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import AttemptRecord, BatchRecord, BatchState, ErrorInfo, Filter, OnFailure, Progress, Record, State
+from piecework.job import (
+    AttemptRecord,
+    BatchRecord,
+    BatchState,
+    Change,
+    ErrorInfo,
+    Filter,
+    OnFailure,
+    Progress,
+    Record,
+    State,
+)
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
@@ -15,11 +26,16 @@ RECORD_COLUMNS = (
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
+_changes = msgspec.json.Decoder(tuple[Change, ...])
 _progress = msgspec.json.Decoder(Progress)
 
 
 def error_of(text: str | None) -> ErrorInfo | None:
     return None if text is None else _error.decode(text)
+
+
+def changes_of(text: str | None) -> tuple[Change, ...]:
+    return () if text is None else _changes.decode(text)
 
 
 def record(row: Any) -> Record:
@@ -46,10 +62,10 @@ def batch_record(row: Any) -> BatchRecord:
 
 
 def attempt_record(row: Any) -> AttemptRecord:
-    job, run, attempt, outcome, started_at, finished_at, worker, error, reason = row
+    job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes = row
     return AttemptRecord(
         job=job, run=run, attempt=attempt, outcome=outcome, started_at=started_at, finished_at=finished_at,
-        worker=worker, error=error_of(error), reason=reason,
+        worker=worker, error=error_of(error), reason=reason, cursor=cursor, changes=changes_of(changes),
     )  # fmt: skip
 
 

@@ -1,0 +1,22 @@
+-- Every other advance. Who was asked to stop is no candidate, unless it has come to its end by itself: see advance.py.
+UPDATE piecework_job AS j
+SET state = s.state,
+    run = j.run + s.onward,
+    settled = j.run,
+    queue = coalesce(s.queue, j.queue),
+    priority = coalesce(s.priority, j.priority),
+    cursor = coalesce(s.cursor, j.cursor),
+    started_at = CASE WHEN s.state = 'running' THEN :now ELSE j.started_at END,
+    attempt = 0, crashes = 0, below = NULL, progress = NULL, expires_at = NULL, stopping = 0,
+    result = s.result, error = s.error, reason = s.reason,
+    run_at = CASE WHEN s.state = 'available' THEN :now + coalesce(s.delay, 0) ELSE j.run_at END,
+    due = s.state <> 'available' OR coalesce(s.delay, 0) <= 0,
+    finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
+FROM (
+    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS state, value ->> 3 AS onward, value ->> 4 AS queue,
+           value ->> 5 AS priority, value ->> 6 AS cursor, value ->> 7 AS result, value ->> 8 AS delay,
+           value ->> 9 AS error, value ->> 10 AS reason
+    FROM json_each(:rows)
+) AS s
+WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'
+  AND (:careful OR j.stopping = 0 OR s.state IN ('completed', 'failed') OR (s.state = 'cancelled' AND j.stopping = 1))
