@@ -21,6 +21,7 @@ from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Job, Jobs
 from piecework.objects import ObjectRegistry
+from piecework.operationquery import Operations
 from piecework.operations import Operation, walks
 from piecework.operationtask import OperationTask, declared_operation
 from piecework.options import (
@@ -91,6 +92,7 @@ class Piecework:
         self.store: Store = open_store(self.settings.url, clock=self.clock)
         self.edge = Edge()
         self.jobs = Jobs(self)
+        self.operations = Operations(self)
         self._tasks: dict[str, Task[Any, Any, Any]] = {}
         self._calls = Calls(self)
 

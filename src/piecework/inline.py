@@ -104,9 +104,14 @@ def _pieces(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     split: Split[Any] = Split(app, _as_split(spec, result))
     value = split(step)
     if not isinstance(value, Verdict) and spec.compose is not None:
-        codec = spec.compose.result
-        step.preset(spec.into or spec.name, codec.encode(value, app.settings.max_payload) or "null")
+        _keep(spec, spec.compose.result.encode(value, app.settings.max_payload), step)
     return value
+
+
+def _keep(spec: StepSpec, text: str | None, step: Step[Any]) -> None:
+    """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
+    if text is not None or spec.into is not None:
+        step.preset(spec.into or spec.name, text or "null")
 
 
 def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
@@ -131,8 +136,7 @@ def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     if spec.task.is_async:
         value = finish(value)
     if not isinstance(value, Verdict):
-        text = spec.task.outcome_codec.encode(value, app.settings.max_payload)
-        step.preset(spec.into or spec.name, text or "null")
+        _keep(spec, spec.task.outcome_codec.encode(value, app.settings.max_payload), step)
     return value
 
 

@@ -10,7 +10,7 @@ from piecework.declare import apart, declare
 from piecework.errors import BadArguments, BadOption, Duplicate, DuplicateTask, JobNotFound
 from piecework.ids import new_id, new_ids
 from piecework.inline import run_now
-from piecework.job import Filter, NewJob, NewOperation
+from piecework.job import Change, Filter, NewJob, NewOperation
 from piecework.operation import OperationSpec
 from piecework.operationquery import OperationQuery
 from piecework.operations import Operation
@@ -18,7 +18,7 @@ from piecework.options import CallKeywords, CallOptions, call_options, overrides
 from piecework.plan import Place, Plan
 from piecework.registry import TaskSpec, task_name
 from piecework.split import Piece
-from piecework.start import Globals
+from piecework.start import Globals, as_changes, folded
 from piecework.task import Task, expires_of
 
 if TYPE_CHECKING:
@@ -224,6 +224,16 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
             said.expires_at,
             operation=operation,
         )
+
+    def edited(self, text: str, values: dict[str, Any]) -> tuple[str, tuple[Change, ...]]:
+        """Globals with some others in their place, as JSON text and as what a new operation begins with."""
+        edits = self._globals.edits(text, values, self._app.settings.max_payload)
+        after = folded(text, edits)
+        return after, as_changes(after)
+
+    def present_name(self, step: str) -> str:
+        """The name that a step has now."""
+        return self._operation.aliases.get(step, step)
 
     def _is_ours(self, stored: str, key: str | None) -> None:
         """Raises `Duplicate` where a key is carried by what this start may not stand for."""

@@ -77,8 +77,39 @@ class Globals:
         compare(state, self.value(text.decode()), where)
         if len(text) > limit:
             raise TooLarge(too_large(f"the globals of {self.operation}", len(text), limit))
-        parts = {key: bytes(raw).decode() for key, raw in _raw.decode(text).items()}
-        return text.decode(), tuple(Change(key, value, (term(key, _plain(value)),)) for key, value in parts.items())
+        return text.decode(), as_changes(text.decode())
+
+    def edits(self, stored: str, values: Mapping[str, Any], limit: int) -> tuple[Change, ...]:
+        """What setting some globals by hand changes. Raises `BadArguments` and its kinds, also where they do not fit the state."""
+        where = self.operation
+        if self.state is None:
+            changes = start_globals(values, where, limit)[1]
+        else:
+            changes = tuple(self._edit(key, value) for key, value in values.items())
+        after = folded(stored, changes)
+        if len(after.encode()) > limit:
+            raise TooLarge(too_large(f"the globals of {where}", len(after.encode()), limit))
+        self.value(after)
+        return changes
+
+    def without(self, stored: str, names: Sequence[str]) -> tuple[Change, ...]:
+        """What taking some globals away changes. Raises `BadArguments` where the state cannot be without them."""
+        there = _raw.decode(stored)
+        for name in names:
+            if name not in there:
+                raise BadArguments(
+                    f"{self.operation}: there is no global {name!r}; there are {', '.join(there) or 'none'}"
+                )
+        changes = tuple(Change(name, None) for name in names)
+        self.value(folded(stored, changes))
+        return changes
+
+    def _edit(self, key: str, value: Any) -> Change:
+        try:
+            text = encode(value).decode()
+        except ENCODE_ERRORS as error:
+            raise NotSerializable(f"{self.operation}: {key} cannot be stored: {error}") from error
+        return Change(key, text, (term(key, _plain(text)),))
 
     # ── as the arguments of its job ──────────────────────────────────────────────────────────────
 
@@ -104,6 +135,12 @@ class Globals:
         return (), _plain(text)
 
 
+def as_changes(text: str) -> tuple[Change, ...]:
+    """A whole document of globals, as the changes that make it."""
+    parts = {key: bytes(raw).decode() for key, raw in _raw.decode(text).items()}
+    return tuple(Change(key, value, (term(key, _plain(value)),)) for key, value in parts.items())
+
+
 def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
     """Applies changes, key by key."""
     for change in changes:
@@ -124,3 +161,9 @@ def task_arguments(task: TaskSpec, step: Step[Any]) -> str:
     """The arguments of a task that is a step, as JSON text: the globals of its parameters' names."""
     assert isinstance(task.signature, Signature)  # a task of an object's method is no step
     return encode({name: step[name] for name in task.signature.names if name in step}).decode()
+
+
+def plain_part(values: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """What globals are asked for, as they are stored. Raises `BadArguments` for what cannot be a global."""
+    found: dict[str, Any] = _plain(start_globals(values, "where", limit)[0])
+    return found

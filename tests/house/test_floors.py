@@ -41,6 +41,8 @@ FLOORS = {
         "steps",
         "declare",
         "start",
+        "trail",
+        "amending",
         "operation",
         "walk",
     ),
@@ -60,6 +62,7 @@ FLOORS = {
         "operationtask",
         "operationquery",
         "inline",
+        "forking",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }
