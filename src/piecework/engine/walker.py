@@ -7,7 +7,7 @@ the verdict that a step returned.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from piecework.engine.binding import Arguments, Unbound, call_with_rows, outcome
 from piecework.engine.context import Running
 from piecework.engine.spots import Spot, called
 from piecework.engine.undoing import next_undo
-from piecework.errors import BadArguments, JobCancelled, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
+from piecework.errors import BadArguments, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
@@ -28,7 +28,7 @@ from piecework.outcome import Await, Failed, Outcome, Park, Stepped, Undone, Und
 from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
-from piecework.step import Step
+from piecework.stepping import Step
 from piecework.verdicts import Cancel, Verdict
 
 if TYPE_CHECKING:
