@@ -79,7 +79,7 @@ def main() -> None:
         for number in (1, 2, 3):
             operation = fulfil.later(subscription_id=number)
             print(f"later:   {operation.result(timeout=30)['receipt']}")
-            print(f"         {' → '.join(run.name for run in operation.steps)}")
+            print(f"         {' → '.join(run.name for run in operation.steps())}")
 
         found = fulfil.where(subscription_id=2).first()
         assert found is not None
@@ -90,11 +90,11 @@ def main() -> None:
             operation.result(timeout=30)
         except JobFailed as error:
             print(f"failed:  {error}")
-        print(f"         at {operation.failed_at}, after {', '.join(run.name for run in operation.steps if run.state == 'completed')}")  # fmt: skip
+        print(f"         at {operation.failed_at}, after {', '.join(run.name for run in operation.steps() if run.state == 'completed')}")  # fmt: skip
         outage = False
         operation.retry()  # goes on at the failed step
         print(f"resumed: {operation.result(timeout=30)['receipt']}")
-        print(f"         {', '.join(f'{run.name} {run.state}' for run in operation.steps)}")
+        print(f"         {', '.join(f'{run.name} {run.state}' for run in operation.steps())}")
 
         outage = True
         operation = fulfil.later(subscription_id=4)
