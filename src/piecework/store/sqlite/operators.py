@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from piecework.job import Filter
+from piecework.job import Filter, State
 from piecework.store.sqlite import amending, fanin, waits
 from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.rows import order, source, where
