@@ -413,7 +413,7 @@ class AmendConformance(Conformance):
         """Its globals are edited key by key, while it runs as well: what a step changes meanwhile stays, too."""
         run = started(store, change("a", 1, "a=1"), change("b", 1))
         assert store.amend(run.id, FIRST, an_amendment(changes=(change("a", 2, "a=2"),))) is Answer.OK
-        kept(store, run, "main/b/2", change("b", 2))
+        settle(store, stepped(run, "main/b/2", State.AVAILABLE, change("b", 2)))
         assert (globals_of(store, run.id), found_by(store, "a=2"), found_by(store, "a=1")) == (
             {"a": 2, "b": 2}, [run.id], [],
         )  # fmt: skip
