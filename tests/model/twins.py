@@ -87,7 +87,7 @@ class Twins(RuleBasedStateMachine):
         theirs = [view(job) for job in self.store.find(Filter(), limit=1000)]
         ours = [view(job) for job in self.model.find(Filter(), limit=1000)]
         for their, our in zip(theirs, ours, strict=False):
-            assert their == our
+            assert their == our, {name: (their[name], our[name]) for name in our if their[name] != our[name]}
         assert len(theirs) == len(ours)
         for id in self.batches:
             assert self.store.batch(id) == self.model.batch(id)

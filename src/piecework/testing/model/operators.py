@@ -88,7 +88,7 @@ class Operators(Walk):
             cursor=amendment.cursor,
             attempt=0,
             crashes=0,
-            expires_at=None,
+            progress=None,
             queue=job.queue if amendment.queue is None else amendment.queue,
             priority=job.priority if amendment.priority is None else amendment.priority,
         )
