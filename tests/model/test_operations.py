@@ -534,7 +534,7 @@ def is_undoing(run: Fetched) -> bool:
 
 
 def settled(run: Fetched, state: State, **fields: Any) -> Settlement:
-    fields = {"attempt": run.attempt, "cursor": run.cursor} | fields
+    fields = {"attempt": run.attempt} | fields
     return Settlement(id=run.id, run=run.run, state=state, queue=run.queue, batch=run.batch, **fields)
 
 
