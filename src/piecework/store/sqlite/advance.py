@@ -27,6 +27,7 @@ class Step(NamedTuple):
     reason: str | None
     waits: bool  # for a signal, now or once it is brought back
     advance: Advance
+    to_undo: bool = False  # it was asked to stop for that
 
     @property
     def stays(self) -> bool:
@@ -53,12 +54,12 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str]) -> Ste
     assert s.advance is not None
     waiting = s.advance.wait is not None
     if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
-        return Step(s, State.AVAILABLE, s.reason, False, s.advance)
-    if how and s.state in _COMES_BACK:
-        return Step(s, State.CANCELLED, why, waiting, s.advance)
+        return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
+    if how and s.state in (*_COMES_BACK, State.CANCELLED):
+        return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
     if s.state is State.RUNNING and (s.advance.queue or s.queue) in paused:
         return Step(s, State.AVAILABLE, s.reason, False, s.advance)
-    return Step(s, s.state, s.reason, waiting, s.advance)
+    return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO)
 
 
 def apply(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> int:
@@ -85,6 +86,7 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
     endings = [(step.sent.id, to_json(step.advance.ending)) for step in steps if step.advance.ending is not None]
     if endings:
         tx.run("operation_ending", rows=to_json(endings))
+    waits.mind_undoing(tx, {step.sent.id: step.state for step in steps if step.to_undo})
     ends = fanin.nothing()
     for step in steps:
         if not step.stays:
@@ -106,7 +108,7 @@ def _row(step: Step) -> tuple[object, ...]:
     """What both the line and the job's row are made of."""
     s, advance = step.sent, step.advance
     return (
-        s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), s.reason,
+        s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), step.reason,
         to_json(advance.changes) if advance.changes else None,
     )  # fmt: skip
 
@@ -119,5 +121,5 @@ def _moved(step: Step) -> tuple[object, ...]:
     s = step.sent
     return (
         step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.result,
-        s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None, step.reason,
+        s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
     )  # fmt: skip
