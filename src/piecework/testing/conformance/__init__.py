@@ -23,7 +23,19 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{theme}"
-        for theme in ("kit", "enqueue", "work", "batches", "liveness", "operators", "reads", "waiting", "within")
+        for theme in (
+            "kit",
+            "enqueue",
+            "work",
+            "batches",
+            "liveness",
+            "operations",
+            "signals",
+            "operators",
+            "reads",
+            "waiting",
+            "within",
+        )
     )
 )
 
@@ -37,6 +49,14 @@ from piecework.testing.conformance.deleting import DeleteConformance  # noqa: E4
 from piecework.testing.conformance.enqueue import AddConformance, PiecesConformance, SealConformance  # noqa: E402
 from piecework.testing.conformance.kit import assert_sound  # noqa: E402
 from piecework.testing.conformance.liveness import ReapConformance, SessionConformance  # noqa: E402
+from piecework.testing.conformance.operations import (  # noqa: E402
+    AdvanceConformance,
+    GlobalsConformance,
+    KeepConformance,
+    OperationKeepConformance,
+    OperationKeyConformance,
+    OperationStartConformance,
+)
 from piecework.testing.conformance.operators import (  # noqa: E402
     CancelConformance,
     PauseConformance,
@@ -94,6 +114,12 @@ class StoreConformance(
     AttemptsConformance,
     OldestConformance,
     PurityConformance,
+    OperationStartConformance,
+    OperationKeyConformance,
+    AdvanceConformance,
+    KeepConformance,
+    GlobalsConformance,
+    OperationKeepConformance,
     WaitConformance,
     CloseConformance,
     SchemaConformance,
@@ -102,6 +128,12 @@ class StoreConformance(
 
 
 __all__ = [
+    "OperationStartConformance",
+    "OperationKeyConformance",
+    "OperationKeepConformance",
+    "KeepConformance",
+    "GlobalsConformance",
+    "AdvanceConformance",
     "AddConformance",
     "AttemptsConformance",
     "BatchReadConformance",
