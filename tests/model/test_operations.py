@@ -38,6 +38,7 @@ from piecework.outcome import Advance, Settlement
 from piecework.store import Store
 from piecework.testing import FrozenClock
 
+DIGESTS = ("digest1", "digest2")
 NAMES = ("x", "y")  # of signals
 GLOBALS = ("m", "n")
 VALUES = ("1", '"one"', None)
@@ -462,6 +463,8 @@ class OperationMachine(Twins):
         for id in ids:
             assert self.store.amendments(id) == self.model.amendments(id)
             assert self.store.signals(id) == self.model.signals(id)
+        for digest in DIGESTS:
+            self.both("plan", digest)
 
     @invariant()
     def no_step_is_recorded_twice(self) -> None:
