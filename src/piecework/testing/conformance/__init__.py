@@ -74,6 +74,12 @@ from piecework.testing.conformance.reads import (  # noqa: E402
     OldestConformance,
     PurityConformance,
 )
+from piecework.testing.conformance.signals import (  # noqa: E402
+    AmendConformance,
+    SignalConformance,
+    StepSplitConformance,
+    UndoConformance,
+)
 from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
 from piecework.testing.conformance.within import NoWithinConformance, WithinConformance  # noqa: E402
 from piecework.testing.conformance.work import (  # noqa: E402
@@ -120,6 +126,10 @@ class StoreConformance(
     KeepConformance,
     GlobalsConformance,
     OperationKeepConformance,
+    SignalConformance,
+    UndoConformance,
+    AmendConformance,
+    StepSplitConformance,
     WaitConformance,
     CloseConformance,
     SchemaConformance,
@@ -128,6 +138,10 @@ class StoreConformance(
 
 
 __all__ = [
+    "UndoConformance",
+    "StepSplitConformance",
+    "SignalConformance",
+    "AmendConformance",
     "OperationStartConformance",
     "OperationKeyConformance",
     "OperationKeepConformance",
