@@ -226,6 +226,8 @@ class Runner:
         """What the task itself said of its run."""
         if isinstance(verdict, Snooze):
             return Again(verdict.delay(self.clock.now()), reason=verdict.reason or "it asked to be run later")
+        if isinstance(verdict, Cancel) and now.undoes:
+            return Failed(describe(BadArguments("an undo cannot cancel its operation; let it return, or raise Fail")))
         if isinstance(verdict, Cancel):
             return Cancelled(verdict.reason or "the task cancelled itself")
         error = describe(verdict)

@@ -7,7 +7,7 @@ the verdict that a step returned.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from piecework.engine.binding import Arguments, Unbound, call_with_rows, outcome
 from piecework.engine.context import Running
 from piecework.engine.spots import Spot, called
 from piecework.engine.undoing import next_undo
-from piecework.errors import BadArguments, JobCancelled, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
+from piecework.errors import BadArguments, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
@@ -29,7 +29,7 @@ from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
 from piecework.step import Step
-from piecework.verdicts import Cancel, Verdict
+from piecework.verdicts import Verdict
 
 if TYPE_CHECKING:
     from piecework.rows import Unit
@@ -116,8 +116,6 @@ class Walker:
     def _ended(self, step: StepSpec, place: Place, handle: Step[Any], result: Any) -> Said:
         failpoint("step.ran")
         if isinstance(result, Verdict):
-            if place.undoing and isinstance(result, Cancel):
-                raise BadArguments("an undo cannot cancel its operation; let it return, or raise Fail")
             return result
         if step.task is not None:
             self._keep_result(step, step.task.outcome_codec.encode(result, self._max_payload), handle)
