@@ -16,11 +16,17 @@ if TYPE_CHECKING:
         PieceFailed,
         PieceworkError,
         ResultTimeout,
+        StepLimit,
+        WaitTimedOut,
     )
     from piecework.job import ErrorInfo, OnFailure, Progress, State
     from piecework.jobs import Job
+    from piecework.operations import Operation
+    from piecework.operationtask import OperationTask
     from piecework.retry import exponential, fixed
     from piecework.split import FailedPiece, Piece, Pieces
+    from piecework.stepping import Step
+    from piecework.steps import branch, step, wait_for
     from piecework.task import Split, Task
     from piecework.verdicts import Cancel, Fail, Retry, Snooze
 
@@ -35,6 +41,8 @@ __all__ = [
     "JobFailed",
     "JobParked",
     "OnFailure",
+    "Operation",
+    "OperationTask",
     "Piece",
     "PieceFailed",
     "Pieces",
@@ -46,10 +54,16 @@ __all__ = [
     "Snooze",
     "Split",
     "State",
+    "Step",
+    "StepLimit",
     "Task",
+    "WaitTimedOut",
+    "branch",
     "current",
     "exponential",
     "fixed",
+    "step",
+    "wait_for",
 ]
 
 __version__ = "0.1.0"
@@ -66,11 +80,17 @@ _ROOMS = {
         "PieceFailed",
         "PieceworkError",
         "ResultTimeout",
+        "StepLimit",
+        "WaitTimedOut",
     ),
     "piecework.job": ("ErrorInfo", "OnFailure", "Progress", "State"),
     "piecework.jobs": ("Job",),
+    "piecework.operations": ("Operation",),
+    "piecework.operationtask": ("OperationTask",),
     "piecework.retry": ("exponential", "fixed"),
     "piecework.split": ("FailedPiece", "Piece", "Pieces"),
+    "piecework.stepping": ("Step",),
+    "piecework.steps": ("branch", "step", "wait_for"),
     "piecework.task": ("Split", "Task"),
     "piecework.verdicts": ("Cancel", "Fail", "Retry", "Snooze"),
 }

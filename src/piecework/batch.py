@@ -95,6 +95,7 @@ class Batch:
                 priority=then.priority,
                 options=then.options,
                 state=State.WAITING,
+                operation=then.operation,
             )
         ]
 

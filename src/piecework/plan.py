@@ -10,13 +10,14 @@ import msgspec
 from piecework.errors import BadArguments
 
 MAIN = "main"
-UNDO, UNDONE, COMPOSING = "undo", "undone", "compose"
+UNDO, UNDONE, COMPOSING, SKIPPING = "undo", "undone", "compose", "skip"
 
 
 class Place(msgspec.Struct, frozen=True):
     """A step of a branch, and which visit of any step it is, from 1: a loop comes to a step again as another visit.
 
-    `composing` when the pieces that it was split into have settled; `undoing` when it is the undo of this visit.
+    `composing` when the pieces that it was split into have settled; `skipping` when somebody said to go on behind it;
+    `undoing` when it is the undo of this visit.
     """
 
     branch: str
@@ -24,6 +25,7 @@ class Place(msgspec.Struct, frozen=True):
     visit: int
     composing: bool = False
     undoing: bool = False
+    skipping: bool = False
 
     @property
     def cursor(self) -> str:
@@ -31,7 +33,14 @@ class Place(msgspec.Struct, frozen=True):
         text = f"{self.branch}/{self.step}/{self.visit}"
         if self.undoing:
             return f"{UNDO}/{text}"
+        if self.skipping:
+            return f"{text}/{SKIPPING}"
         return f"{text}/{COMPOSING}" if self.composing else text
+
+    @property
+    def name(self) -> str:
+        """Branch and step, for people to read."""
+        return f"{self.branch}/{self.step}"
 
 
 class Undoing(msgspec.Struct, frozen=True):
@@ -56,9 +65,9 @@ def read_cursor(text: str) -> Place | Undoing:
             _, branch, step, visit = parts
             return Place(branch, step, int(visit), undoing=True)
         branch, step, visit, *rest = parts
-        if rest not in ([], [COMPOSING]):
+        if rest not in ([], [COMPOSING], [SKIPPING]):
             raise ValueError(rest)
-        return Place(branch, step, int(visit), composing=bool(rest))
+        return Place(branch, step, int(visit), composing=rest == [COMPOSING], skipping=rest == [SKIPPING])
     except ValueError:
         raise BadArguments(f"{text!r} is not the cursor of an operation") from None
 

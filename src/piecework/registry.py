@@ -91,6 +91,10 @@ class Registry:
         """The present name of what has this name, or had it before."""
         return name if name in self._tasks else self._aliases.get(name)
 
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """A task's name, and those that it had before."""
+        return (name, *(alias for alias, owner in self._aliases.items() if owner == name))
+
     def _names(self) -> list[str]:
         return list(self._tasks)
 

@@ -12,7 +12,7 @@ from piecework.options import TaskOptions
 from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
 from piecework.plan import Place, Plan, Undoing, read_cursor
 from piecework.settle import settle
-from piecework.step import with_changes
+from piecework.stepping import with_changes
 
 
 class Next(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from support import until
 
 from piecework import Cancel, Fail, Piecework, Retry, Snooze, current
 from piecework.job import ErrorInfo, Filter
-from piecework.step import Step
+from piecework.stepping import Step
 from piecework.testing import drain
 
 

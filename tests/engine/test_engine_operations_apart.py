@@ -13,7 +13,7 @@ from piecework import Piece, Pieces, Piecework, current
 from piecework.codec import ResultCodec
 from piecework.job import BatchState, Filter, OnFailure
 from piecework.registry import Compose
-from piecework.step import Step
+from piecework.stepping import Step
 from piecework.testing import drain
 
 

@@ -14,7 +14,7 @@ from support import books, until
 from piecework import Piecework
 from piecework.job import Amendment, Filter
 from piecework.outcome import Settlement
-from piecework.step import Step
+from piecework.stepping import Step
 from piecework.testing import drain
 
 
@@ -142,7 +142,7 @@ def test_what_is_edited_by_hand_while_a_step_runs_is_seen_by_the_next(app: Piece
 
 
 def _changes(**values: Any) -> Any:
-    from piecework.step import start_globals
+    from piecework.stepping import start_globals
 
     return start_globals(values, "a test", 1000)[1]
 

@@ -28,7 +28,7 @@ from piecework.outcome import Await, Failed, Outcome, Park, Stepped, Undone, Und
 from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
-from piecework.step import Step
+from piecework.stepping import Step
 from piecework.verdicts import Verdict
 
 if TYPE_CHECKING:

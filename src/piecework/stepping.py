@@ -358,6 +358,16 @@ def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[st
     return document.decode(), tuple(changes)
 
 
+def signal_payload(name: Any, payload: Any, limit: int) -> str:
+    """The payload of a signal as JSON text. Raises `BadArguments` and its kinds, also for what is no name of a signal."""
+    _check_name(name, "signal: its name")
+    _check_plain(payload, "signal: the payload")
+    text = encode(payload)
+    if len(text) > limit:
+        raise TooLarge(too_large("the payload of the signal", len(text), limit))
+    return text.decode()
+
+
 def _check_name(key: Any, what: str = "a global's name") -> None:
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_NAME or "\0" in key:
         raise BadArguments(f"{what} must be text of 1 to {MAX_NAME} characters, without NUL, not {key!r:.100}")
