@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from piecework import Piecework, Step, branch, step
+from piecework import Operation, Piecework, Step, branch, step
 from piecework.errors import JobFailed
 
 SUBSCRIPTIONS = {1: "plain", 2: "red", 3: "blue", 4: "broken"}
@@ -71,6 +71,10 @@ onboard = app.operation("onboarding", main=[charge_credit_card, step(set_up_subs
                         red=[set_up_red], blue=[set_up_blue])  # fmt: skip
 
 
+def show(operation: Operation) -> None:
+    print(f"         {', '.join(f'{s.name} {s.state}/{s.attempts}' for s in operation.steps if s.branch == 'main')}")
+
+
 def main() -> None:
     global outage
     print(f"now:     {fulfil(subscription_id=1)['receipt']}")
@@ -79,7 +83,7 @@ def main() -> None:
         for number in (1, 2, 3):
             operation = fulfil.later(subscription_id=number)
             print(f"later:   {operation.result(timeout=30)['receipt']}")
-            print(f"         {' → '.join(run.name for run in operation.steps())}")
+            print(f"         {' → '.join(step.name for step in operation.steps if step.state == 'completed')}")
 
         found = fulfil.where(subscription_id=2).first()
         assert found is not None
@@ -90,11 +94,11 @@ def main() -> None:
             operation.result(timeout=30)
         except JobFailed as error:
             print(f"failed:  {error}")
-        print(f"         at {operation.failed_at}, after {', '.join(run.name for run in operation.steps() if run.state == 'completed')}")  # fmt: skip
+        show(operation)
         outage = False
         operation.retry()  # goes on at the failed step
         print(f"resumed: {operation.result(timeout=30)['receipt']}")
-        print(f"         {', '.join(f'{run.name} {run.state}' for run in operation.steps())}")
+        show(operation)
 
         outage = True
         operation = fulfil.later(subscription_id=4)
