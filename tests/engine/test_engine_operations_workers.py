@@ -12,7 +12,7 @@ from ops import Declared, a_step, a_wait
 from support import books, until
 
 from piecework import Piecework
-from piecework.job import Amendment, Filter
+from piecework.job import Filter
 from piecework.outcome import Settlement
 from piecework.stepping import Step
 from piecework.testing import drain
@@ -323,6 +323,7 @@ def test_a_name_that_was_a_task_and_became_an_operation_is_parked_and_the_other_
 
 
 def test_an_operation_that_was_moved_by_hand_goes_on_from_there(app: Piecework) -> None:
+    """Past the step that cannot be done, whether it jumped or that was skipped; also where the code has lost the step."""
     ran: list[str] = []
 
     def work(step: Step) -> None:
@@ -330,12 +331,15 @@ def test_an_operation_that_was_moved_by_hand_goes_on_from_there(app: Piecework) 
         if step.name == "b":
             raise ValueError("b cannot be done")
 
-    main = [a_step(work, name=name) for name in "abc"]
-    op = Declared(app, "fulfilment", {"main": main}, attempts=1).start()
-    drain(app)
-    moved = Amendment(id="0-1", what="skipped", by="Ada", reason="done by telephone", cursor="main/c/3")
-    assert app.store.amend(op.id, "main/b/2", moved) == "ok"
-    app.store.retry(Filter(ids=(op.id,)))
-    drain(app)
-    assert ran == ["a", "b", "c"]
-    assert op.state == "completed"
+    for what, cursor in (("jumped", "main/c/3"), ("skipped", "main/b/2/skip")):
+        declared = Declared(app, what, {"main": [a_step(work, name=name) for name in "abc"]}, attempts=1)
+        op = declared.start()
+        drain(app)
+        assert op.state == "failed"
+        assert op.amend(what, cursor=cursor) == "ok"
+        app.store.retry(Filter(ids=(op.id,)))
+        drain(app)
+        assert ran == ["a", "b", "c"]
+        assert op.state == "completed"
+        assert ("main/b/2/skip skipped" in op.story) == (what == "skipped")
+        ran.clear()

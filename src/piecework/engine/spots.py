@@ -25,7 +25,8 @@ MAX_SPOTS, MAX_PLANS = 20_000, 1000  # kept in memory; then they are worked out 
 class Spot(msgspec.Struct, frozen=True, eq=False):
     """A place on a plan, as this worker's code knows it.
 
-    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone.
+    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, and where a step is
+    skipped.
     """
 
     operation: OperationSpec
@@ -112,6 +113,10 @@ def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: Tas
         return Spot(operation, plan, place, None, walk, options, is_async=False, splits=True)
     if place.step not in plan.branches.get(place.branch, ()):
         raise BadArguments(f"its plan has no step {place.branch}/{place.step}")
+    walk = Walk(operation, plan, place, own.queue, own.priority)
+    if place.skipping:  # also a step that the code does not know: it is not run
+        options = msgspec.structs.replace(own, pool="thread", timeout=None)
+        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=False)
     step = called(operation, place)
     options = msgspec.structs.replace(own, **step.options)
     task = step.task
@@ -120,7 +125,6 @@ def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: Tas
         options = msgspec.structs.replace(options, pool="thread")  # it talks to the store, or calls nothing
     is_async = step.kind == "async" or (task is not None and task.is_async)
     renamed = {} if plan_text is None else _renamed(operation, plan)
-    walk = Walk(operation, plan, place, own.queue, own.priority)
     return Spot(operation, plan, place, step, walk, options, is_async, splits, plan_text, renamed)
 
 

@@ -266,6 +266,8 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
         return None
     if run.ending is not None:
         return UndoNext(Undoing(place.visit).cursor)
+    if place.skipping:
+        return Stepped(said="skipped")
     if place.visit > spot.operation.max_steps:
         return _over_the_limit(spot.operation.max_steps)
     if run.wait is not None and run.received is None:
