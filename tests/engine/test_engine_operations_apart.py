@@ -216,6 +216,60 @@ def test_a_failed_piece_fails_the_operation_and_comes_back_with_it(
     assert offered == [1]
 
 
+def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piecework) -> None:
+    """`fail_fast`, and the generator has not come to its end: what it offers then is refused."""
+    bad = [True]
+
+    @app.task(name="check", attempts=1)
+    def check(n: int) -> int:
+        if bad[0]:
+            raise ValueError("boom")
+        return n
+
+    def export(step: Step) -> Iterator[Piece[int]]:
+        for n in range(60):
+            yield check.piece(n)
+        if bad[0]:
+            until(lambda: _of(app, step.operation_id).state is BatchState.FAILED)
+        for n in range(60, 200):
+            yield check.piece(n)
+
+    def join(pieces: Pieces[int], step: Step) -> int:
+        return sum(pieces.results())
+
+    step = a_step(export, compose=joined(join), on_failure=OnFailure.FAIL_FAST)
+    op = Declared(app, "fulfilment", {"main": [step]}).start()
+    with app.worker(concurrency=2):
+        until(lambda: op.record.state.finished)
+        assert op.state == "failed"
+        assert op.record.error is not None
+        assert op.record.error.message == "piece 0 failed: ValueError: boom"
+        bad[0] = False
+        retry(app, op)
+        until(lambda: op.record.state.finished)
+    assert op.state == "completed"
+    assert op.globals == {"export": sum(range(200))}
+
+
+def _of(app: Piecework, id: str) -> Any:
+    record = app.store.batch(f"{id}/1")
+    assert record is not None
+    return record
+
+
+def test_a_generator_that_raises_is_run_again_and_offers_no_piece_twice(app: Piecework, double: Any) -> None:
+    def export(step: Step) -> Iterator[Piece[int]]:
+        for n in range(60):
+            yield double.piece(n)
+        if step.attempt == 1:
+            raise ValueError("the source is gone for a moment")
+
+    op = Declared(app, "fulfilment", {"main": [export]}, **SOON).start()
+    drain(app)
+    assert op.story == ["main/export/1 retry", "main/export/1/compose completed"]
+    assert _of(app, op.id).total == 60
+
+
 def test_a_compose_that_sees_failures_sees_them_in_a_step(app: Piecework, double: Any) -> None:
     def export(step: Step) -> Iterator[Piece[int]]:
         for n in (1, -1):

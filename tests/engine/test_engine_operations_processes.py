@@ -13,7 +13,6 @@ from piecework.ids import new_id
 from piecework.job import NewJob, NewOperation
 from piecework.plan import Plan
 
-
 # Each worker that is started is killed there, too, so that each comes one step further.
 BOUNDARIES = (
     ("step.running", 2),
