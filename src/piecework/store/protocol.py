@@ -130,7 +130,8 @@ class Store(Protocol):
         An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with those
         changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is over.
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
-        Where it was asked to stop it is cancelled instead, and where its queue is paused made available: `let go`.
+        Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
+        hand since that run began, made available: `let go`.
         One that waits for a signal takes the oldest of that name that was kept, and is available at once if there is one.
         One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
         meanwhile is recorded. Where it completes or fails all the same, that ending is dropped.
