@@ -92,6 +92,13 @@ class UndoNext(Outcome, frozen=True):
     cursor: str | None
 
 
+class Await(Outcome, frozen=True):
+    """The step is to wait for a signal: the operation comes to it again when that has come, or its time is over."""
+
+    wait: Wait
+    changes: tuple[Change, ...] = ()
+
+
 class Advance(msgspec.Struct, frozen=True):
     """What a settlement says of an operation whose step, or whose undoing of one, has come to its end.
 

@@ -6,7 +6,7 @@ that; a step that raises has said nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,7 @@ MAX_NAME = 200
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _plain = msgspec.json.Decoder().decode
 _MUTABLE = (list, dict)
+_NO_NAMES: Mapping[str, str] = {}
 
 
 class Step(Generic[S]):
@@ -56,7 +57,13 @@ class Step(Generic[S]):
         names: Callable[[Any], str | None] = lambda target: None,
         limit: int = 1024 * 1024,
         error: ErrorInfo | None = None,
+        renamed: Mapping[str, str] = _NO_NAMES,
+        bound: str | None = None,
+        sealed: str | None = None,
     ) -> None:
+        self._renamed = renamed  # today's names of steps to those that an older plan has
+        self._bound = bound  # why it has no say in the way on …
+        self._sealed = sealed  # … and why it sets nothing
         self._operation = operation
         self._place = place
         self._plan = plan
@@ -153,6 +160,7 @@ class Step(Generic[S]):
         Raises `BadArguments` for a name that is no text of 1 to 200 characters, `NotSerializable` for what would not
         arrive as it was set.
         """
+        self._check_open()
         _check_name(key)
         _check_plain(value, f"step[{key!r}]")
         self._gone.discard(key)
@@ -167,6 +175,7 @@ class Step(Generic[S]):
             self.set(key, value)
 
     def __delitem__(self, key: str) -> None:
+        self._check_open()
         if key not in self:
             raise KeyError(key)
         self._values.pop(key, None)
@@ -184,6 +193,10 @@ class Step(Generic[S]):
             self._stored = _raw.decode(self._text)
         return self._stored
 
+    def _check_open(self) -> None:
+        if self._sealed is not None:
+            raise UsageError(self._sealed)
+
     # ── the way on ───────────────────────────────────────────────────────────────────────────────
 
     def jump_to(self, target: Any, step: Any = None) -> None:
@@ -193,6 +206,7 @@ class Step(Generic[S]):
         is named together with its branch: ``jump_to("main", email)``.
         Raises `BadArguments` for what is not on the plan.
         """
+        self._check_free("jump_to")
         if isinstance(target, Mapping):
             if len(target) != 1:
                 raise BadArguments(f"jump_to: a dict must name one branch and its step, not {len(target)} of them")
@@ -207,13 +221,18 @@ class Step(Generic[S]):
                 f"jump_to: {target!r:.100} is neither a branch nor a step of this operation; give a branch's name, or a "
                 "step's function, class or name"
             )
-        return name
+        return self._renamed.get(name, name)
+
+    def _check_free(self, call: str) -> None:
+        if self._bound is not None:
+            raise UsageError(f"{call}: {self._bound}")
 
     def sleep(self, until: float | timedelta | datetime) -> None:
         """Says that the next step begins after so many seconds, or at an aware datetime; it does not end this step.
 
         Nothing is held meanwhile. Raises `BadOption` for a time that cannot be.
         """
+        self._check_free("sleep")
         if isinstance(until, datetime):
             if until.tzinfo is None:
                 raise BadArguments(
@@ -237,6 +256,7 @@ class Step(Generic[S]):
         goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
         Raises `BadArguments` for what is not on the plan.
         """
+        self._check_free("wait_for")
         self.wait = make_wait(signal, timeout, otherwise, into, self._plan)
 
     # ── for the runner ───────────────────────────────────────────────────────────────────────────
@@ -245,6 +265,13 @@ class Step(Generic[S]):
         """Sets a global from JSON text: what was received, or what the pieces came to."""
         self._gone.discard(key)
         self._values[key] = _plain(text)
+
+    def excerpt(self, keys: Iterable[str]) -> str:
+        """Those of the globals that there are, as JSON text."""
+        return encode({key: self._raw(key) for key in keys if key in self}).decode()
+
+    def _raw(self, key: str) -> Any:
+        return self._values[key] if key in self._values else self._documents()[key]
 
     def changes(self) -> tuple[Change, ...]:
         """What is to be stored with the step's end. Raises `NotSerializable` or `TooLarge`."""
@@ -289,7 +316,18 @@ class Step(Generic[S]):
             raise TooLarge(too_large("the operation's globals", size, self._limit))
 
     def _encoded(self) -> bytes:
-        return encode({key: self._values[key] if key in self._values else self._documents()[key] for key in self})
+        return encode({key: self._raw(key) for key in self})
+
+
+def with_changes(globals: str, changes: Iterable[Change]) -> str:
+    """A document of globals as it is after changes."""
+    document = _raw.decode(globals)
+    for change in changes:
+        if change.value is None:
+            document.pop(change.key, None)
+        else:
+            document[change.key] = msgspec.Raw(change.value.encode())
+    return encode(document).decode()
 
 
 def make_wait(signal: Any, timeout: Any, otherwise: Any, into: Any, plan: Plan | None, what: str = "wait_for") -> Wait:

@@ -9,9 +9,10 @@ import msgspec
 from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions
-from piecework.outcome import Advance, Outcome, Settlement, Stepped, Undone, UndoNext
+from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
 from piecework.plan import Place, Plan, Undoing
 from piecework.settle import settle
+from piecework.stepping import with_changes
 
 
 class Walk(msgspec.Struct):
@@ -45,6 +46,8 @@ def settle_operation(
     """
     if isinstance(outcome, Stepped):
         return _stepped(job, outcome, walk, now, keep)
+    if isinstance(outcome, Await):
+        return _advance(job, Next(job.cursor or "", State.WAITING, wait=outcome.wait), outcome.changes, None)
     if isinstance(outcome, UndoNext):
         return _undo_next(job, outcome, walk, keep)
     if isinstance(outcome, Undone):
@@ -60,6 +63,31 @@ def settle_operation(
         there = Next(Undoing(walk.place.visit).cursor)
         return _advance(job, there, (), settlement.history, error=settlement.error, ending=ending)
     return settlement
+
+
+def next_run(job: Fetched, settlement: Settlement, now: float) -> Fetched:
+    """The run that follows one which ended as running, as a fetch would give it."""
+    run, advance = job.operation, settlement.advance
+    assert run is not None
+    assert advance is not None
+    globals = with_changes(run.globals, advance.changes) if advance.changes else run.globals
+    there = OperationRun(run.digest, globals, None, None, advance.ending or run.ending)
+    return Fetched(
+        job.id,
+        job.run + 1,
+        job.task,
+        job.queue,
+        job.priority,
+        0,
+        0,
+        job.batch,
+        job.root,
+        settlement.cursor,
+        job.options,
+        now,
+        job.args,
+        there,
+    )
 
 
 def composing(place: Place) -> Place:
