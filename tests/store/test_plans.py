@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from piecework.job import Filter, State
-from piecework.store.sqlite.rows import RECORD_COLUMNS, source, where
+from piecework.store.sqlite.rows import RECORD_COLUMNS, behind, order, source, where
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import SQL
 
@@ -40,7 +40,23 @@ WAYS = {
     "batch_release": [BY_ID],
     "batch_fail_then": [BY_ID],
     "batch_first_failure": [ENDED, ENDED, ENDED],
+    "advance_lines": [BY_ID],
+    "advance_keep": [BY_ID],
+    "advance_any": [BY_ID],
+    "advance_waits_over": [BY_ID],
+    "fetch_operations": [BY_ID],
+    "wait_late": [BY_SEQ],
+    "wait_begin": [BY_ID],
+    "wait_pause": [BY_ID],
+    "wait_again": [BY_ID],
+    "wait_end": [BY_SEQ],
+    "wait_wake": [BY_SEQ],
+    "wait_met": [BY_ID],
     "add_plain": [],
+    "add_operation": [],
+    "add_operation_rows": [BY_ID],
+    "add_operation_terms": [BY_ID],
+    "add_held": [BY_SEQ, BY_ID],
     "add_placed": [],
     "add_known": [BY_ID],
     "add_batch": [BY_ID],
@@ -79,7 +95,13 @@ def plan(store: SqliteStore, sql: str) -> list[str]:
 
 
 def filled(title: str, which: Filter) -> str:
-    return SQL[title].format(columns=RECORD_COLUMNS, jobs=source(which), where=where(which)[0])
+    return SQL[title].format(
+        columns=RECORD_COLUMNS,
+        jobs=source(which),
+        where=where(which)[0],
+        after=behind(which, newest=title.endswith("newest")),
+        order=order(which),
+    )
 
 
 def scans(steps: list[str]) -> list[str]:
@@ -109,7 +131,7 @@ def test_a_statement_of_the_daily_round_goes_its_way(store: SqliteStore, title: 
 
 def test_every_statement_of_the_daily_round_is_watched(store: SqliteStore) -> None:
     """A new statement of these verbs has to be given its way above."""
-    verbs = [title for title in SQL if title.startswith(("fetch_", "settle_", "add_"))]
+    verbs = [title for title in SQL if title.startswith(("fetch_", "settle_", "advance_", "wait_", "add_"))]
     assert [title for title in verbs if title not in WAYS and ways(plan(store, SQL[title]))] == []
 
 

@@ -26,11 +26,13 @@ class Step(NamedTuple):
     state: State
     reason: str | None
     waits: bool  # for a signal, now or once it is brought back
+    advance: Advance
+    to_undo: bool = False  # it was asked to stop for that
 
     @property
-    def advance(self) -> Advance:
-        assert self.sent.advance is not None
-        return self.sent.advance
+    def stays(self) -> bool:
+        """Whether it goes on in its worker, in the line where it was: next to nothing is new."""
+        return self.state is State.RUNNING and self.advance.queue is None and self.advance.priority is None
 
     @property
     def let_go(self) -> bool:
@@ -52,29 +54,25 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str]) -> Ste
     assert s.advance is not None
     waiting = s.advance.wait is not None
     if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
-        return Step(s, State.AVAILABLE, s.reason, False)
-    if how and s.state in _COMES_BACK:
-        return Step(s, State.CANCELLED, why, waiting)
+        return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
+    if how and s.state in (*_COMES_BACK, State.CANCELLED):
+        return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
     if s.state is State.RUNNING and (s.advance.queue or s.queue) in paused:
-        return Step(s, State.AVAILABLE, s.reason, False)
-    return Step(s, s.state, s.reason, waiting)
+        return Step(s, State.AVAILABLE, s.reason, False, s.advance)
+    return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO)
 
 
 def apply(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> int:
     """Records the ends of the steps, and says how many rows matched their fences."""
-    lines = [_line(step) for step in steps if step.sent.history]
-    if lines:
+    rows = [_row(step) for step in steps]
+    if any(row[4] is not None for row in rows):
+        lines = rows if all(row[4] is not None for row in rows) else [row for row in rows if row[4] is not None]
         tx.run("advance_lines", rows=to_json(lines), now=tx.now)
-    keep: list[Step] = []
-    other: list[Step] = []
-    for step in steps:
-        kept = step.state is State.RUNNING and step.advance.queue is None and step.advance.priority is None
-        (keep if kept else other).append(step)
-    changed = 0
-    if keep:
-        changed += tx.run("advance_keep", rows=to_json([_kept(step.sent) for step in keep]), now=tx.now)
-    if other:
-        changed += tx.run("advance_any", rows=to_json([_row(step) for step in other]), now=tx.now, careful=careful)
+    keep = [row for row, step in zip(rows, steps, strict=True) if step.stays]
+    changed = tx.run("advance_keep", rows=to_json(keep), now=tx.now) if keep else 0
+    if len(keep) < len(steps):
+        other = [row + _moved(step) for row, step in zip(rows, steps, strict=True) if not step.stays]
+        changed += tx.run("advance_any", rows=to_json(other), now=tx.now, careful=careful)
     return changed
 
 
@@ -88,13 +86,15 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
     endings = [(step.sent.id, to_json(step.advance.ending)) for step in steps if step.advance.ending is not None]
     if endings:
         tx.run("operation_ending", rows=to_json(endings))
+    waits.mind_undoing(tx, {step.sent.id: step.state for step in steps if step.to_undo})
     ends = fanin.nothing()
     for step in steps:
-        s = step.sent
-        tx.moved(s.queue, "running", None)
-        tx.moved(step.advance.queue or s.queue, None, step.state.value)
-        if s.batch is not None and step.state in fanin.COUNTED:
-            ends[s.batch, fanin.COUNTED[step.state]] += 1
+        if not step.stays:
+            s = step.sent
+            tx.moved(s.queue, "running", None)
+            tx.moved(step.advance.queue or s.queue, None, step.state.value)
+            if s.batch is not None and step.state in fanin.COUNTED:
+                ends[s.batch, fanin.COUNTED[step.state]] += 1
     waiting = [step for step in steps if step.waits]
     waits.begin(tx, [(s.sent.id, s.advance.wait, s.state is State.WAITING) for s in waiting if s.advance.wait])
     return ends
@@ -104,23 +104,22 @@ def answer(step: Step) -> Answer:
     return Answer.LET_GO if step.let_go else Answer.OK
 
 
-def _line(step: Step) -> tuple[object, ...]:
-    s = step.sent
-    changes = to_json(step.advance.changes) if step.advance.changes else None
-    error = None if s.error is None else to_json(s.error)
-    return s.id, s.run, s.attempt, s.history, error, s.reason, step.advance.at, changes
-
-
-def _kept(s: Settlement) -> tuple[object, ...]:
-    return s.id, s.run, s.cursor
-
-
 def _row(step: Step) -> tuple[object, ...]:
-    """A run that was to go on is over all the same: its number is not given again, so that who sends twice is told so."""
-    s = step.sent
-    back = step.state is State.AVAILABLE
+    """What both the line and the job's row are made of."""
+    s, advance = step.sent, step.advance
     return (
-        s.id, s.run, step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.cursor,
-        s.result, s.delay if back and step.state is s.state else None, None if s.error is None else to_json(s.error),
-        step.reason,
+        s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), step.reason,
+        to_json(advance.changes) if advance.changes else None,
+    )  # fmt: skip
+
+
+def _moved(step: Step) -> tuple[object, ...]:
+    """What is new of a job's row, where more is new than its run and its place.
+
+    A run that was to go on is over all the same: its number is not given again, so that who sends twice is told so.
+    """
+    s = step.sent
+    return (
+        step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.result,
+        s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ _COUNTERS = "open", "completed", "failed", "cancelled"
 
 
 def delete(tx: Transaction, which: Filter, limit: int) -> int:
-    condition, params = where(which)
+    condition, params = where(which, alone=True)
     heads = tx.con.execute(SQL["delete_select"].format(where=condition), params | {"limit": limit}).fetchall()
     if not heads:
         return 0

@@ -96,11 +96,13 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         if id not in present:
             continue  # a job by hand that has no operation: its fence is all that it has
         place, text = present[id]
-        rows.append((place, to_json(_changed(_document(text), new))))
-        dropped += [(place, key) for key in {change.key for change in new}]
+        document = _document(text)
+        dropped += [(place, key) for key in {change.key for change in new} if key in document]
+        rows.append((place, to_json(_changed(document, new))))
         added += [(place, *term) for term in _terms(new)]
     tx.run("operation_globals_set", rows=to_json(rows))
-    tx.run("operation_terms_drop", rows=to_json(dropped))
+    if dropped:
+        tx.run("operation_terms_drop", rows=to_json(dropped))
     if added:
         tx.run("operation_terms_add", rows=to_json(added))
 
@@ -123,6 +125,7 @@ def forget(tx: Transaction, seqs: Sequence[int], ids: str) -> None:
     digests = {row[0] for row in tx.rows("prune_operations", seqs=places)}
     if not digests:
         return
+    tx.run("prune_steps", seqs=places)
     tx.run("prune_terms", seqs=places)
     tx.run("prune_signals", ids=ids)
     tx.run("prune_amendments", ids=ids)

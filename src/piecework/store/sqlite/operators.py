@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from piecework.job import Filter
+from piecework.job import Filter, State
 from piecework.store.sqlite import amending, fanin, waits
 from piecework.store.sqlite.history import Line, remember
-from piecework.store.sqlite.rows import source, where
+from piecework.store.sqlite.rows import order, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 CRASHED = "its worker died while running it"
@@ -40,6 +40,7 @@ def hand_back(
         remember(tx, lines)
         tx.run("reap_return", rows=to_json(changes), now=tx.now)
         fanin.count(tx, Counter({(batch, end): n for (batch, end), n in ends.items() if batch is not None}))
+        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
         for id, *_ in (row for row in rows if row[6]):
             fanin.close(tx, id, "stopped", "the split was cancelled")
     return [row[0] for row in rows]
@@ -61,7 +62,8 @@ def _end_of_stopped(tx: Transaction, id: str, how: int, why: str | None) -> tupl
 def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int, undo: bool) -> int:
     condition, params = where(which)
     rows = tx.con.execute(
-        SQL["cancel_select"].format(jobs=source(which), where=condition), params | {"limit": limit, "undo": undo}
+        SQL["cancel_select"].format(jobs=source(which), where=condition, order=order(which)),
+        params | {"limit": limit, "undo": undo},
     ).fetchall()
     left = amending.undo(tx, rows, reason, by) if undo and rows else rows
     running = [row[0] for row in left if row[2] == "running"]

@@ -15,7 +15,7 @@ import msgspec
 from piecework.job import Filter, State
 from piecework.store.sqlite import fanin
 from piecework.store.sqlite import waits as waiting
-from piecework.store.sqlite.rows import source, where
+from piecework.store.sqlite.rows import order, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 BITE = 2000  # pieces that come back in one transaction
@@ -35,7 +35,7 @@ def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:
     """The verb `retry`, inside its first transaction; `go_on` follows as long as something is held."""
     condition, params = where(which)
     rows = tx.con.execute(
-        SQL["retry_select"].format(jobs=source(which), where=condition),
+        SQL["retry_select"].format(jobs=source(which), where=condition, order=order(which)),
         params | {"limit": limit, "resume": back.resume},
     ).fetchall()
     return sum(_revive(tx, row[0], back) for row in rows)

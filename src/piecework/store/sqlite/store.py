@@ -54,7 +54,16 @@ from piecework.store.sqlite import (
 )
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.prune import Pruner
-from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
+from piecework.store.sqlite.rows import (
+    RECORD_COLUMNS,
+    attempt_record,
+    batch_record,
+    behind,
+    order,
+    record,
+    source,
+    where,
+)
 from piecework.store.sqlite.sweep import Sweeper
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
@@ -318,7 +327,9 @@ class SqliteStore:
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
         condition, params = where(which)
         title = SQL["find_page_newest" if newest else "find_page"]
-        sql = title.format(columns=RECORD_COLUMNS, jobs=source(which), where=condition)
+        sql = title.format(
+            columns=RECORD_COLUMNS, jobs=source(which), where=condition, after=behind(which, newest), order=order(which)
+        )
         with self._read() as tx:
             start = tx.row("get_seq", id=after) if after is not None else None
             if after is not None and start is None:

@@ -64,11 +64,28 @@ CREATE TABLE piecework_amendment (
 ) STRICT;
 
 ALTER TABLE piecework_attempt ADD COLUMN cursor TEXT;
-ALTER TABLE piecework_attempt ADD COLUMN changes TEXT;
 
--- The lines of a visit that did not complete, so that they can be counted without reading what completed before.
-CREATE INDEX piecework_attempt_visit ON piecework_attempt (job, cursor, run)
-    WHERE cursor IS NOT NULL AND outcome <> 'completed' AND outcome <> 'undone';
+-- The lines of a visit, so that they can be counted without reading those of the visits before.
+CREATE INDEX piecework_attempt_visit ON piecework_attempt (job, cursor, run) WHERE cursor IS NOT NULL;
+
+-- A line for each run with which an operation moved on. In the order of arrival, so that the lines of a commit stand
+-- together whatever their operations are: found by the operation they would each make a page of the log.
+CREATE TABLE piecework_step (
+    seq         INTEGER PRIMARY KEY,
+    operation   INTEGER NOT NULL,
+    run         INTEGER NOT NULL,
+    attempt     INTEGER NOT NULL,
+    outcome     TEXT    NOT NULL,
+    started_at  REAL,
+    finished_at REAL    NOT NULL,
+    worker      TEXT,
+    error       TEXT,
+    reason      TEXT,
+    cursor      TEXT    NOT NULL,
+    changes     TEXT
+) STRICT;
+
+CREATE INDEX piecework_step_line ON piecework_step (operation, run);
 
 ALTER TABLE piecework_batch ADD COLUMN always INTEGER NOT NULL DEFAULT 0;
 
