@@ -90,13 +90,13 @@ class Operation(Job[S]):
     def failed_at(self) -> Place | None:
         """The step that failed, where the operation has failed, also where what it did before was undone then."""
         record = self.record()
-        if record.state is not State.FAILED or record.cursor is None:
+        if record.state is not State.FAILED:
             return None
-        place = read_cursor(record.cursor)
-        if isinstance(place, Place):
+        place = step_of(record)
+        if place is not None:
             return place
-        failed = (run.place for run in self.steps() if run.visit == place.before and not run.place.undoing)
-        return next(failed, None)
+        failed = [run.place for run in self.steps() if run.outcome == "failed" and not run.place.undoing]
+        return failed[-1] if failed else None
 
     @property
     def waits_for(self) -> str | None:

@@ -43,6 +43,7 @@ FLOORS = {
         "start",
         "trail",
         "amending",
+        "ahead",
         "operation",
         "walk",
     ),
