@@ -68,7 +68,7 @@ def apart(
             near = difflib.get_close_matches(key, (*known, "state", "max_steps", "retired", "aliases"), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise BadOption(
-                f"{where}: {key}={value!r:.100} is neither an option{hint} nor a branch, which is a list of steps"
+                f"{where}: unknown option {key!r}{hint} (and a branch is a list of steps, not {value!r:.100})"
             )
     for key, value in (branches or {}).items():
         if key in found:

@@ -10,7 +10,7 @@ from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions
 from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
-from piecework.plan import Place, Plan, Undoing
+from piecework.plan import Place, Plan, Undoing, read_cursor
 from piecework.settle import settle
 from piecework.stepping import with_changes
 
@@ -121,21 +121,32 @@ def onward(walk: Walk, place: Place, now: float, *, pause: float | None = None, 
 
 def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool) -> Settlement:
     place = next_place(walk, outcome.jump)
-    if place is None:
-        there = Next(job.cursor or "", State.COMPLETED)
-    else:
+    if place is not None:
         there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
-    return _advance(job, there, outcome.changes, outcome.said)
+        return _advance(job, there, outcome.changes, outcome.said)
+    end = _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
+    if job.batch is None:
+        return end
+    # The compose above reads results, and of an operation they are its globals.
+    return msgspec.structs.replace(end, result=with_changes(walk.run.globals, outcome.changes))
 
 
 def _undo_next(job: Fetched, outcome: UndoNext, walk: Walk, keep: bool) -> Settlement:
     """Either the next undo, or the end that was put off until everything was undone."""
     if outcome.cursor is not None:
-        return _advance(job, _kept(Next(outcome.cursor), keep), (), None)
+        return _advance(job, _kept(_to_undo(walk, outcome.cursor), keep, job), (), None)
     assert isinstance(walk.place, Undoing)
     ending = walk.run.ending or Ending(State.CANCELLED, reason="it was undone")
     there = Next(Undoing(walk.place.before, over=True).cursor, ending.state)
     return _advance(job, there, (), ending.state.value, error=ending.error, reason=ending.reason)
+
+
+def _to_undo(walk: Walk, cursor: str) -> Next:
+    """How an operation comes to the undo of a step: through the queue that this says, or else its own."""
+    place = read_cursor(cursor)
+    step = walk.spec.step(place.step) if isinstance(place, Place) else None
+    said: dict[str, Any] = {} if step is None or step.undo is None else dict(step.undo.options)
+    return Next(cursor, queue=said.get("queue", walk.queue), priority=said.get("priority", walk.priority))
 
 
 def _may_undo(walk: Walk) -> bool:
