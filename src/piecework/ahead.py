@@ -37,7 +37,7 @@ def ahead(code: OperationSpec | None, plan: Plan, cursor: str) -> Ahead:
     known = [] if code is None else [name for name in plan.steps() if code.step(name) is not None]
     if isinstance(place, Place) and place.undoing:
         step = None if code is None else code.step(place.step)
-        missing = () if step is not None and step.undo is not None else (place.step,)
+        missing: tuple[str, ...] = () if step is not None and step.undo is not None else (place.step,)
     else:
         missing = tuple(name for name in coming if name not in known)
     jumps = tuple(name for name in plan.steps() if name not in known and name not in missing)

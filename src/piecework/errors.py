@@ -140,13 +140,13 @@ class RowGone(JobError):
         self.key = key
 
 
-class StepLimit(JobError):
-    """An operation came to more steps than its `max_steps`: it goes round in circles, or the limit is too low."""
-
-
-class WaitTimedOut(JobError):
-    """The signal that an operation waited for did not come in time, and nothing was said of where to go then."""
-
-
 class PieceFailed(JobError):
     """A piece of a split failed for good, so its batch did."""
+
+
+class StepLimit(JobError):
+    """An operation came to more steps than its `max_steps`: it went round in a loop."""
+
+
+class WaitTimedOut(JobError, TimeoutError):
+    """The signal that an operation waited for did not come in time, and nothing was said of where to go then."""

@@ -41,7 +41,7 @@ def _completed(source: Operation[Any], after: Any) -> StepRun:
     visit = after.visit if isinstance(after, StepRun | Place) else after
     name = None if isinstance(visit, int) else source.name_of(after)
     found = None
-    for run in source.steps():
+    for run in source.runs():
         if run.outcome == COMPLETED and (run.visit == visit if name is None else run.name == name):
             found = run
     if found is None:
@@ -55,7 +55,7 @@ def _completed(source: Operation[Any], after: Any) -> StepRun:
 def _next(source: Operation[Any], behind: StepRun) -> Place:
     """Where the operation went after a step: it may have jumped. Raises `UsageError` where that was its end."""
     visit = behind.visit + 1
-    for run in source.steps():
+    for run in source.runs():
         if run.visit == visit and not run.place.undoing:
             return Place(run.branch, run.name, visit)
     record = source.record()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from piecework.amending import (
     awaits,
@@ -31,13 +31,12 @@ from piecework.job import (
 )
 from piecework.jobs import RETRIABLE, Job, whoami
 from piecework.options import check_text
+from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.start import Globals
-from piecework.stepping import signal_payload
+from piecework.stepping import S, signal_payload
 from piecework.trail import Event, StepRun, step_runs, timeline
-
-S = TypeVar("S")
 
 PAGE = 500
 TRIES = 10  # so often an amendment is made anew for an operation that moved on meanwhile
@@ -95,7 +94,7 @@ class Operation(Job[S]):
         place = step_of(record)
         if place is not None:
             return place
-        failed = [run.place for run in self.steps() if run.outcome == "failed" and not run.place.undoing]
+        failed = [run.place for run in self.runs() if run.outcome == "failed" and not run.place.undoing]
         return failed[-1] if failed else None
 
     @property
@@ -139,7 +138,17 @@ class Operation(Job[S]):
         """The id of the operation from which it was forked."""
         return self.kept().forked_from
 
-    def steps(self) -> Iterator[StepRun]:
+    @property
+    def steps(self) -> list[StepView]:
+        """Its steps at a glance: those that it came to, in that order, then those of its plan that it did not.
+
+        Example: ``[(step.name, step.state, step.attempts) for step in op.steps]``
+        """
+        record, store = self.record(), self._app.store
+        runs = step_runs(record.args, self._lines(), self.amendments())
+        return overview(record, self.plan, runs, self.amendments(), store.now())
+
+    def runs(self) -> Iterator[StepRun]:
         """Every attempt of every step, oldest first, with its error, its changes, and the globals after it.
 
         They are read a page at a time. Of a step that was tried often, the first 10 and the last 100 attempts are kept.
@@ -333,7 +342,7 @@ class Operation(Job[S]):
         place = read_cursor(record.cursor or "")
         if isinstance(place, Place) and not place.undoing:
             return place.visit
-        return max((run.visit for run in self.steps()), default=0)
+        return max((run.visit for run in self.runs()), default=0)
 
     def _spec(self) -> TaskSpec | None:
         return self._app.registry.get(self.task)

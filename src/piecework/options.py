@@ -121,7 +121,7 @@ class CallOptions(msgspec.Struct, frozen=True):
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
     """The part of a call's options that travels with the job, because the worker needs it.
 
-    `queue` and `priority` travel with an operation only: a step without its own goes back to them.
+    An operation's queue and priority are those of its present step; here are those of the steps that say nothing.
     """
 
     attempts: int | None = None
@@ -133,6 +133,7 @@ class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _NOTHING = Overrides()
+_OVERRIDDEN = ("attempts", "retry", "on_missing", "queue", "priority")
 _ANY = ExceptionRule(BaseException)
 _overrides = msgspec.json.Decoder(Overrides)
 
@@ -182,8 +183,7 @@ def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
     if overrides is None:
         return options
     own = _overrides.decode(overrides)
-    names = "attempts", "retry", "on_missing", "queue", "priority"
-    said = {name: value for name in names if (value := getattr(own, name)) is not None}
+    said = {name: value for name in _OVERRIDDEN if (value := getattr(own, name)) is not None}
     if not isinstance(own.timeout, UnsetType):
         said["timeout"] = own.timeout
     changed: TaskOptions = msgspec.structs.replace(options, **said)

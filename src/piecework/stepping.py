@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
@@ -21,7 +21,14 @@ from piecework.options import check_seconds
 from piecework.plan import Place, Plan
 from piecework.terms import term
 
-S = TypeVar("S")
+if TYPE_CHECKING:  # a bare `Step` is one of plain globals; type checkers have the name, whatever is installed
+    from typing_extensions import TypeVar
+
+    S = TypeVar("S", default=dict[str, Any])
+else:
+    from typing import TypeVar
+
+    S = TypeVar("S")
 
 MAX_NAME = 200
 

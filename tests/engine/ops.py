@@ -17,7 +17,7 @@ from piecework.options import TaskOptions
 from piecework.plan import Plan, read_cursor
 from piecework.registry import TaskSpec, kind_of
 from piecework.split import Piece
-from piecework.step import start_globals
+from piecework.stepping import start_globals
 from piecework.task import Task
 
 Given = Callable[..., Any] | StepSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops import Declared
 
 from piecework import Piecework
-from piecework.step import Step
+from piecework.stepping import Step
 from piecework.testing import drain
 
 

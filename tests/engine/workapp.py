@@ -8,11 +8,13 @@ import faulthandler
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +250,17 @@ async def block_without_limit(gate: str) -> str:
 def hold_the_interpreter(seconds: int) -> None:
     mark("holds")
     ctypes.PyDLL(None).sleep(seconds)
+
+
+@app.task(name="hold_the_store", attempts=1, timeout=0.2)
+def hold_the_store(seconds: int) -> str:
+    """Holds the interpreter while its process has the store's write lock, as happens where a thread beside it writes."""
+    if current.run > 1:
+        return "let go"
+    with closing(sqlite3.connect(FOLDER / "jobs.db", timeout=10.0, isolation_level=None)) as con:
+        con.execute("BEGIN IMMEDIATE")
+        ctypes.PyDLL(None).sleep(seconds)
+    return "ended by itself"
 
 
 @app.task(name="add", attempts=1)

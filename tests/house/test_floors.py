@@ -42,6 +42,7 @@ FLOORS = {
         "declare",
         "start",
         "trail",
+        "overview",
         "amending",
         "ahead",
         "operation",

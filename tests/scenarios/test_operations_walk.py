@@ -9,51 +9,15 @@ from typing import Any
 
 import pytest
 from leaping import LeapingClock
+from operation_steps import Steps, names, told
 from support import books
 
 from piecework import JobFailed, Operation, Piecework, State, Step, branch, step
 from piecework.errors import UsageError
+from piecework.job import as_utc
 from piecework.testing.drain import drain
 
 Until = Callable[[Callable[[], object]], None]
-
-
-def told(op: Operation[Any]) -> list[tuple[str, int, str, int]]:
-    """The attempts of its steps: name, visit, outcome, attempt."""
-    return [(run.name, run.visit, run.outcome, run.attempt) for run in op.steps()]
-
-
-def names(op: Operation[Any]) -> list[str]:
-    """The steps that have completed, in order."""
-    return [run.name for run in op.steps() if run.outcome == "completed"]
-
-
-class Steps:
-    """Steps that note that they ran, and do what a test wants of them."""
-
-    def __init__(self, *names: str) -> None:
-        self.ran: list[str] = []
-        self.acts: dict[str, Callable[[Step[Any]], object]] = {}
-        self.made = {name: self._make(name) for name in names}
-
-    def _make(self, name: str) -> Callable[[Step[Any]], None]:
-        def function(step: Step[Any]) -> None:
-            self.ran.append(name)
-            self.acts.get(name, lambda step: None)(step)
-
-        function.__name__ = name
-        return function
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["made"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-@pytest.fixture
-def steps() -> Steps:
-    return Steps("charge", "set_up", "email", "set_up_red", "b1", "b2")
 
 
 # ── in order ─────────────────────────────────────────────────────────────────────────────────────
@@ -67,7 +31,7 @@ def test_steps_run_in_order_one_attempt_each_and_the_end_is_that_of_the_last(app
     assert told(op) == [("charge", 1, "completed", 1), ("set_up", 2, "completed", 1), ("email", 3, "completed", 1)]
     assert (op.state, op.status) == (State.COMPLETED, "completed")
     assert op.result(timeout=0) == {"subscription_id": 7}
-    assert op.record().finished_at == list(op.steps())[-1].finished_at.timestamp()
+    assert as_utc(op.record().finished_at) == list(op.runs())[-1].finished_at
 
 
 def test_every_kind_of_step_walks(app: Piecework) -> None:
@@ -121,7 +85,7 @@ def test_an_operation_goes_on_at_the_step_that_failed(app: Piecework, steps: Ste
     op = fulfil.later(subscription_id=7)
     drain(app)
     assert told(op) == [("charge", 1, "completed", 1), ("set_up", 2, "failed", 1)]
-    failed = list(op.steps())[-1]
+    failed = list(op.runs())[-1]
     assert failed.error is not None
     assert (failed.error.type, failed.error.message) == ("ValueError", "boom")
     assert "in boom" in failed.error.traceback
@@ -143,7 +107,7 @@ def test_an_operation_goes_on_at_the_step_that_failed(app: Piecework, steps: Ste
         ("set_up", 2, "completed", 1),
         ("email", 3, "completed", 1),
     ]
-    assert [run.error for run in op.steps() if run.outcome == "completed"] == [None, None, None]
+    assert [run.error for run in op.runs() if run.outcome == "completed"] == [None, None, None]
     (line,) = op.amendments()
     assert (line.what, line.reason, line.cursor_before) == ("retried", "the gateway is back", "main/set_up/2")
     assert "@" in line.by
@@ -279,7 +243,7 @@ def test_a_loop_comes_to_its_steps_as_other_visits(app: Piecework, steps: Steps)
     op = app.operation("fulfilment", main=[steps.charge, steps.set_up, steps.email]).later()
     drain(app)
     assert steps.ran == ["charge", "set_up", "email"] * 3
-    assert [run.visit for run in op.steps()] == list(range(1, 10))
+    assert [run.visit for run in op.runs()] == list(range(1, 10))
     assert op.globals == {"rounds": 3}
 
 
@@ -364,7 +328,7 @@ def test_the_globals_after_each_step_can_be_read_also_what_was_set_by_hand(app: 
     op.set(fixed=True)
     op.retry()
     drain(app)
-    assert [(run.name, run.outcome, run.globals) for run in op.steps()] == [
+    assert [(run.name, run.outcome, run.globals) for run in op.runs()] == [
         ("charge", "completed", {"n": 0, "a": 1}),
         ("set_up", "failed", None),
         ("set_up", "completed", {"n": 0, "a": 1}),
@@ -380,7 +344,7 @@ def test_a_delayed_step_holds_nobody_and_spends_nothing(app: Piecework, steps: S
     op = app.operation("fulfilment", main=[steps.charge, step(steps.email, delay=600)]).later()
     drain(app)
     assert (steps.ran, op.status) == (["charge"], "scheduled: main/email")
-    assert (op.record().attempt, op.record().worker, op.state) == (0, None, State.AVAILABLE)
+    assert (op.record().attempt, op.state) == (0, State.AVAILABLE)
     leaping.leap(599)
     assert drain(app) == 0
     leaping.leap(2)

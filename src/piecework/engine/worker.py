@@ -11,7 +11,7 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from piecework.clock import Clock
@@ -96,6 +96,7 @@ class Worker:
         self._beaten_at = math.inf  # unknown, until somebody says it
         self._reached_at = math.inf
         self._suspects = Suspects(clock)
+        self._held: set[str] = set()  # jobs that are known to have held a process
         self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
         self._worn = False  # too much is stuck in this process: another is to take its place
         self._crowded_until = 0.0
@@ -132,6 +133,10 @@ class Worker:
         """Tells the worker that its session beat at this moment of the monotonic clock; may be called from any thread."""
         self._beaten_at = at
         self._judge_lease()
+
+    def run_alone(self, ids: Iterable[str]) -> None:
+        """Tells the worker which jobs held a process past their timeout; may be called from any thread."""
+        self._held.update(ids)
 
     def run(self) -> None:
         """Works until stopped (or, with `burst`, until nothing is due). Raises `LeaseLost` when its session was buried."""
@@ -301,7 +306,7 @@ class Worker:
                 continue
             self._in_hand[job.id] = prepared
             prepared.held_since = now
-            if job.crashes >= SUSPECT:
+            if self._is_suspect(job):
                 self._suspects.add(prepared)
                 continue
             if not self._pools.is_for_processes(prepared):
@@ -317,6 +322,10 @@ class Worker:
             self._foresight.forget()
         elif jobs:
             self._depth = 0
+
+    def _is_suspect(self, job: Fetched) -> bool:
+        """Whether a job is run alone: one of those that ran when two workers died, or that held one by itself."""
+        return job.crashes >= SUSPECT or (job.crashes > 0 and job.id in self._held)
 
     def _is_crowded(self) -> bool:
         """Whether fetching would most likely bring more jobs for processes, none of which is free."""
