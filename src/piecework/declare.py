@@ -14,7 +14,7 @@ from piecework.jsontypes import decoder_of, is_pydantic
 from piecework.operation import LIMIT_FACTOR, MIN_LIMIT, OperationSpec, StepSpec
 from piecework.options import TaskOptions, task_options
 from piecework.plan import MAIN, Plan
-from piecework.steps import DeclaredBranch, DeclaredStep, check_step_name, plain_call, step, steps_of
+from piecework.steps import DeclaredBranch, DeclaredStep, check_not_undoing, check_step_name, plain_call, step, steps_of
 
 MAX_LIMIT = 10_000_000
 
@@ -83,7 +83,7 @@ def _branches(given: Mapping[str, Any], where: str) -> tuple[dict[str, list[Decl
     found: dict[str, list[DeclaredStep]] = {}
     goes_on: dict[str, str] = {}
     for name, steps in given.items():
-        check_step_name(name, f"{where}: the name of a branch")
+        check_not_undoing(check_step_name(name, f"{where}: the name of a branch"), f"{where}: the name of a branch")
         found[name], then = steps_of(steps, name, where)
         if then is not None:
             goes_on[name] = then

@@ -162,9 +162,13 @@ def check_step_name(value: Any, where: str) -> str:
     """The name of a step or branch; cursors are made of them. Raises `BadOption`."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_STEP_NAME or not value.isprintable() or "/" in value:
         raise BadOption(f"{where} must be 1 to {MAX_STEP_NAME} printable characters, without '/', not {value!r:.120}")
-    if value in (UNDO, UNDONE):
-        raise BadOption(f"{where} cannot be {value!r}, which says that an operation undoes what it did")
     return value
+
+
+def check_not_undoing(name: str, where: str) -> None:
+    """Raises `BadOption` for a step or branch by whose name a cursor would not be told from that of an undoing."""
+    if name in (UNDO, UNDONE):
+        raise BadOption(f"{where} cannot be {name!r}, which says that an operation undoes what it did")
 
 
 # ── what is called ───────────────────────────────────────────────────────────────────────────────
@@ -345,6 +349,7 @@ def steps_of(given: Any, name: str, where: str) -> tuple[list[DeclaredStep], str
         raise BadOption(f"{where}: the branch {name!r} has no steps")
     seen: set[str] = set()
     for made in found:
+        check_not_undoing(made.spec.name, f"{where}: the name of a step")
         if made.spec.name in seen:
             raise BadOption(
                 f"{where}: the branch {name!r} has the step {made.spec.name!r} twice; a step comes again by a jump, or "
