@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
+from piecework.branches import DeclaredBranch, steps_of
 from piecework.errors import BadArguments, BadOption
 from piecework.jsontypes import decoder_of, is_pydantic
 from piecework.operation import LIMIT_FACTOR, MIN_LIMIT, OperationSpec, StepSpec
 from piecework.options import TaskOptions, task_options
 from piecework.plan import MAIN, Plan
-from piecework.steps import DeclaredBranch, DeclaredStep, check_not_undoing, check_step_name, plain_call, step, steps_of
+from piecework.steps import DeclaredStep, check_not_undoing, check_step_name, plain_call, step
 
 MAX_LIMIT = 10_000_000
 

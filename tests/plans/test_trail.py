@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from piecework.ahead import Ahead, ahead
+from piecework.branches import branch
 from piecework.declare import declare
 from piecework.errors import BadArguments
 from piecework.job import AmendmentRecord, AttemptRecord, Change, SignalRecord
 from piecework.operation import OperationSpec
 from piecework.plan import Place, Plan
 from piecework.start import Globals, as_changes
-from piecework.steps import branch, step
+from piecework.steps import step
 from piecework.trail import step_runs, timeline
 
 

@@ -406,5 +406,46 @@ def test_an_operation_is_a_piece_whose_result_is_its_globals(app: Piecework, ste
     job = everyone.later(3)
     drain(app)
     assert job.result(timeout=0) == [0, 1, 2]
-    assert all(isinstance(piece, Operation) for piece in app.jobs.where(batch=job.id))
+    assert [type(piece) for piece in job.pieces()] == [Operation] * 3
     assert books(tmp_path / "jobs.db") == []
+
+
+def test_an_operation_follows_a_batch(app: Piecework, steps: Steps) -> None:
+    fulfil = app.operation("fulfilment", main=[steps.charge, steps.email])
+
+    @app.task
+    def square(n: int) -> int:
+        return n * n
+
+    with app.batch(then=fulfil.piece(n=1)) as batch:
+        batch.add(square.piece(2))
+        batch.add(fulfil.piece(n=2))
+        batch.flush()
+        op = batch.then
+        assert isinstance(op, Operation)
+        assert op.status == "waiting for the batch before main/charge"
+        with pytest.raises(UsageError, match="waits for the batch before it"):
+            op.skip()
+    drain(app)
+    assert op.result(timeout=0) == {"n": 1}
+    assert steps.ran == ["charge", "email"] * 2
+
+
+def test_a_step_that_waits_for_its_pieces_says_so_and_is_not_moved(app: Piecework, steps: Steps) -> None:
+    @app.task(queue="later")
+    def square(n: int) -> int:
+        return n * n
+
+    def pieces(step: Step[Any]) -> Any:
+        yield square.piece(2)
+
+    op = app.operation("fulfilment", main=[steps.charge, pieces, steps.email]).later()
+    app.jobs.pause("later")
+    drain(app)
+    assert op.status == "waiting for the pieces of main/pieces"
+    with pytest.raises(UsageError, match=r"waits for the pieces of a step \(main/pieces\)"):
+        op.jump_to("email")
+    op.set(n=1)
+    app.jobs.unpause("later")
+    drain(app)
+    assert (op.status, op.globals) == ("completed", {"n": 1})
