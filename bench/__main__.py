@@ -16,7 +16,7 @@ from piecework import PieceworkError
 def main() -> int:
     options = _options()
     if options.peers and not peers.installed():
-        rounds.say("Huey is not installed, so that it is left out; to have it: pip install 'piecework[bench]'")
+        rounds.say("Huey or DBOS is not installed: peers are left out; to have them: pip install 'piecework[bench]'")
     folder, warning = machine.disk_folder(options.dir)
     if warning:
         rounds.say(f"Warning: {warning}")
@@ -31,6 +31,7 @@ def main() -> int:
         peers=options.peers and peers.installed(),
         stock=1_000_000 if options.full else 200_000,
         turns=5 if options.quick else 10,
+        operations=1000,
         pieces=1_000_000 if options.full else 20_000 if options.quick else 100_000,
     )
     try:
@@ -65,7 +66,9 @@ def _options() -> argparse.Namespace:
         default="full",
         help="what SQLite promises, for both sides: full (piecework's default) survives a loss of power",
     )
-    parser.add_argument("--peers", action="store_true", help="measure Huey on SQLite too, if it is installed")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure Huey and DBOS on SQLite too, if they are installed"
+    )
     parser.add_argument("--dir", type=_folder, help="where the databases are made; default: the temporary folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to a file")
     return parser.parse_args()

@@ -5,9 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from bench.reading import NAME, USER
-from piecework import Piece, Pieces, Piecework, Split, Task
+from piecework import OperationTask, Piece, Pieces, Piecework, Split, Step, Task, step
+
+STEPS = 10
+
+
+def nothing(step: Step) -> None:
+    return None
+
+
+def line(n: int) -> list[Any]:
+    """The steps of an operation."""
+    return [step(nothing, name=f"step_{k}") for k in range(n)]
 
 
 @dataclass
@@ -26,6 +38,7 @@ class Jobs:
     noop: Task[[int, str], None, None]
     moment: Task[[], float, float]
     fan: Split[[int]]
+    walk: OperationTask[..., dict[str, Any]]
 
 
 def build(url: str | None = None) -> Jobs:
@@ -52,7 +65,8 @@ def build(url: str | None = None) -> Jobs:
     def join(pieces: Pieces[None], n: int) -> Fanned:
         return Fanned(began[0], sum(1 for _ in pieces.results()))
 
-    return Jobs(app, noop, moment, fan)
+    walk = app.operation("walk", main=line(STEPS))
+    return Jobs(app, noop, moment, fan, walk)
 
 
 app = build().app

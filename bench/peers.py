@@ -1,4 +1,4 @@
-"""Other queues on SQLite, for orders of magnitude: Huey, when it is installed."""
+"""Others on SQLite, for orders of magnitude: Huey for jobs and DBOS for operations, where they are installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ PATIENCE = 120.0
 
 
 def installed() -> bool:
-    return find_spec("huey") is not None
+    return find_spec("huey") is not None and find_spec("dbos") is not None
+
+
+def dbos_steps(path: Path, operations: int, steps: int) -> Reading:
+    """Steps a second of DBOS in a process of its own, which starts the workflows and runs them in its threads."""
+    command = [sys.executable, "-m", "bench.peers_dbos", str(path), str(operations), str(steps)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE * 5, check=False)
+    if done.returncode != 0:
+        raise NotExact(f"DBOS: {done.stderr[-2000:]}")
+    return Reading(float(done.stdout.split()[-1]))
 
 
 def huey_label(synchronous: str) -> str:

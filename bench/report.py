@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import peers
+from bench import marching, peers
+from bench.jobs import STEPS
 from bench.reading import Reading
 from bench.rounds import Plan, Round
 
@@ -79,6 +80,14 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
             ],
         ),
         (
+            f"{plan.operations:,} operations of {STEPS} no-op steps",
+            [
+                Line("steps", "steps, 1 process", against="drain", goal=at_least(0.5, "plain jobs")),
+                Line("march_first", f"one of {marching.STEPS:,} steps: each of the first tenth", "µs"),
+                Line("march_last", "… each of the last", "µs", against="march_first", goal=at_most(1.25, "first")),
+            ],
+        ),
+        (
             "waiting",
             [
                 Line("latency", f"later → start, median of {plan.samples}", "ms", goal=below(10, "ms")),
@@ -93,7 +102,12 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
     table += [(f"a split of {plan.pieces:,} pieces, two worker processes", _size())]
     if plan.peers:
         label = f"{peers.huey_label(plan.synchronous)}, {plan.peer_jobs:,} jobs"
-        table.append(("peers", [Line("huey", label, against="drain")]))
+        steps = f"DBOS on SQLite, {plan.peer_operations} workflows of {STEPS} steps"
+        lines = [
+            Line("huey", label, against="drain"),
+            Line("dbos", steps, against="steps", goal=Goal("≤ 0.20 of ours", lambda share: share <= 0.2)),
+        ]
+        table.append(("peers", lines))
     return table
 
 

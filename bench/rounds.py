@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import limit, measure, peers, size, stock, stocked
+from bench import limit, measure, peers, size, stock, stocked, walks
+from bench.jobs import STEPS
 from bench.reading import Reading, Watch
 
 Round = dict[str, Reading]
@@ -37,7 +38,9 @@ class Plan:
     )
     turns: int
     pieces: int  # of the split whose memory is weighed
+    operations: int
     peer_jobs: int = 5000
+    peer_operations: int = 100
 
 
 def run(plan: Plan) -> list[Round]:
@@ -62,6 +65,7 @@ def _round(plan: Plan, number: int, costs: dict[int, float]) -> Round:
         _limit(plan, folder, found, "limit", delete=False)
         _drain(plan, folder, found, "drain", 1, costs)
         _split(plan, folder, found, costs)
+        _walks(plan, folder, found, costs)
         _limit(plan, folder, found, "limit_delete", delete=True)
         _drain(plan, folder, found, "drain_two", 2, costs)
         _waiting(plan, folder, found)
@@ -69,6 +73,7 @@ def _round(plan: Plan, number: int, costs: dict[int, float]) -> Round:
         if plan.peers:
             path = folder / "huey.db"
             _note(found, "huey", peers.huey_drain(path, plan.peer_jobs, plan.synchronous))
+            _note(found, "dbos", peers.dbos_steps(folder / "dbos.db", plan.peer_operations, STEPS))
     return found
 
 
@@ -111,6 +116,15 @@ def _drain(plan: Plan, folder: Path, found: Round, name: str, processes: int, co
 def _split(plan: Plan, folder: Path, found: Round, costs: dict[int, float]) -> None:
     with measure.new_store(folder, "split", plan.synchronous) as store:
         _note(found, "split", measure.split(store, plan.jobs, idle_cpu=costs[1]))
+
+
+def _walks(plan: Plan, folder: Path, found: Round, costs: dict[int, float]) -> None:
+    with measure.new_store(folder, "walks", plan.synchronous) as store:
+        for name, reading in walks.steps(store, plan.operations, idle_cpu=costs[1]).items():
+            _note(found, name, reading)
+    with measure.new_store(folder, "march", plan.synchronous) as store:
+        for name, reading in walks.long(store).items():
+            _note(found, name, reading)
 
 
 def _waiting(plan: Plan, folder: Path, found: Round) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from bench.reading import NotExact
 
 ROOT = Path(__file__).resolve().parent.parent
+APP = "bench.jobs:app"
 PATIENCE = 900.0  # seconds until a run is given up
 
 
-def drain(url: str, log: Path, *, processes: int = 1) -> float:
+def drain(url: str, log: Path, *, processes: int = 1, app: str = APP) -> float:
     """Works until nothing is due, and returns the CPU seconds of the supervisor and all its children."""
     before = _children_cpu()
-    with _started(url, log, "--burst", "--processes", str(processes)) as process:
+    with _started(url, log, "--burst", "--processes", str(processes), app=app) as process:
         try:
             code = process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -37,8 +38,8 @@ def resident(url: str, log: Path, *options: str) -> Iterator[int]:
 
 
 @contextmanager
-def _started(url: str, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "piecework", "work", "bench.jobs:app", "--app-dir", str(ROOT), *options]
+def _started(url: str, log: Path, *options: str, app: str = APP) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "piecework", "work", app, "--app-dir", str(ROOT), *options]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*command, "--log-level", "warning"],

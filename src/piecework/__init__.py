@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
+    from piecework.branches import branch
     from piecework.engine.context import current
     from piecework.errors import (
         Duplicate,
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
         PieceFailed,
         PieceworkError,
         ResultTimeout,
+        StepLimit,
+        WaitTimedOut,
     )
     from piecework.job import ErrorInfo, OnFailure, Progress, State
     from piecework.jobs import Job
+    from piecework.operations import Operation
+    from piecework.operationtask import OperationTask
     from piecework.retry import exponential, fixed
     from piecework.split import FailedPiece, Piece, Pieces
+    from piecework.stepping import Step
+    from piecework.steps import step, wait_for
     from piecework.task import Split, Task
     from piecework.verdicts import Cancel, Fail, Retry, Snooze
 
@@ -35,6 +42,8 @@ __all__ = [
     "JobFailed",
     "JobParked",
     "OnFailure",
+    "Operation",
+    "OperationTask",
     "Piece",
     "PieceFailed",
     "Pieces",
@@ -46,10 +55,16 @@ __all__ = [
     "Snooze",
     "Split",
     "State",
+    "Step",
+    "StepLimit",
     "Task",
+    "WaitTimedOut",
+    "branch",
     "current",
     "exponential",
     "fixed",
+    "step",
+    "wait_for",
 ]
 
 __version__ = "0.1.0"
@@ -66,11 +81,18 @@ _ROOMS = {
         "PieceFailed",
         "PieceworkError",
         "ResultTimeout",
+        "StepLimit",
+        "WaitTimedOut",
     ),
     "piecework.job": ("ErrorInfo", "OnFailure", "Progress", "State"),
     "piecework.jobs": ("Job",),
+    "piecework.operations": ("Operation",),
+    "piecework.operationtask": ("OperationTask",),
     "piecework.retry": ("exponential", "fixed"),
     "piecework.split": ("FailedPiece", "Piece", "Pieces"),
+    "piecework.stepping": ("Step",),
+    "piecework.branches": ("branch",),
+    "piecework.steps": ("step", "wait_for"),
     "piecework.task": ("Split", "Task"),
     "piecework.verdicts": ("Cancel", "Fail", "Retry", "Snooze"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from msgspec import UNSET, UnsetType
@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from piecework.aio import Edge
 from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
+from piecework.branches import DeclaredBranch
 from piecework.calls import Calls
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec, Signature
@@ -21,6 +22,9 @@ from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Job, Jobs
 from piecework.objects import ObjectRegistry
+from piecework.operationquery import Operations
+from piecework.operations import Operation, walks
+from piecework.operationtask import OperationTask, declared_operation
 from piecework.options import (
     CallKeywords,
     DeclaredKeywords,
@@ -41,6 +45,8 @@ P = ParamSpec("P")
 C = TypeVar("C")
 R = TypeVar("R")
 T = TypeVar("T")
+
+Steps = Sequence[Any] | DeclaredBranch
 
 # A coroutine of a task sends and yields `object`, not Any: where a type holds Any, mypy cannot choose among overloads.
 
@@ -86,6 +92,7 @@ class Piecework:
         self.store: Store = open_store(self.settings.url, clock=self.clock)
         self.edge = Edge()
         self.jobs = Jobs(self)
+        self.operations = Operations(self)
         self._tasks: dict[str, Task[Any, Any, Any]] = {}
         self._calls = Calls(self)
 
@@ -170,6 +177,61 @@ class Piecework:
             return self._register(Split[Any](self, spec), before)
 
         return declare if function is None else declare(function)
+
+    @overload
+    def operation(
+        self,
+        name: str,
+        /,
+        *,
+        main: Steps,
+        state: Callable[P, T],
+        branches: Mapping[str, Steps] | None = None,
+        aliases: Iterable[str] = (),
+        max_steps: int | None = None,
+        retired: Sequence[Any] = (),
+        **more: Any,
+    ) -> OperationTask[P, T]: ...
+    @overload
+    def operation(
+        self,
+        name: str,
+        /,
+        *,
+        main: Steps,
+        state: None = None,
+        branches: Mapping[str, Steps] | None = None,
+        aliases: Iterable[str] = (),
+        max_steps: int | None = None,
+        retired: Sequence[Any] = (),
+        **more: Any,
+    ) -> OperationTask[..., dict[str, Any]]: ...
+
+    def operation(
+        self, name: str, /, *bare: Any, main: Any = None, aliases: Iterable[str] = (), **more: Any
+    ) -> OperationTask[Any, Any]:
+        """Declares an operation: named steps, each run, recorded and retried by itself; what has completed is not run again.
+
+        `name` is the stable name under which it is stored, and `aliases` are names that it had before. It begins with the
+        first step of `main`; other branches are keywords of their names (``red=[set_up_red]``), or in `branches`, and are
+        come to by a step's `jump_to`. A step is a function or class of a `Step`, a task or a split, `step(…)` or
+        `wait_for(…)`; a branch is a list of them, or `branch(…, then=…)`. `state` is a dataclass, Struct or pydantic model
+        of its globals. `max_steps` bounds how many steps one operation comes to, so that no loop is endless (1,000, or ten
+        for each declared). `retired` are steps that operations may still come to which began before they were taken out.
+        Other keywords are the options of `task`, for every step that does not say otherwise.
+        Raises `BadOption` and `DuplicateTask`.
+
+        Example::
+
+            fulfil = app.operation("fulfilment", main=[charge, set_up, email], red=[set_up_red], queue="orders")
+            fulfil(subscription_id=1)                # now
+            fulfil.later(subscription_id=1)          # later; returns a handle
+        """
+        spec = declared_operation(self, name, bare, main, more)
+        task: OperationTask[Any, Any] = self._register(
+            OperationTask(self, spec), check_aliases(aliases, f"the operation {name!r}")
+        )
+        return task
 
     def _spec(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> TaskSpec:
         stable = task_name(function, name)
@@ -331,6 +393,10 @@ class Piecework:
     def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:
         """The task of a specification: the one that was registered with it, or one made of a method."""
         return self._tasks.get(spec.name) or Task(self, spec)
+
+    def handle(self, id: str, record: Record) -> Job[Any]:
+        """A handle to a stored job: an operation's where it is one, which its cursor tells."""
+        return Operation(self, id, record) if walks(record) else Job(self, id, record)
 
     def decode_result(self, record: Record) -> Any:
         """A job's result as its task's annotation says; plain JSON types where this process does not know the task."""

@@ -7,7 +7,7 @@ something else (a tuple into a list, a datetime into text, NaN into null) is an 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -56,6 +56,16 @@ class Signature:
         self._simple = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in self._parameters)
         self._exact: tuple[Any, ...] = ()
         self._decoder: msgspec.json.Decoder[Any] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that are given by name; ``*args`` and ``**kwargs`` are not."""
+        return tuple(p.name for p in self._parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+
+    def missing(self, given: Container[str]) -> list[str]:
+        """The parameters without a default that are not among the given ones."""
+        required = {p.name for p in self._parameters if p.default is p.empty}
+        return [name for name in self.names if name in required and name not in given]
 
     def _resolve(self) -> msgspec.json.Decoder[Any]:
         """Built at first use, when every name that the annotations mention exists."""

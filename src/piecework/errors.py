@@ -142,3 +142,11 @@ class RowGone(JobError):
 
 class PieceFailed(JobError):
     """A piece of a split failed for good, so its batch did."""
+
+
+class StepLimit(JobError):
+    """An operation came to more steps than its `max_steps`: it went round in a loop."""
+
+
+class WaitTimedOut(JobError, TimeoutError):
+    """The signal that an operation waited for did not come in time, and nothing was said of where to go then."""

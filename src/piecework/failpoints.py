@@ -29,6 +29,11 @@ NAMES = frozenset({
     "split.after_bite",
     "split.before_seal",
     "compose.running",
+    "step.running",
+    "step.ran",
+    "step.kept",
+    "step.splitting",
+    "step.composing",
 })  # fmt: skip
 
 

@@ -282,6 +282,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     priority: int | None = None
     delay: float | None = None
+    onward: bool = False  # what it was to come to is taken back: nothing of it is undone (any more)
 
 
 class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -367,7 +368,7 @@ class Filter(msgspec.Struct, frozen=True):
     root: str | None = None
     key: str | None = None
     worker: str | None = None
-    operations: bool | None = None  # only operations
+    operations: bool | None = None  # only operations; False, only others
     terms: tuple[str, ...] | None = None  # only operations whose globals have all of these
 
 

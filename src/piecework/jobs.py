@@ -144,8 +144,10 @@ class Job(Generic[R]):
         """The jobs that this one was split into, in order."""
         below, after = self.record().below, -1
         while below is not None and (page := self._app.store.pieces(below, after=after, limit=PAGE)):
+            found = {record.id: record for record in self._app.store.get([piece.id for piece in page])}
             for piece in page:
-                yield Job(self._app, piece.id)
+                known = found.get(piece.id)
+                yield Job(self._app, piece.id) if known is None else self._app.handle(piece.id, known)
             after = page[-1].ordinal
 
     def errors(self, *, limit: int = 100) -> ErrorNode | None:
@@ -190,7 +192,7 @@ class Job(Generic[R]):
         """Whether the job has ended, and its result; raises what a job that did not complete raises."""
         record = self.record()
         if record.state is State.COMPLETED:
-            return True, self._app.decode_result(record)
+            return True, self._result(record)
         if record.state is State.FAILED:
             error = record.error
             said = f"{error.type}: {error.message}" if error else "no error was recorded"
@@ -200,6 +202,10 @@ class Job(Generic[R]):
         if record.state is State.PARKED and not patient:
             raise JobParked(f"job {self.id} ({record.task}) is parked: {record.reason or 'no reason was given'}")
         return False, None
+
+    def _result(self, record: Record) -> Any:
+        """What the completed job came to."""
+        return self._app.decode_result(record)
 
     def _late(self, timeout: float | None) -> ResultTimeout:
         record = self.known
@@ -343,7 +349,7 @@ class Jobs:
         found = self._app.store.get([id])
         if not found:
             raise JobNotFound(f"no job {id}: it never existed, or was pruned")
-        return Job(self._app, id, found[0])
+        return self._app.handle(id, found[0])
 
     async def aget(self, id: str) -> Job[Any]:
         """`get`, awaited."""
@@ -427,13 +433,13 @@ class Query:
         after: str | None = None
         while page := self._app.store.find(self._which, after=after, limit=PAGE):
             for record in page:
-                yield Job(self._app, record.id, record)
+                yield self._app.handle(record.id, record)
             after = page[-1].id
 
     def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Job[Any]]:
         """One page, beginning behind the job `after`."""
         records = self._app.store.find(self._which, after=after, limit=limit, newest=newest)
-        return [Job(self._app, record.id, record) for record in records]
+        return [self._app.handle(record.id, record) for record in records]
 
     def first(self) -> Job[Any] | None:
         """The oldest, or None."""

@@ -119,15 +119,21 @@ class CallOptions(msgspec.Struct, frozen=True):
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The part of a call's options that travels with the job, because the worker needs it."""
+    """The part of a call's options that travels with the job, because the worker needs it.
+
+    An operation's queue and priority are those of its present step; here are those of the steps that say nothing.
+    """
 
     attempts: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | UnsetType | None = UNSET
     on_missing: str | None = None
+    queue: str | None = None
+    priority: int | None = None
 
 
 _NOTHING = Overrides()
+_OVERRIDDEN = ("attempts", "retry", "on_missing", "queue", "priority")
 _ANY = ExceptionRule(BaseException)
 _overrides = msgspec.json.Decoder(Overrides)
 
@@ -158,9 +164,17 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
     return options
 
 
-def overrides_of(options: CallOptions) -> str | None:
-    """The travelling part as JSON; None when there is nothing to say."""
+def step_options(given: Mapping[str, Any], beside: tuple[str, ...], where: str) -> dict[str, Any]:
+    """What one step of an operation says other than the operation; `beside` are names of what else it may say."""
+    known = tuple(name for name in TaskOptions.__struct_fields__ if name not in ("expires", "on_missing"))
+    return _checked(given, (*known, "delay", "at", *beside), where)
+
+
+def overrides_of(options: CallOptions, *, moves: bool = False) -> str | None:
+    """The travelling part as JSON; None when there is nothing to say. A job that `moves` has its place in it, too."""
     own = Overrides(options.attempts, options.retry, options.timeout, options.on_missing)
+    if moves:
+        own = msgspec.structs.replace(own, queue=options.queue, priority=options.priority)
     return None if own == _NOTHING else msgspec.json.encode(own).decode()
 
 
@@ -169,7 +183,7 @@ def effective(options: TaskOptions, overrides: str | None) -> TaskOptions:
     if overrides is None:
         return options
     own = _overrides.decode(overrides)
-    said = {name: value for name in ("attempts", "retry", "on_missing") if (value := getattr(own, name)) is not None}
+    said = {name: value for name in _OVERRIDDEN if (value := getattr(own, name)) is not None}
     if not isinstance(own.timeout, UnsetType):
         said["timeout"] = own.timeout
     changed: TaskOptions = msgspec.structs.replace(options, **said)

@@ -67,10 +67,42 @@ class Seal(Outcome, frozen=True):
     total: int
 
 
+class Stepped(Outcome, frozen=True):
+    """A step of an operation ended well: what it changed, and what it said of the way on.
+
+    `jump` is "branch/step"; `delay` is in seconds. `said` names the line that is kept of it.
+    """
+
+    changes: tuple[Change, ...] = ()
+    jump: str | None = None
+    delay: float | None = None
+    wait: Wait | None = None
+    said: str = "completed"
+
+
+class Undone(Outcome, frozen=True):
+    """The undo of a step ended well."""
+
+    changes: tuple[Change, ...] = ()
+
+
+class UndoNext(Outcome, frozen=True):
+    """Which visit an operation undoes next, as a cursor; None when nothing is left to be undone."""
+
+    cursor: str | None
+
+
+class Await(Outcome, frozen=True):
+    """The step is to wait for a signal: the operation comes to it again when that has come, or its time is over."""
+
+    wait: Wait
+    changes: tuple[Change, ...] = ()
+
+
 class Advance(msgspec.Struct, frozen=True):
     """What a settlement says of an operation whose step, or whose undoing of one, has come to its end.
 
-    The job's attempts and crashes begin anew, and it has no batch below it any more. `at` is the cursor of what ended;
+    The job's attempts, crashes and progress begin anew, and it has no batch below it any more. `at` is the cursor of what ended;
     the settlement's `attempt` is kept in its line.
     """
 

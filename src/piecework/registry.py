@@ -6,7 +6,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -16,6 +16,9 @@ from piecework.job import OnFailure
 from piecework.names import module_name
 from piecework.options import TaskOptions
 from piecework.rows import Unit
+
+if TYPE_CHECKING:
+    from piecework.operation import OperationSpec
 
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,200}")
 
@@ -53,6 +56,7 @@ class TaskSpec(msgspec.Struct):
     is_split: bool = False
     on_failure: OnFailure = OnFailure.FINISH
     compose: Compose | None = None
+    operation: OperationSpec | None = None
 
     @property
     def outcome_codec(self) -> ResultCodec:
@@ -86,6 +90,10 @@ class Registry:
     def _owner(self, name: str) -> str | None:
         """The present name of what has this name, or had it before."""
         return name if name in self._tasks else self._aliases.get(name)
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """A task's name, and those that it had before."""
+        return (name, *(alias for alias, owner in self._aliases.items() if owner == name))
 
     def _names(self) -> list[str]:
         return list(self._tasks)

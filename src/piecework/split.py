@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from piecework.errors import BadArguments, PieceFailed
-from piecework.job import ErrorInfo, PieceResult, State
+from piecework.job import ErrorInfo, NewOperation, PieceResult, State
 from piecework.registry import Registry
 
 R = TypeVar("R")
@@ -35,6 +35,7 @@ class Piece(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     options: str | None = None
     expires: float | None = None
     expires_at: float | None = None
+    operation: NewOperation | None = None
 
     def __repr__(self) -> str:
         named = f", key={self.key!r}" if self.key is not None else ""

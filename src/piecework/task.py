@@ -137,15 +137,19 @@ class Task(Generic[P, C, R]):
 
     def piece(self, *args: P.args, **kwargs: P.kwargs) -> Piece[R]:
         """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
-        if self._options.within is not None:
-            raise BadOption(f"{self.name}: within= does not apply to a piece; its split stores it")
-        if self._options.on_duplicate != _PLAIN.on_duplicate:
-            raise BadOption(f"{self.name}: on_duplicate= does not apply to a piece; its key is its key in its batch")
+        self._piece_options()
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
         return Piece(task, text, queue, priority, run_at, delay, self._options.key, travelling, expires, expires_at)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _piece_options(self) -> None:
+        """Raises `BadOption` for what `using` may say of a job, and not of a piece."""
+        if self._options.within is not None:
+            raise BadOption(f"{self.name}: within= does not apply to a piece; its split stores it")
+        if self._options.on_duplicate != _PLAIN.on_duplicate:
+            raise BadOption(f"{self.name}: on_duplicate= does not apply to a piece; its key is its key in its batch")
 
     def _new_job(self, id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
@@ -168,12 +172,12 @@ class Task(Generic[P, C, R]):
             options.run_at,
             options.delay,
             overrides_of(options),
-            _expires(spec.options.expires, options),
+            expires_of(spec.options.expires, options),
             options.expires_at,
         )
 
 
-def _expires(declared: float | None, options: CallOptions) -> float | None:
+def expires_of(declared: float | None, options: CallOptions) -> float | None:
     """In how many seconds after it is due a job must have been begun: as the call says, else as the task does."""
     if options.expires_at is not None:
         return None
@@ -268,7 +272,7 @@ class Split(Task[P, Any, Any]):
                 args, kwargs = spec.signature.decode(piece.args, unit)
                 value = self._app.task_of(spec)(*args, **kwargs)
                 if spec.is_async:
-                    value = _finish(value)
+                    value = finish(value)
                 if isinstance(value, Verdict):
                     raise value
                 text = spec.outcome_codec.encode(value, self._app.settings.max_payload)
@@ -280,7 +284,7 @@ class Split(Task[P, Any, Any]):
         return PieceResult(ordinal, piece.key, "", piece.task, State.COMPLETED, text, None), None
 
 
-def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Runs a coroutine to its end from synchronous code, also where a loop runs in this very thread."""
     try:
         asyncio.get_running_loop()

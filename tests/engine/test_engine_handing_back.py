@@ -89,6 +89,38 @@ def test_a_suspect_that_waits_is_handed_back_as_soon_as_its_worker_drains(
     assert books(path) == []
 
 
+def test_a_job_that_held_a_process_once_runs_alone_from_then_on(app: Piecework, clock: FrozenClock, path: Path) -> None:
+    """Others with one crash run at once, also one that is named but was brought back with its counts at zero."""
+    gate = threading.Event()
+    ran: list[str] = []
+
+    @app.task(name="long")
+    def long() -> None:
+        gate.wait(20)
+        ran.append("long")
+
+    @app.task(name="short")
+    def short(name: str) -> None:
+        ran.append(name)
+
+    long.later()
+    held, other, forgiven = (short.later(name) for name in ("held", "other", "forgiven"))
+    with opened(path) as con:
+        con.execute("UPDATE piecework_job SET crashes = 1 WHERE id IN (?, ?)", (held.id, other.id))
+    worker = Worker(app.registry, app.store, clock, name="s.1", concurrency=4)
+    worker.run_alone([held.id, forgiven.id])
+    with at_work(worker):
+        try:
+            until(lambda: other.state == forgiven.state == "completed", lambda: f"they run at once: {ran}")
+            assert sorted(ran) == ["forgiven", "other"]
+            assert spent(held) == ("running", 1, 0, 1)
+        finally:
+            gate.set()
+        until(lambda: held.state == "completed", lambda: str(held.record()))
+    assert ran[2:] == ["long", "held"]
+    assert books(path) == []
+
+
 class SlowOnce:
     """A store whose first answer with jobs comes after their lease."""
 

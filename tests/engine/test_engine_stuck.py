@@ -150,6 +150,18 @@ def test_an_interpreter_held_past_a_timeout_is_killed_and_that_job_charged_alone
     house.wait(job, within=30)
 
 
+def test_a_process_that_is_held_with_the_store_locked_is_killed_all_the_same(house: House) -> None:
+    """Its supervisor's next beat waits for that lock, for up to ten seconds, and must not have to fail before the kill."""
+    tree = house.work("-c", "4", "--processes", "2")
+    job = house.jobs.hold_the_store.later(60)
+    until(lambda: "is held by job" in tree.log(), tree.log)
+    assert "the store is not available" not in tree.log()
+    assert job.result(timeout=15) == "let go"
+    assert (job.record().run, job.record().crashes) == (2, 1)
+    assert tree.stop() == 0
+    assert "Traceback" not in tree.log()  # the other process took the news of the job well
+
+
 def test_a_recycled_process_and_a_stop_at_the_same_time_leave_in_order(house: House) -> None:
     tree = house.work("-c", "2")
     job = house.jobs.stuck.later("never")

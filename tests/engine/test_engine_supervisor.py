@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,8 @@ from piecework.engine.supervisor import Supervisor
 from piecework.store import open_store
 
 CHILD = """
-import json, os, socket, sys, time
+import json, os, socket, struct, sys, time
+from pathlib import Path
 folder, url = sys.argv[1], sys.argv[2]
 def option(name): return sys.argv[sys.argv.index(name) + 1]
 control = socket.socket(fileno=int(option("--fd")))
@@ -33,8 +35,14 @@ for life in range(1000):
         pass
 def hello():
     control.sendall(json.dumps({"url": url, "lease": 20.0, "keep_completed": None, "tasks": 0}).encode() + b"\\n")
-    return json.loads(lines.readline())["worker"]
-def slate(id): os.pwrite(int(option("--slate")), id.encode().ljust(64, b"\\0"), 0)
+    return json.loads(lines.readline())
+def take_all(name):
+    from tests.support import opened
+    with opened(Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else url) as con:
+        con.execute("UPDATE piecework_job SET state = 'running', run = 1, worker = ?, claim = 1", (name,))
+        con.execute("UPDATE piecework_tally SET state = 'running'")
+def slate(id, until=0.0):
+    os.pwrite(int(option("--slate")), id.encode().ljust(48, b"\\0") + struct.pack(">dQ", until, 1), 0)
 """
 
 BYE = """
@@ -76,7 +84,7 @@ def test_a_burst_ends_when_every_process_has(app: Piecework, lives: Path) -> Non
 
 @pytest.mark.parametrize("death", ["sys.exit(7)", "os.kill(os.getpid(), 9)", "os.abort()"])
 def test_a_process_that_dies_is_replaced_and_gets_a_new_name(app: Piecework, lives: Path, death: str) -> None:
-    body = f"name = hello(); open(os.path.join(folder, '..', f'name {{life}}'), 'w').write(name)\nif life < 3: {death}"
+    body = f"name = hello()['worker']; open(os.path.join(folder, '..', f'name {{life}}'), 'w').write(name)\nif life < 3: {death}"
     assert supervisor(app, lives, body).run() == 0
     names = [(lives.parent / f"name {life}").read_text() for life in range(4)]
     assert [name.rpartition(".")[2] for name in names] == ["1", "2", "3", "4"]
@@ -97,13 +105,9 @@ def test_only_the_job_on_the_slate_is_charged_with_a_crash(app: Piecework, lives
 
     on, off = work.later(), work.later()
     body = f"""
-name = hello()
+said = hello()
 if life == 0:
-    from pathlib import Path, PosixPath
-    from tests.support import opened
-    with opened({path!r}) as con:
-        con.execute("UPDATE piecework_job SET state = 'running', run = 1, worker = ?, claim = 1", (name,))
-        con.execute("UPDATE piecework_tally SET state = 'running'")
+    take_all(said["worker"])
     slate({on.id!r})
     os.kill(os.getpid(), 9)
 """
@@ -113,6 +117,39 @@ if life == 0:
         ("available", 0, 0),
     ]
     assert [[line.outcome for line in job.attempts()] for job in (on, off)] == [["crashed"], ["released"]]
+    assert books(path) == []
+
+
+def test_a_job_that_holds_its_process_is_named_to_the_other_workers_and_to_the_one_that_follows(
+    app: Piecework, lives: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("piecework.engine.warden.HELD_SECONDS", 0.2)
+    monkeypatch.setattr("piecework.engine.warden.LOOK_SECONDS", 0.02)
+
+    @app.task(name="job")
+    def job() -> None: ...
+
+    held, beside = job.later(), job.later()
+    body = f"""
+place = os.path.join(folder, "..")
+said = hello()
+if life == 0:
+    while not os.path.exists(os.path.join(place, "welcome 1")):
+        time.sleep(0.01)
+    take_all(said["worker"])
+    slate({held.id!r}, until=time.monotonic())
+    time.sleep(60)
+open(os.path.join(place, f"welcome {{life}}"), "w").write(json.dumps(said["alone"]))
+while life == 1:
+    said = json.loads(lines.readline())
+    if "alone" in said:
+        open(os.path.join(place, "news"), "w").write(json.dumps(said["alone"]))
+        break
+"""
+    assert supervisor(app, lives, body, processes=2).run() == 0
+    told = {file.name: json.loads(file.read_text()) for pattern in ("welcome *", "news") for file in lives.parent.glob(pattern)}  # fmt: skip
+    assert told == {"welcome 1": [], "news": [held.id], "welcome 2": [held.id]}
+    assert [(each.state, each.record().crashes) for each in (held, beside)] == [("available", 1), ("available", 0)]
     assert books(path) == []
 
 

@@ -8,15 +8,18 @@ import faulthandler
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from piecework import Piece, Pieces, Piecework, Retry, Snooze, current
+from piecework import Piece, Pieces, Piecework, Retry, Snooze, Step, current
+from piecework import step as step_of
 
 app = Piecework(os.environ.get("HOUSE_URL", "sqlite:///jobs.db"), lease=float(os.environ.get("HOUSE_LEASE", "20")))
 FOLDER = Path(os.environ.get("HOUSE_FOLDER", "."))
@@ -250,6 +253,17 @@ def hold_the_interpreter(seconds: int) -> None:
     ctypes.PyDLL(None).sleep(seconds)
 
 
+@app.task(name="hold_the_store", attempts=1, timeout=0.2)
+def hold_the_store(seconds: int) -> str:
+    """Holds the interpreter while its process has the store's write lock, as happens where a thread beside it writes."""
+    if current.run > 1:
+        return "let go"
+    with closing(sqlite3.connect(FOLDER / "jobs.db", timeout=10.0, isolation_level=None)) as con:
+        con.execute("BEGIN IMMEDIATE")
+        ctypes.PyDLL(None).sleep(seconds)
+    return "ended by itself"
+
+
 @app.task(name="add", attempts=1)
 def add(n: int) -> int:
     return n + 1
@@ -320,3 +334,52 @@ def tree(branches: int, leaves: int, gate: str) -> Iterator[Piece[Any]]:
 @tree.compose
 def of_tree(pieces: Pieces[int], branches: int, leaves: int, gate: str) -> int:
     return sum(pieces.results())
+
+
+# ── operations ───────────────────────────────────────────────────────────────────────────────────
+
+
+def in_process(step: Step) -> None:
+    step["process"] = os.getpid()
+    step.jump_to("in_worker")
+
+
+def left_out(step: Step) -> None:
+    raise AssertionError("it was jumped over")
+
+
+def in_worker(step: Step) -> None:
+    step["worker"] = os.getpid()
+
+
+def dies_once(step: Step) -> None:
+    step["dying"] = True
+    if step.attempt == 1:
+        os._exit(7)
+
+
+def takes_long(step: Step) -> None:
+    mark("long")
+    time.sleep(60)
+
+
+def in_process_again(step: Step) -> None:
+    step["undone"] = [os.getpid(), step.error.type if step.error is not None else None]
+
+
+POOLED = [
+    step_of(in_process, pool="process", undo=step_of(in_process_again, pool="process")),
+    left_out,
+    in_worker,
+    step_of(dies_once, pool="process", retry=0),
+    step_of(pid, into="task"),
+    step_of(takes_long, pool="process", timeout=0.2, attempts=1),
+]
+pooled = app.operation("pooled", main=POOLED)
+
+
+def counted(step: Step) -> None:
+    step[step.name] = step.get(step.name, 0) + 1
+
+
+steps = app.operation("steps", main=[step_of(counted, name=f"s{n}") for n in (1, 2, 3)])

@@ -1,27 +1,20 @@
-"""Every store does what the model does, whatever is done to both: random histories, compared after each step.
-
-`PIECEWORK_MODEL_EXAMPLES` and `PIECEWORK_MODEL_STEPS` make the search longer, for a soak.
-"""
+"""Every store does what the model does, whatever is done to both: random histories, compared after each step."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
+from twins import QUEUES, SESSIONS, WORKERS, Twins, walk_randomly
 
-from piecework.errors import PieceworkError
 from piecework.job import (
     BatchRecord,
     BatchState,
@@ -34,19 +27,12 @@ from piecework.job import (
     OnFailure,
     Progress,
     Record,
-    SessionRecord,
     State,
 )
 from piecework.outcome import Settlement
 from piecework.store import Store
-from piecework.testing import FrozenClock, ModelStore
+from piecework.testing import FrozenClock
 
-EXAMPLES = int(os.environ.get("PIECEWORK_MODEL_EXAMPLES", "300"))
-STEPS = int(os.environ.get("PIECEWORK_MODEL_STEPS", "40"))
-
-QUEUES = ("a", "b")
-SESSIONS = ("s", "t")
-WORKERS = ("s.1", "s.2", "t.1")
 POLICIES = tuple(OnFailure)
 UNFINISHED = (State.WAITING, State.AVAILABLE, State.RUNNING, State.PARKED)
 RETRIABLE = (State.FAILED, State.CANCELLED, State.PARKED)
@@ -62,39 +48,15 @@ workers = st.sampled_from(WORKERS)
 policies = st.sampled_from(POLICIES)
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """Sends every call to a store and to the model."""
-
-    fresh: Callable[[FrozenClock], Store]
+class StoreMachine(Twins):
+    """Jobs, splits and batches, and whatever can be done to them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = FrozenClock()
-        self.model = ModelStore(clock=self.clock)
-        self.store = type(self).fresh(self.clock)
-        self.number = 0
-        self.sent: list[tuple[Any, ...]] = []  # calls of `add`, to be sent again
         self.loose: list[str] = []  # batches without a splitter
-        self.batches: list[str] = []
-        self.runs: list[Fetched] = []
-        self.claims: dict[str, Claim] = {}
         self.offered: Counter[tuple[str, int]] = Counter()  # (split, run) -> pieces offered
         self.completed: dict[str, Record] = {}
         self.was: dict[str, BatchRecord] = {}
-
-    def teardown(self) -> None:
-        self.store.close()
-
-    def name(self, kind: str) -> str:
-        self.number += 1
-        return f"{kind}{self.number}"
-
-    def both(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        """Calls the verb on both and compares what they answer, or which error they raise."""
-        theirs = answer_of(self.store, verb, args, kwargs)
-        ours = answer_of(self.model, verb, args, kwargs)
-        assert theirs == ours, f"{verb}: the store answers {theirs}, the model {ours}"
-        return ours
 
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
@@ -103,10 +65,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.ends = ends
         for session in SESSIONS:
             self.enlist(session)
-
-    def add(self, jobs: list[NewJob], **fields: Any) -> Any:
-        self.sent.append((jobs, fields))
-        return self.both("add", jobs, **fields)
 
     @rule(
         n=st.integers(1, 3),
@@ -176,15 +134,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ── work ─────────────────────────────────────────────────────────────────────────────────────
 
-    def claim(self, worker: str, limit: int, queues: tuple[str, ...] | None) -> Claim:
-        self.number += 1
-        self.claims[worker] = Claim(worker, self.number, limit, queues)
-        return self.claims[worker]
-
-    def took(self, answer: Any) -> None:
-        if isinstance(answer, list):
-            self.runs += answer
-
     @rule(worker=workers, limit=st.integers(0, 4), queues=st.sampled_from([None, None, ("a",), ("b",)]))
     def fetch(self, worker: str, limit: int, queues: tuple[str, ...] | None) -> None:
         self.took(self.both("fetch", self.claim(worker, limit, queues)))
@@ -195,13 +144,6 @@ class StoreMachine(RuleBasedStateMachine):
         claim = self.claims.get(worker)
         if claim is not None and self.model.fetch(claim):  # of one of which nothing runs any more, a store may not know
             self.both("fetch", claim)
-
-    def has(self, *states: State) -> bool:
-        return any(job.state in states for job in self.model.find(Filter(), limit=1000))
-
-    def live(self) -> list[Fetched]:
-        running = {(job.id, job.run) for job in self.model.find(Filter(state=State.RUNNING), limit=1000)}
-        return [run for run in self.runs if (run.id, run.run) in running]
 
     def draw_run(self, data: st.DataObject, splitter: bool | None = None) -> Fetched | None:
         """Mostly a run that still owns its job; sometimes one that does not."""
@@ -230,10 +172,6 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(answer, list):
             self.offered[run.id, run.run] += n
             self.know(run.id)
-
-    def know(self, batch: str) -> None:
-        if batch not in self.batches:
-            self.batches.append(batch)
 
     @precondition(lambda self: any(is_splitter(run) for run in self.live()))
     @rule(data=st.data(), n=st.integers(0, 4), wait=st.sampled_from([True, True, False]))
@@ -337,9 +275,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
-    def enlist(self, session: str) -> None:
-        self.both("enlist", SessionRecord(id=session, beat=0, started_at=1.0, seen_at=1.0, name="", host="", pid=1))
-
     @rule(
         what=st.sampled_from(["reap", "crash", "crash", "bury", "renew", "report"]),
         worker=workers,
@@ -421,20 +356,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def they_agree(self) -> None:
-        theirs = [view(job) for job in self.store.find(Filter(), limit=1000)]
-        ours = [view(job) for job in self.model.find(Filter(), limit=1000)]
-        for their, our in zip(theirs, ours, strict=False):
-            assert their == our
-        assert len(theirs) == len(ours)
-        for id in self.batches:
-            assert self.store.batch(id) == self.model.batch(id)
-            assert self.both("pieces", id) is not None
-        for id in (job["id"] for job in ours):
-            assert history(self.store, id) == history(self.model, id)
-        assert {place: n for place, n in self.store.counts().items() if n} == self.model.counts()
-        assert self.store.paused() == self.model.paused()
-        assert self.store.oldest_due() == self.model.oldest_due()
-        assert beats(self.store) == beats(self.model)
+        self.check_rows()
 
     @invariant()
     def a_completed_job_never_changes(self) -> None:
@@ -468,37 +390,6 @@ class StoreMachine(RuleBasedStateMachine):
             if then and then[0].cursor == "compose" and then[0].state in (State.AVAILABLE, State.RUNNING):
                 assert batch.state is BatchState.DONE
             self.was[id] = batch
-
-
-def answer_of(store: Store, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        answer = getattr(store, verb)(*args, **kwargs)
-    except PieceworkError as error:
-        return type(error).__name__
-    if verb in ("report", "reap"):
-        return sorted(answer)
-    if verb == "pieces":
-        return [(piece.ordinal, piece.key, piece.id, piece.state, piece.result) for piece in answer]
-    return answer
-
-
-def view(job: Record) -> dict[str, Any]:
-    """What can be seen of a job, without the wording of reasons and errors."""
-    shown = {name: getattr(job, name) for name in job.__struct_fields__}
-    shown |= {"error": job.error and job.error.type, "reason": None}
-    if job.state is not State.RUNNING:
-        shown["worker"] = None
-    if job.state is not State.AVAILABLE:
-        shown["run_at"] = None
-    return shown
-
-
-def history(store: Store, id: str) -> list[tuple[Any, ...]]:
-    return sorted((line.run, line.outcome, line.attempt) for line in store.attempts(id))
-
-
-def beats(store: Store) -> list[tuple[str, int]]:
-    return sorted((session.id, session.beat) for session in store.sessions())
 
 
 def is_splitter(run: Fetched) -> bool:
@@ -535,18 +426,4 @@ def settlement_of(run: Fetched, end: str, offered: int) -> Settlement:
 
 def test_the_store_does_what_the_model_does(fresh_store: Callable[[FrozenClock], Store]) -> None:
     """Random histories of every verb: the same answers and the same state, step by step."""
-
-    class Machine(StoreMachine):
-        fresh = staticmethod(fresh_store)
-
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-            print_blob=True,
-        ),
-    )
+    walk_randomly(StoreMachine, fresh_store)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from piecework.job import Filter, State
-from piecework.store.sqlite.rows import RECORD_COLUMNS, source, where
+from piecework.store.sqlite.rows import RECORD_COLUMNS, behind, order, source, where
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import SQL
 
@@ -40,7 +40,23 @@ WAYS = {
     "batch_release": [BY_ID],
     "batch_fail_then": [BY_ID],
     "batch_first_failure": [ENDED, ENDED, ENDED],
+    "advance_lines": [BY_ID],
+    "advance_keep": [BY_ID],
+    "advance_any": [BY_ID],
+    "advance_waits_over": [BY_ID],
+    "fetch_operations": [BY_ID],
+    "wait_late": [BY_SEQ],
+    "wait_begin": [BY_ID],
+    "wait_pause": [BY_ID],
+    "wait_again": [BY_ID],
+    "wait_end": [BY_SEQ],
+    "wait_wake": [BY_SEQ],
+    "wait_met": [BY_ID],
     "add_plain": [],
+    "add_operation": [],
+    "add_operation_rows": [BY_ID],
+    "add_operation_terms": [BY_ID],
+    "add_held": [BY_SEQ, BY_ID],
     "add_placed": [],
     "add_known": [BY_ID],
     "add_batch": [BY_ID],
@@ -61,6 +77,7 @@ SMALL = re.compile(
     r"SCAN (json_each|s|line|doomed|gone|step|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
     r"|SCAN (piecework_job|j) USING INDEX piecework_job_running"  # as many as there are places in workers
     r"|SCAN piecework_batch USING INDEX piecework_batch_held"
+    r"|SCAN o USING COVERING INDEX piecework_operation_digest"  # `check` looks at every operation
 )
 
 
@@ -73,13 +90,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
 
 
 def plan(store: SqliteStore, sql: str) -> list[str]:
-    params = dict.fromkeys(re.findall(r":([a-z_]+)", sql), "[]")
+    params = dict.fromkeys(re.findall(r":([a-z_0-9]+)", sql), "[]")
     with store.db.read() as con:
         return [str(row[3]) for row in con.execute("EXPLAIN QUERY PLAN " + sql, params)]
 
 
 def filled(title: str, which: Filter) -> str:
-    return SQL[title].format(columns=RECORD_COLUMNS, jobs=source(which), where=where(which)[0])
+    return SQL[title].format(
+        columns=RECORD_COLUMNS,
+        jobs=source(which),
+        where=where(which)[0],
+        after=behind(which, newest=title.endswith("newest")),
+        order=order(which),
+    )
 
 
 def scans(steps: list[str]) -> list[str]:
@@ -109,7 +132,7 @@ def test_a_statement_of_the_daily_round_goes_its_way(store: SqliteStore, title: 
 
 def test_every_statement_of_the_daily_round_is_watched(store: SqliteStore) -> None:
     """A new statement of these verbs has to be given its way above."""
-    verbs = [title for title in SQL if title.startswith(("fetch_", "settle_", "add_"))]
+    verbs = [title for title in SQL if title.startswith(("fetch_", "settle_", "advance_", "wait_", "add_"))]
     assert [title for title in verbs if title not in WAYS and ways(plan(store, SQL[title]))] == []
 
 
@@ -146,6 +169,47 @@ def test_pruning_walks_by_arrival(store: SqliteStore, condition: str, way: str) 
 
 def test_a_page_of_failures_is_not_sorted_out_of_all(store: SqliteStore) -> None:
     assert ways(plan(store, SQL["pieces_failed_page"])) == [BY_SEQ, ENDED, ENDED, ENDED]
+
+
+OPERATION = {"find_page": "place > ", "find_page_newest": "place < "}
+
+
+@pytest.mark.parametrize("title", OPERATION)
+def test_operations_are_found_by_their_terms(store: SqliteStore, title: str) -> None:
+    """From the page's start, in the order of arrival: nothing is sorted, and nothing that does not match is read."""
+    steps = plan(store, filled(title, Filter(terms=("n=1", "m=2"), state=State.FAILED)))
+    assert steps[0].startswith("SEARCH t USING COVERING INDEX piecework_term_found (term=? AND operation")
+    assert ways(steps) == [BY_SEQ]
+    assert not [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
+
+
+@pytest.mark.parametrize("title", OPERATION)
+def test_operations_are_listed_among_each_other(store: SqliteStore, title: str) -> None:
+    steps = plan(store, filled(title, Filter(operations=True, task="a")))
+    assert steps[0].startswith("SEARCH piecework_operation USING INTEGER PRIMARY KEY")
+    assert not [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
+
+
+@pytest.mark.parametrize(
+    ("title", "way"),
+    [
+        ("wait_late", "piecework_operation_wake"),
+        ("fetch_due", "piecework_operation_wake"),
+        ("oldest_due", "piecework_operation_wake"),
+        ("wait_met", "piecework_signal_kept"),
+        ("advance_waits_over", "piecework_operation_wait"),
+        ("advance_open_batches", "piecework_batch_step"),
+        ("attempts_read", "piecework_step_line"),
+        ("history_trim_visit", "piecework_attempt_visit"),
+        ("operation_terms_drop", "PRIMARY KEY (operation=? AND global=?)"),
+        ("prune_terms", "PRIMARY KEY (operation=?)"),
+        ("prune_steps", "piecework_step_line"),
+        ("prune_plans", "piecework_operation_digest"),
+        ("add_held", "piecework_operation_key"),
+    ],
+)
+def test_what_belongs_to_operations_has_its_index(store: SqliteStore, title: str, way: str) -> None:
+    assert [step for step in plan(store, SQL[title]) if way in step]
 
 
 def test_these_eyes_see_a_scan(store: SqliteStore) -> None:

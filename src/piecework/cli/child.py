@@ -108,6 +108,7 @@ def main() -> None:
         on_worn=lambda: control.sendall(WORN + b"\n"),
     )
     worker.beaten(welcome["beaten"])
+    worker.run_alone(welcome["alone"])
     signal.signal(signal.SIGTERM, lambda *_: worker.stop(Stopping.DRAIN))
     threading.Thread(
         target=_obey, args=(control, told_more, worker, slate), name="piecework-control", daemon=True
@@ -166,6 +167,8 @@ def _obey(control: socket.socket, said: bytes, worker: Worker, slate: Slate) -> 
 def _follow(said: dict[str, Any], worker: Worker) -> None:
     if "beaten" in said:  # by the monotonic clock, which is the machine's and not a process's own
         worker.beaten(said["beaten"])
+    elif "alone" in said:
+        worker.run_alone(said["alone"])
     else:
         worker.stop(Stopping.DRAIN if said["stop"] == "drain" else Stopping.NOW)
 

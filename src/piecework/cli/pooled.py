@@ -29,8 +29,7 @@ from piecework.engine.mending import go_home, keep_standard_streams, steady_logg
 from piecework.engine.pool import leave_copy
 from piecework.engine.runner import Runner
 from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, send
-from piecework.job import Fetched
-from piecework.outcome import Outcome, Park
+from piecework.outcome import Outcome
 
 log = logging.getLogger("piecework.processes")
 
@@ -68,7 +67,7 @@ class _Server:
         self._control = control
         self._trace = trace
         self._sending = threading.Lock()
-        self._jobs: SimpleQueue[Fetched] = SimpleQueue()
+        self._jobs: SimpleQueue[Work] = SimpleQueue()
         self._now: Running | None = None
         self._home = os.getcwd()
         self._handlers = {number: signal.getsignal(number) for number in HANDLED}
@@ -85,9 +84,9 @@ class _Server:
             self._tidy()
             self._send(Ended(outcome, memory()))  # type: ignore[arg-type]
 
-    def _run(self, job: Fetched) -> Outcome:
-        prepared = self._runner.prepare(job)
-        if isinstance(prepared, Park):
+    def _run(self, work: Work) -> Outcome:
+        prepared = self._runner.prepare(work.job, work.plan)
+        if not isinstance(prepared, Running):
             return prepared
         self._now = prepared
         self._send(Begun())
@@ -134,7 +133,7 @@ class _Server:
     def _obey(self, message: Work | Stop) -> None:
         now = self._now
         if isinstance(message, Work):
-            self._jobs.put(message.job)
+            self._jobs.put(message)
         elif now is not None and now.job.id == message.id:
             now.stopping = True
 

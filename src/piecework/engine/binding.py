@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from piecework.rows import Unit
 
 T = TypeVar("T")
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Unbound(Exception):
@@ -26,7 +27,7 @@ class Unbound(Exception):
         self.outcome = outcome
 
 
-def with_rows(now: Running, spec: TaskSpec, unit: Unit) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def with_rows(now: Running, spec: TaskSpec, unit: Unit) -> Arguments:
     """The arguments with their rows. Raises `Unbound` where they do not fit or a row is gone, and what a database raises."""
     try:
         return spec.signature.decode(now.job.args, unit)
@@ -45,18 +46,18 @@ def outcome_of_gone(error: RowGone, now: Running) -> Outcome:
     return Errored(told) if policy == "retry" else Failed(told)
 
 
-async def call_with_rows(now: Running, spec: TaskSpec, unit: Unit) -> Any:
+async def call_with_rows(call: Callable[..., Any], load: Callable[[], Arguments], unit: Unit) -> Any:
     """Calls a coroutine function with its rows. They are loaded on a thread, so that other coroutines go on meanwhile."""
 
-    def load() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def loaded() -> Arguments:
         try:
-            return with_rows(now, spec, unit)
+            return load()
         finally:
             unit.leave()
 
     try:
-        args, kwargs = await _on_a_thread(load)
-        return await spec.function(*args, **kwargs)
+        args, kwargs = await _on_a_thread(loaded)
+        return await call(*args, **kwargs)
     finally:
         await _on_a_thread(unit.close)
 

@@ -15,6 +15,7 @@ from piecework.job import Fetched, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from piecework.engine.spots import Spot
     from piecework.options import TaskOptions
     from piecework.registry import TaskSpec
 
@@ -32,6 +33,27 @@ class Running(msgspec.Struct, eq=False):
     monotonic: Callable[[], float] | None = None
     task: Any = None  # the asyncio task, where it runs on the loop
     abandoned: bool = False  # it did not end in time; whatever it still comes to is not heard
+    spot: Spot | None = None  # where on its plan it is, if it is an operation …
+    held_since: float = 0.0  # … and since when this worker has had it, without a fetch between its steps
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the loop."""
+        if self.spot is not None:
+            return self.spot.is_async
+        return self.spec is not None and self.spec.is_async
+
+    @property
+    def splits(self) -> bool:
+        """Whether it talks to the store itself, about pieces."""
+        if self.spot is not None:
+            return self.spot.splits
+        return self.spec is not None and self.spec.is_split
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it is the undo of an operation's step."""
+        return self.spot is not None and getattr(self.spot.place, "undoing", False)
 
 
 running: ContextVar[Running | None] = ContextVar("piecework_running", default=None)

@@ -59,8 +59,7 @@ class Pools:
         processes: list[Running] = []
         for job in jobs:
             assert job.spec is not None
-            assert job.options is not None
-            kind = processes if self.is_for_processes(job) else loop if job.spec.is_async else threads
+            kind = processes if self.is_for_processes(job) else loop if job.is_async else threads
             kind.append(job)
         if threads:
             self._threads.submit(threads)
@@ -114,7 +113,7 @@ class Pools:
         """Passes on that a job should stop, where it cannot see so for itself."""
         if self._processes is not None and job.options is not None and job.options.pool == "process":
             self._processes.stop(job)
-        elif self._loop is not None and job.spec is not None and job.spec.is_async:
+        elif self._loop is not None and job.is_async:
             self._loop.cancel(job)
 
     def abandon_late(self) -> list[tuple[Running, Outcome]]:

@@ -85,7 +85,7 @@ class _Process:
         self.jobs += 1
         if job.options is not None and job.options.timeout is not None:
             job.deadline = now + job.options.timeout
-        self.say(Work(job.job))
+        self.say(Work(job.job, job.spot.plan_text if job.spot is not None else None))
 
     def say(self, message: Work | Stop) -> None:
         self._unsent += framed(message)

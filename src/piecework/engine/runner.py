@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from piecework.clock import Clock
@@ -13,6 +14,8 @@ from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.engine import splitter
 from piecework.engine.binding import Unbound, call_with_rows, with_rows
 from piecework.engine.context import Running, running
+from piecework.engine.spots import Spot, Spots
+from piecework.engine.walker import Walker
 from piecework.errors import (
     BadArguments,
     JobCancelled,
@@ -27,7 +30,7 @@ from piecework.errors import (
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import CRASH_LIMIT, Fetched, Record
-from piecework.options import effective
+from piecework.options import TaskOptions, effective
 from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
 from piecework.registry import Registry, TaskSpec
 from piecework.settle import COMPOSE
@@ -48,29 +51,43 @@ class Runner:
         self._store = store
         self.clock = clock
         self._max_payload = max_payload
+        self._spots = Spots(store)
+        self._walker = Walker(registry, store, clock, max_payload, self._belated)
         self.has_processes = True  # whether jobs of pool="process" can be run here
         self.begin_until = math.inf  # after this moment of the monotonic clock nothing is begun: see Worker
 
-    def prepare(self, job: Fetched) -> Running | Park:
-        """The job with its task and options, or why it cannot run here."""
+    def prepare(self, job: Fetched, plan: str | None = None) -> Running | Outcome:
+        """The job with its task and options, or what it comes to where it cannot run here.
+
+        `plan` is that of an operation, where it is known to be another than the code's.
+        """
         spec = self._registry.get(job.task)
         if spec is None:
             return Park(f"unknown task {job.task!r}: no task of this worker's app has that name")
         try:
-            return Running(job, spec, effective(spec.options, job.options))
+            if spec.operation is None and job.operation is None:
+                return Running(job, spec, effective(spec.options, job.options))
+            spot = self._spots.spot(job, spec, plan)
         except ValueError as error:
             return Park(f"the job's options cannot be read: {error}")
+        return Running(job, spec, spot.options, spot=spot) if isinstance(spot, Spot) else spot
 
     def could_run(self, record: Record) -> bool:
         """Whether a job that was parked would not be parked by this worker."""
         spec = self._registry.get(record.task)
-        if spec is None or record.crashes >= CRASH_LIMIT or (spec.options.pool == "process" and not self.has_processes):
+        if spec is None or record.crashes >= CRASH_LIMIT:
             return False
         try:
-            effective(spec.options, record.options)
-            return spec.signature.reads(record.args)
+            if spec.operation is not None:
+                spot = self._spots.could_run(record, spec)
+                return spot is not None and self._has_pool(spot.options)
+            options = effective(spec.options, record.options)
+            return record.cursor in (None, COMPOSE) and self._has_pool(options) and spec.signature.reads(record.args)
         except ValueError:
             return False
+
+    def _has_pool(self, options: TaskOptions) -> bool:
+        return self.has_processes or options.pool != "process"
 
     # ── in a thread ──────────────────────────────────────────────────────────────────────────────
 
@@ -90,9 +107,11 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self.clock.monotonic() > self.begin_until:
-                return Release(TOO_LATE)
+            if (belated := self._belated()) is not None:
+                return belated
             self._set_deadline(now)
+            if now.spot is not None:
+                return self._walk(now)
             unit = spec.signature.unit()
             if unit is None:
                 args, kwargs = spec.signature.decode(job.args)
@@ -108,6 +127,18 @@ class Runner:
             return error.outcome
         except BaseException as error:
             return self._outcome_of(error, now)
+
+    def _walk(self, now: Running) -> Outcome:
+        """A run of an operation."""
+        try:
+            return self._said(self._walker.run(now), now)
+        except Unbound as error:
+            return error.outcome
+        except BaseException as error:
+            return self._outcome_of(error, now)
+
+    def _said(self, said: Outcome | Verdict, now: Running) -> Outcome:
+        return self._verdict(said, now) if isinstance(said, Verdict) else said
 
     def _completed(self, result: Any, codec: ResultCodec, now: Running) -> Outcome:
         """What a returned value comes to: a verdict is taken at its word, anything else is the result."""
@@ -130,9 +161,13 @@ class Runner:
             return _NOTHING
         failpoint("compose.running")
         pieces = splitter.stored_pieces(self._store, self._registry, now.job.id)
-        if self.clock.monotonic() > self.begin_until:  # the store took its time, or this process stood still meanwhile
-            return Release(TOO_LATE)
+        if (belated := self._belated()) is not None:  # the store took its time, or this process stood still meanwhile
+            return belated
         return self._completed(spec.compose.function(pieces, *args, **kwargs), spec.compose.result, now)
+
+    def _belated(self) -> Outcome | None:
+        """What a run comes to that may be somebody else's by now; None where it may begin."""
+        return Release(TOO_LATE) if self.clock.monotonic() > self.begin_until else None
 
     def _set_deadline(self, now: Running) -> None:
         if now.options is not None and now.options.timeout is not None:
@@ -156,18 +191,22 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self.clock.monotonic() > self.begin_until:
-                return Release(TOO_LATE)
+            if (belated := self._belated()) is not None:
+                return belated
             self._set_deadline(now)
-            unit = spec.signature.unit()
-            if unit is None:
+            unit = None if now.spot is not None else spec.signature.unit()
+            if unit is None and now.spot is None:
                 args, kwargs = spec.signature.decode(now.job.args)
         except BadArguments as error:
             return Park(str(error))
         try:
             async with asyncio.timeout(now.options.timeout) as limit:
-                call = spec.function(*args, **kwargs) if unit is None else call_with_rows(now, spec, unit)
-                result = await call
+                if now.spot is not None:
+                    return self._said(await self._walker.run_async(now), now)
+                if unit is None:
+                    result = await spec.function(*args, **kwargs)
+                else:
+                    result = await call_with_rows(spec.function, partial(with_rows, now, spec, unit), unit)
             return self._completed(result, spec.result, now)
         except Unbound as error:
             return error.outcome
@@ -191,6 +230,8 @@ class Runner:
         """What the task itself said of its run."""
         if isinstance(verdict, Snooze):
             return Again(verdict.delay(self.clock.now()), reason=verdict.reason or "it asked to be run later")
+        if isinstance(verdict, Cancel) and now.undoes:
+            return Failed(describe(BadArguments("an undo cannot cancel its operation; let it return, or raise Fail")))
         if isinstance(verdict, Cancel):
             return Cancelled(verdict.reason or "the task cancelled itself")
         error = describe(verdict)
@@ -214,7 +255,7 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Cancelled("it was asked to stop")
     if issubclass(kind, splitter.BatchEnded):
         return Cancelled(str(error))
-    if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and now.spec and now.spec.is_split):
+    if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and now.splits):
         return Release(str(error))  # nothing that the job did: no attempt is spent
     if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask):
         # Running it again would do the same work and end at the same place.

@@ -38,35 +38,44 @@ def split(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Outcome:
-    """Runs the generator to its end and offers every piece; run again after a crash, it stores none twice."""
-    stream = _Stream(now, spec, store, clock)
-    offers = Offers(spec.function(*args, **kwargs))
+    """Runs a split's generator to its end."""
+    compose = spec.compose
+    batch = NewBatch(
+        now.job.id,
+        then=now.job.id,
+        on_failure=spec.on_failure,
+        then_queue=compose.queue if compose else None,
+        then_priority=compose.priority if compose else None,
+    )
+    return stream(now, Offers(spec.function(*args, **kwargs)), spec.name, batch, registry, store, clock)
+
+
+def stream(
+    now: Running, offers: Offers, where: str, batch: NewBatch, registry: Registry, store: Store, clock: Clock
+) -> Outcome:
+    """Offers every piece to the store, to the last one; run again after a crash, it stores none twice.
+
+    Raises the verdict that the generator returned, and `BatchEnded`.
+    """
+    bites = _Bites(now, batch, store, clock)
     for offered in offers:
-        stream.offer(check_piece(offered, spec.name, registry))
+        bites.offer(check_piece(offered, where, registry))
     if isinstance(offers.returned, Verdict):
         raise offers.returned
-    stream.flush()
+    bites.flush()
     failpoint("split.before_seal")
-    return Seal(stream.total)
+    return Seal(bites.total)
 
 
-class _Stream:
+class _Bites:
     """The bites of one splitter's run."""
 
-    def __init__(self, now: Running, spec: TaskSpec, store: Store, clock: Clock) -> None:
+    def __init__(self, now: Running, batch: NewBatch, store: Store, clock: Clock) -> None:
         self._now = now
         self._store = store
         self._clock = clock
-        job = now.job
-        compose = spec.compose
-        self._batch = NewBatch(
-            job.id,
-            then=job.id,
-            on_failure=spec.on_failure,
-            then_queue=compose.queue if compose else None,
-            then_priority=compose.priority if compose else None,
-        )
-        self._root = job.root or job.id
+        self._batch = batch
+        self._root = now.job.root or now.job.id
         self._bite: list[Piece[Any]] = []
         self._size = FIRST_BITE
         self._flushed_at = clock.monotonic()
@@ -101,7 +110,7 @@ def placed(pieces: Sequence[Piece[Any]], batch: str, root: str, first: int) -> l
     jobs = []
     for n, (id, p) in enumerate(zip(new_ids(len(pieces)), pieces, strict=True), first):
         what = p.task, p.args, p.queue, p.priority, p.run_at, p.delay, None, p.options, p.expires, p.expires_at
-        jobs.append(NewJob(id, *what, batch, root, n, p.key))
+        jobs.append(NewJob(id, *what, batch, root, n, p.key, operation=p.operation))
     return jobs
 
 
@@ -111,12 +120,6 @@ def stored_pieces(store: Store, registry: Registry, batch: str) -> Pieces[Any]:
     if record is None:
         raise BadArguments(f"batch {batch} is not in the store any more")
 
-    def read(failed: bool) -> Iterator[PieceResult]:
-        after = -1
-        while page := store.pieces(batch, after=after, limit=PAGE, failed=failed):
-            yield from page
-            after = page[-1].ordinal
-
     def decode(task: str, text: str | None) -> Any:
         return registry[task].outcome_codec.decode(text)
 
@@ -124,9 +127,17 @@ def stored_pieces(store: Store, registry: Registry, batch: str) -> Pieces[Any]:
         total=record.total,
         completed=record.completed,
         failed=record.failed + record.cancelled,
-        read=read,
+        read=lambda failed: read_pieces(store, batch, failed=failed),
         decode=decode,
     )
+
+
+def read_pieces(store: Store, batch: str, *, failed: bool) -> Iterator[PieceResult]:
+    """The pieces of a batch in their order, or only those without a result; a page at a time."""
+    after = -1
+    while page := store.pieces(batch, after=after, limit=PAGE, failed=failed):
+        yield from page
+        after = page[-1].ordinal
 
 
 def inline_pieces(found: list[PieceResult], registry: Registry) -> Pieces[Any]:

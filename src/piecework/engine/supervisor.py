@@ -11,6 +11,7 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -22,13 +23,14 @@ from piecework.engine.keeper import Keeper
 from piecework.engine.respite import Respite
 from piecework.engine.slate import Pulse
 from piecework.engine.trouble import Trouble
+from piecework.engine.warden import Warden
 from piecework.errors import StoreError, StoreUnavailable
 from piecework.job import SUSPECT
 from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.supervisor")
 
-HELD_SECONDS = 5.0  # after its timeout, how long a job may hold its process before that is killed
+REMEMBERED = 100  # jobs that held a process, of which the workers are told
 
 
 class Supervisor:
@@ -71,6 +73,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._start_at: list[float] = []
         self._respite = Respite()
+        self._held: deque[str] = deque(maxlen=REMEMBERED)  # jobs that held their process past their timeout
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
         self._told_at = 0.0  # the beat that the workers were told of last
         self._trouble = Trouble()
@@ -88,11 +91,14 @@ class Supervisor:
         before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         handlers = {s: signal.signal(s, self._signalled) for s in (signal.SIGTERM, signal.SIGINT)}
         self._selector.register(wake, selectors.EVENT_READ)
+        warden = Warden(lambda: list(self._children), self._clock)
+        warden.start()
         try:
             self._start_at = [self._clock.monotonic()] * self._processes
             while self._turn(wake):
                 pass
         finally:
+            warden.stop()
             for child in list(self._children):
                 child.kill()
                 self._ended(child)
@@ -180,7 +186,6 @@ class Supervisor:
                 self._attend(key.data)
         self._notice_the_dead()
         self._press()
-        self._kill_the_held()
         self._with_store(self._keep)
         return True
 
@@ -208,20 +213,6 @@ class Supervisor:
             self._kill_at = None
             for child in self._children:
                 child.kill()
-
-    def _kill_the_held(self) -> None:
-        """Ends a process that does not even notice that a job is far past its timeout: the interpreter itself is held."""
-        late = self._clock.monotonic() - HELD_SECONDS
-        for child in self._children:
-            held = child.slate.overdue(late)
-            if held and child.blamed is None:
-                child.blamed = held
-                log.error(
-                    "worker process %d is held by job %s, well past its timeout; it is killed",
-                    child.process.pid,
-                    ", ".join(held),
-                )
-                child.process.kill()
 
     # ── processes ────────────────────────────────────────────────────────────────────────────────
 
@@ -282,7 +273,7 @@ class Supervisor:
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
             child.works_since = self._clock.monotonic()
-            child.say(worker=child.worker, beaten=self._keeper.beaten_at)
+            child.say(worker=child.worker, beaten=self._keeper.beaten_at, alone=list(self._held))
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
 
@@ -332,6 +323,8 @@ class Supervisor:
         code = child.bury()
         crashed = child.blamed or ([] if child.killed or child.said_bye else child.slate.read())
         child.slate.close()
+        if child.blamed:
+            self._single_out(child.blamed)  # before they are back in their queues
         if child.worker:
             why = "its worker was stopped" if not crashed else f"its worker process died: {exit_in_words(code)}"
             self._owed.append((child.worker, crashed, why))
@@ -352,6 +345,13 @@ class Supervisor:
             now = self._clock.monotonic()
             worked = 0.0 if child.works_since is None else now - child.works_since
             self._start_at.append(now + self._respite.after(worked))
+
+    def _single_out(self, held: list[str]) -> None:
+        """Tells the workers which jobs held a process: each is run alone from now on, so that no neighbour is held again."""
+        self._held += held
+        for child in self._children:
+            if child.worker:
+                child.say(alone=held)
 
     def _follow(self, child: Child) -> None:
         """Starts a process with newer code; after one that could not import it, only when there is newer code."""

@@ -1,6 +1,7 @@
 """Jobs that were running when two workers died: each is run alone, so that a further death is charged to it only.
 
-After one death its jobs run again at once, all together: mostly it was none of them.
+After one death its jobs run again at once, all together: mostly it was none of them. Not so where a job held the
+interpreter past its timeout: its supervisor knows which one, and it is a suspect from then on.
 """
 
 from __future__ import annotations

@@ -9,20 +9,36 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from piecework.job import Fetched, Progress
-from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Park, Release, Seal
+from piecework.outcome import (
+    Again,
+    Await,
+    Cancelled,
+    Complete,
+    Errored,
+    Failed,
+    Park,
+    Release,
+    Seal,
+    Stepped,
+    Undone,
+    UndoNext,
+)
 
 T = TypeVar("T")
 
 _HEAD = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
 
-AnyOutcome = Complete | Errored | Again | Failed | Cancelled | Park | Release | Seal
+AnyOutcome = (
+    Complete | Errored | Again | Failed | Cancelled | Park | Release | Seal | Stepped | Await | Undone | UndoNext
+)
 
 
 class Work(msgspec.Struct, frozen=True, tag=True):
-    """To a process: run this."""
+    """To a process: run this. `plan` is that of an operation which does not go by the plan of the code."""
 
     job: Fetched
+    plan: str | None = None
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

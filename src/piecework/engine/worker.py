@@ -11,12 +11,13 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.foresight import Foresight
+from piecework.engine.keeping import Keeping
 from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
@@ -28,9 +29,9 @@ from piecework.engine.suspects import Suspects
 from piecework.engine.trouble import Trouble
 from piecework.errors import LeaseLost, StoreError
 from piecework.failpoints import failpoint
-from piecework.job import SUSPECT, Answer, Claim, Fetched, Progress
+from piecework.job import SUSPECT, Answer, Claim, Fetched, Progress, State
 from piecework.options import TaskOptions
-from piecework.outcome import Outcome, Park, Release, Settlement
+from piecework.outcome import Outcome, Release, Settlement
 from piecework.registry import Registry
 from piecework.settle import settle
 from piecework.store.protocol import Store
@@ -95,12 +96,15 @@ class Worker:
         self._beaten_at = math.inf  # unknown, until somebody says it
         self._reached_at = math.inf
         self._suspects = Suspects(clock)
+        self._held: set[str] = set()  # jobs that are known to have held a process
         self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
         self._worn = False  # too much is stuck in this process: another is to take its place
         self._crowded_until = 0.0
         self._depth = 0  # how far to look behind jobs for which no process is free
         self._in_hand: dict[str, Running] = {}
+        self._keeping = Keeping(self._runner, clock)
         self._unsent: list[Settlement] = []
+        self._to_keep = 0  # how many of them are operations that are to run on here: they keep their places
         self._sending: list[Settlement] = []
         self._claim = 1
         self._foresight = Foresight(clock, concurrency)
@@ -129,6 +133,10 @@ class Worker:
         """Tells the worker that its session beat at this moment of the monotonic clock; may be called from any thread."""
         self._beaten_at = at
         self._judge_lease()
+
+    def run_alone(self, ids: Iterable[str]) -> None:
+        """Tells the worker which jobs held a process past their timeout; may be called from any thread."""
+        self._held.update(ids)
 
     def run(self) -> None:
         """Works until stopped (or, with `burst`, until nothing is due). Raises `LeaseLost` when its session was buried."""
@@ -220,10 +228,11 @@ class Worker:
         if self._clock.monotonic() > self._beaten_at + self._lease:
             return 0  # it would not be begun, and would go there and back until the session beats again, or is buried
         # What is settled on this trip makes room on this trip.
-        return self._concurrency + self._foresight.ahead - len(self._in_hand) + len(self._unsent)
+        return self._concurrency + self._foresight.ahead - len(self._in_hand) + len(self._unsent) - self._to_keep
 
     def _trip(self, limit: int) -> None:
         settlements = self._sending = self._unsent
+        to_keep, self._to_keep = self._to_keep, 0
         self._unsent = []
         claim = Claim(self.name, self._claim, max(0, limit + (self._depth if limit > 0 else 0)), self._queues)
         self._hinted = False
@@ -238,7 +247,7 @@ class Worker:
             raise
         except StoreError as error:
             self._hinted = True
-            self._unsent, self._sending = settlements + self._unsent, []
+            self._unsent, self._sending, self._to_keep = settlements + self._unsent, [], to_keep
             self._trouble.meet(error)
             self._inbox.wait(self._trouble.delay(self._draw()))
             return
@@ -249,12 +258,12 @@ class Worker:
         self._sending = []
         self._claim += 1
         self._report_refused(settlements, answers)
-        self._forget(settlements)
+        kept = self._forget(settlements, answers, to_keep)
         self.settled += len(settlements)
         self._foresight.learn(len(settlements))
         self._plan_look(limit, jobs)
-        if jobs:
-            self._start(jobs, limit)
+        if jobs or kept:
+            self._start(jobs, limit, kept)
 
     def _judge_lease(self) -> None:
         """What was fetched before a silence longer than the lease may be somebody else's by now, and is not begun.
@@ -287,17 +296,17 @@ class Worker:
             return POLL_SECONDS
         return POLL_SECONDS if due is None else due
 
-    def _start(self, jobs: Sequence[Fetched], places: int) -> None:
-        """Begins what came, as far as there are places; after a deep look there may be fewer."""
-        self._ended_at = self._clock.monotonic()  # what has only come in line is not stuck
-        begin: list[Running] = []
+    def _start(self, jobs: Sequence[Fetched], places: int, begin: list[Running]) -> None:
+        """Begins what came, as far as there are places, after what goes on; after a deep look there may be fewer."""
+        now = self._ended_at = self._clock.monotonic()  # what has only come in line is not stuck
         for job in jobs:
             prepared = self._runner.prepare(job)
-            if isinstance(prepared, Park):
+            if not isinstance(prepared, Running):
                 self._inbox.put((Running(job, None, None), prepared))
                 continue
             self._in_hand[job.id] = prepared
-            if job.crashes >= SUSPECT:
+            prepared.held_since = now
+            if self._is_suspect(job):
                 self._suspects.add(prepared)
                 continue
             if not self._pools.is_for_processes(prepared):
@@ -311,8 +320,12 @@ class Worker:
             self._crowded_until = self._clock.monotonic() + CROWDED_SECONDS
             self._depth = min(DEEPEST, max(FIRST_DEPTH, 2 * self._depth))
             self._foresight.forget()
-        else:
+        elif jobs:
             self._depth = 0
+
+    def _is_suspect(self, job: Fetched) -> bool:
+        """Whether a job is run alone: one of those that ran when two workers died, or that held one by itself."""
+        return job.crashes >= SUSPECT or (job.crashes > 0 and job.id in self._held)
 
     def _is_crowded(self) -> bool:
         """Whether fetching would most likely bring more jobs for processes, none of which is free."""
@@ -323,7 +336,12 @@ class Worker:
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
     def _settlement(self, running: Running, outcome: Outcome) -> Settlement:
-        return settle(running.job, outcome, running.options or _NO_OPTIONS, self._draw())
+        if running.spot is None:
+            return settle(running.job, outcome, running.options or _NO_OPTIONS, self._draw())
+        keep = self._stopping is Stopping.NO and not self._suspects.want_the_place()
+        settlement = self._keeping.settlement(running, running.spot, outcome, self._draw(), keep=keep)
+        self._to_keep += settlement.state is State.RUNNING
+        return settlement
 
     def _hand_back(self, reason: str) -> list[Settlement]:
         back = self._pools.take_back(processes=self._stopping is not Stopping.NO)
@@ -337,9 +355,29 @@ class Worker:
             return False
         return self._clock.monotonic() - self._ended_at > STUCK_SECONDS
 
-    def _forget(self, settlements: Sequence[Settlement]) -> None:
-        for s in settlements:
-            self._in_hand.pop(s.id, None)
+    def _forget(self, settlements: Sequence[Settlement], answers: Sequence[Answer], to_keep: int) -> list[Running]:
+        """Lets go of what has ended, and answers which operations go on here."""
+        ended = [self._in_hand.pop(s.id, None) for s in settlements]
+        if not to_keep:
+            return []
+        kept = []
+        for running, s, answer in zip(ended, settlements, answers, strict=True):
+            if s.state is not State.RUNNING or running is None:
+                continue
+            if answer is Answer.OK or answer is Answer.ALREADY:
+                kept += self._go_on(running, s)
+            elif answer is Answer.LET_GO:
+                self._hinted, self._empty = True, False  # it may be there to be fetched
+        return kept
+
+    def _go_on(self, running: Running, settlement: Settlement) -> list[Running]:
+        """The next run of an operation; none where it comes to something without being begun."""
+        following = self._keeping.next(running, settlement)
+        if isinstance(following, tuple):
+            self._inbox.put(following)
+            return []
+        self._in_hand[settlement.id] = following
+        return [following]
 
     def _report_refused(self, settlements: Sequence[Settlement], answers: Sequence[Answer]) -> None:
         for s, answer in zip(settlements, answers, strict=True):
@@ -386,7 +424,7 @@ class Worker:
 
     def _only_the_blocked_are_left(self) -> bool:
         """Whether what is still in hand waits on an event loop that will never turn again."""
-        on_loop = [running.spec is not None and running.spec.is_async for running in self._in_hand.values()]
+        on_loop = [running.is_async for running in self._in_hand.values()]
         return all(on_loop) and not self._unsent and self._pools.is_blocked()
 
     def _report_last(self, ended: Sequence[Ended]) -> None:

@@ -41,7 +41,7 @@ _IDENTITY = (
     b"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, pg_postmaster_start_time()::text"
 )
 
-_COLLIDED = ("40001", "40P01")
+_COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _NO_TABLES = ("42P01", "42703", "3F000")
 _NOT_TEXT = ("22P05", "22021")

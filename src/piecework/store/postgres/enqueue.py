@@ -9,6 +9,7 @@ import msgspec
 
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
 from piecework.job import Fence, NewBatch, NewJob
+from piecework.store.postgres import operation
 from piecework.store.postgres.transaction import Collided, Transaction, to_json
 
 BITE = 2000  # rows in one step: long enough to be fast, short enough to bound the text that is parsed at once
@@ -23,7 +24,11 @@ def add(tx: Transaction, jobs: Sequence[NewJob], batch: NewBatch | None, fence: 
     answers: dict[str, str] = {}
     for group in _groups(jobs):
         for start in range(0, len(group), BITE):
-            _add_bite(tx, group[start : start + BITE], offer, answers)
+            bite = group[start : start + BITE]
+            if bite[0].operation is None:
+                _add_bite(tx, bite, offer, answers)
+            else:
+                _add_operations(tx, bite, offer, answers)
     if batch is not None and opened and batch.then is not None:
         tx.post("add_below", id=batch.id, then=batch.then)
     return [answers.get(job.id, job.id) for job in jobs]
@@ -39,6 +44,7 @@ def _open(tx: Transaction, batch: NewBatch) -> bool:
             on_failure=batch.on_failure.value,
             then_queue=batch.then_queue,
             then_priority=batch.then_priority,
+            always=batch.always,
         )
     )
 
@@ -62,7 +68,18 @@ def _alike(job: NewJob) -> tuple[object, ...]:
         job.batch,
         job.root,
         job.key is None and job.batch is None,
+        job.operation is None,
     )
+
+
+def _add_operations(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
+    new = operation.new_among(tx, jobs, answers)
+    if new:
+        _add_bite(tx, new, offer, answers)
+        for job in jobs:  # the answer of one may be another of this call, and that one's a job that was there before
+            held = answers.get(job.id, job.id)
+            answers[job.id] = answers.get(held, held)
+        operation.store(tx, [job for job in new if answers.get(job.id, job.id) == job.id])
 
 
 def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
@@ -92,10 +109,14 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int) -> int:
         "delay": first.delay or 0.0,
         "options": first.options,
     }
-    if first.batch is None and first.key is None and first.expires is None and first.expires_at is None:
+    title = "add_placed"
+    if first.operation is not None:
+        title = "add_operation"
+        common["cursors"] = to_json([job.operation and job.operation.cursor for job in jobs])
+    elif first.batch is None and first.key is None and first.expires is None and first.expires_at is None:
         return tx.run("add_plain", **common)
     return tx.run(
-        "add_placed",
+        title,
         ordinals=to_json([job.ordinal for job in jobs]),
         pieces=to_json([job.piece for job in jobs]),
         keys=to_json([job.key for job in jobs]),

@@ -8,7 +8,7 @@ from piecework.errors import StoreError
 from piecework.job import Finding
 from piecework.store.postgres import schema
 from piecework.store.postgres.database import Database
-from piecework.store.postgres.transaction import Con
+from piecework.store.postgres.transaction import SQL, Con, in_schema
 
 OLDEST = 120000  # the first server whose plans the statements rely on
 LONG = 600  # seconds for which a transaction keeps vacuum from clearing what was settled since
@@ -87,4 +87,13 @@ def _schema(db: Database) -> list[Finding]:
                 "error", "schema", f"version {found} is newer than this piecework ({schema.VERSION}); update piecework"
             )
         ]
-    return [Finding("ok", "schema", f"version {found} in {db.place.schema}")]
+    return [Finding("ok", "schema", f"version {found} in {db.place.schema}"), *_left(db)]
+
+
+def _left(db: Database) -> list[Finding]:
+    statement = in_schema(SQL["examine_left"], db.place.schema).encode()
+    row = db.read(lambda con: con.execute(statement).fetchone())
+    if row is None or not row[0]:
+        return []
+    text = f"{row[0]} operations have no job any more: somebody deleted jobs in the tables by hand; delete what belongs to them too"
+    return [Finding("warning", "operations", text)]

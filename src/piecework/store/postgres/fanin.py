@@ -19,12 +19,14 @@ from psycopg import Cursor
 
 from piecework.job import ErrorInfo, State
 from piecework.outcome import Settlement
+from piecework.store.postgres import waits
 from piecework.store.postgres.history import remember
 from piecework.store.postgres.transaction import Row, Transaction, to_json
 
 STOP_BITE = (
     1000  # pieces that are cancelled in one transaction: some when a batch dies, the rest when a fetch meets them
 )
+ALWAYS = 14  # where a batch's row says that its continuation is released whatever becomes of it
 ENDED = "its batch had ended"  # why those are cancelled that are met later
 
 COUNTED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
@@ -52,14 +54,20 @@ def before(tx: Transaction, settlements: list[Settlement]) -> tuple[list[Settlem
 def _judge_splitter(tx: Transaction, s: Settlement, batch: Any) -> Settlement:
     if batch is None or (s.seal is None and s.state not in (State.CANCELLED, State.FAILED)):
         return s
-    state = batch[2]
-    if s.seal is not None and batch[4]:
+    state, sealed, always = batch[2], batch[4], batch[6]
+    if s.seal is not None and sealed:
         return s
-    if state == "failed":
+    if state == "failed" and not always:
         return _failed(s, why_failed(tx, batch[0]))
-    if state == "stopped":
+    if state == "stopped" and not always:
         return msgspec.structs.replace(s, state=State.CANCELLED, seal=None, history="cancelled")
-    if s.seal is not None and batch[5] != s.seal:
+    return s if s.seal is None else _judge_step(tx, s, batch)
+
+
+def _judge_step(tx: Transaction, s: Settlement, batch: Any) -> Settlement:
+    """A splitter that has offered all: it must have offered again what an earlier run had."""
+    assert s.seal is not None
+    if batch[5] != s.seal:
         strays = [str(row[0]) for row in tx.rows("settle_strays", batch=batch[0], run=s.run)]
         if strays:
             return _failed(s, _changed(strays, s.seal))
@@ -69,7 +77,7 @@ def _judge_splitter(tx: Transaction, s: Settlement, batch: Any) -> Settlement:
 def _without_batch(tx: Transaction, s: Settlement) -> str:
     """A splitter without a single piece has not opened its batch; sealing does."""
     id = s.id if tx.row("batch_read", id=s.id) is None else f"{s.id}.{s.run}"
-    tx.post("add_batch", id=id, then=s.id, on_failure="finish", then_queue=None, then_priority=None)
+    tx.post("add_batch", id=id, then=s.id, on_failure="finish", then_queue=None, then_priority=None, always=False)
     tx.post("add_below", id=id, then=s.id)
     return id
 
@@ -114,6 +122,10 @@ def after(tx: Transaction, counted: Counted, special: Iterable[Settlement]) -> N
             state = "failed" if s.state is State.FAILED else "stopped"
             close(tx, s.id, state, s.reason or "the split did not end well")
     _follow(tx, counted)
+    if counted.sealed:  # a piece failed before the last was offered, and the operation is to look at that
+        failed = [row[0] for row in tx.rows("batch_failed", ids=to_json(counted.sealed))]
+        if failed:
+            _release(tx, failed)
 
 
 def count(tx: Transaction, ends: Counter[tuple[str, str]], touched: Collection[str] = ()) -> None:
@@ -128,6 +140,7 @@ def _follow(tx: Transaction, counted: Counted) -> None:
         if counted.sealed:
             told |= dict(tx.rows("settle_ripe_batches", ids=to_json(counted.sealed)))
         if done := [id for id, end in told.items() if end == "done"]:
+            tx.post("batch_done", ids=to_json(done))
             _release(tx, done)
         ends = nothing()
         for id, end in told.items():
@@ -140,7 +153,7 @@ def _follow(tx: Transaction, counted: Counted) -> None:
 
 
 def _release(tx: Transaction, batches: Sequence[str]) -> None:
-    """The one moment of fan-in: batches are done, and what waited for them may run."""
+    """What waited for these batches may run."""
     for before, now in tx.rows("batch_release", ids=to_json(batches)):
         tx.moved(before, "waiting", None)
         tx.moved(now, None, "available")
@@ -148,10 +161,13 @@ def _release(tx: Transaction, batches: Sequence[str]) -> None:
 
 def _fail(tx: Transaction, id: str) -> Counter[tuple[str, str]]:
     """Fails a batch and what waited for it. Returns what that counts in the batch above."""
-    then = tx.row("batch_read", id=id)[1]
-    error = why_failed(tx, id)
+    batch = tx.row("batch_read", id=id)
+    then, error = batch[1], why_failed(tx, id)
     tx.post("batch_end", id=id, state="failed")
     stop_below(tx, id, error.message)
+    if batch[ALWAYS]:
+        _release(tx, [id])
+        return nothing()
     if then is None:
         return Counter()
     record = tx.row("then_read", id=then)
@@ -162,7 +178,7 @@ def _fail(tx: Transaction, id: str) -> Counter[tuple[str, str]]:
             return Counter({(record[1], "failed"): 1})
     elif record:
         # The splitter still runs: it is asked to stop, and fails with this batch when it answers.
-        tx.post("cancel_ask", ids=to_json([then]), reason=error.message, by=None)
+        tx.post("cancel_ask", ids=to_json([then]), how=waits.TO_STOP, reason=error.message, by=None)
     return Counter()
 
 
@@ -189,6 +205,7 @@ def follow_cancelled(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
 
     Batch by batch, because the end of one may end another whose pieces come later.
     """
+    waits.pause(tx, rows)
     for batch, group in groupby(rows, key=itemgetter(3)):
         n = 0
         for id, queue, state, _, counted_at in group:
@@ -246,6 +263,7 @@ def cancel_unstarted(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
     if not rows:
         return
     tx.post("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None)
+    waits.pause(tx, rows)
     ends: Counter[tuple[str, str]] = Counter()
     for _, queue, state, batch in rows:
         tx.moved(queue, state, "cancelled")

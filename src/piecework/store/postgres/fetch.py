@@ -9,12 +9,12 @@ from psycopg import Cursor
 
 from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
-from piecework.store.postgres import fanin
+from piecework.store.postgres import fanin, operation, waits
 from piecework.store.postgres.transaction import Row, Transaction, to_json
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
 EXPIRY_BITE = 1000
-FLAGS = 6  # columns before those of a job
+FLAGS = 7  # columns before those of a job
 JOB = slice(FLAGS, FLAGS + 13)
 
 
@@ -24,12 +24,13 @@ class Look(NamedTuple):
     jobs: list[Fetched]
     ripe: bool  # the time of some has come, and they are not in the line yet
     expired: bool  # the time of some is over
+    late: bool  # the wait of some operations is over
     dead: bool  # pieces of a batch that has ended are next
     due: int  # how many there were to be taken, when it looked
 
     @property
     def blocked(self) -> bool:
-        return not self.jobs and (self.ripe or self.expired or self.dead)
+        return not self.jobs and (self.ripe or self.expired or self.late or self.dead)
 
 
 def post(tx: Transaction, claim: Claim) -> Cursor[Row]:
@@ -46,22 +47,24 @@ def post(tx: Transaction, claim: Claim) -> Cursor[Row]:
 
 def read(tx: Transaction, cursor: Cursor[Row], claim: Claim) -> Look:
     rows = cursor.fetchall()
-    alive, again, ripe, expired, dead, due = rows[0][:FLAGS]
+    alive, again, ripe, expired, late, dead, due = rows[0][:FLAGS]
     if not alive:
         session = claim.worker.rpartition(".")[0]
         raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
     if again:
         mine = tx.rows("fetch_again", worker=claim.worker, claim=claim.number)
-        return Look([Fetched(*row) for row in mine], False, False, False, 0)
+        return Look(operation.with_runs(tx, [Fetched(*row) for row in mine]), False, False, False, False, 0)
     jobs = [Fetched(*row[JOB]) for row in rows] if rows[0][FLAGS] is not None else []
     asked = claim.limit > 0
-    return Look(jobs, ripe and asked, expired and asked, dead, int(due or 0))
+    return Look(operation.with_runs(tx, jobs), ripe and asked, expired and asked, late and asked, dead, int(due or 0))
 
 
 def clearing(claim: Claim, look: Look) -> Callable[[Transaction], None]:
     """What clears a bite of what stands in the way, alone: others get their turn before the next one."""
 
     def clear(tx: Transaction) -> None:
+        if look.late:
+            waits.wake(tx)
         if look.ripe:
             tx.post("fetch_ripe")
         if look.expired:

@@ -15,5 +15,6 @@ Line = tuple[str, int, int, str, str | None, str | None]  # job, run, attempt, o
 def remember(tx: Transaction, lines: Sequence[Line]) -> None:
     """Adds lines; of a job that runs for the hundredth time and more, the oldest but the first few make room."""
     tx.post("history_add", rows=to_json([dict(zip(_FIELDS, line, strict=True)) for line in lines]))
-    if long := [{"id": line[0], "upto": line[1] - LAST_RUNS} for line in lines if line[1] > FIRST_RUNS + LAST_RUNS]:
-        tx.post("history_trim", rows=to_json(long), first=FIRST_RUNS)
+    if long := [{"id": line[0], "run": line[1]} for line in lines if line[1] > FIRST_RUNS + LAST_RUNS]:
+        for title in ("history_trim", "history_trim_visit"):
+            tx.post(title, rows=to_json(long), first=FIRST_RUNS, last=LAST_RUNS)

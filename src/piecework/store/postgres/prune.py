@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from piecework.clock import Clock
+from piecework.store.postgres import operation
 from piecework.store.postgres.transaction import Opened, Transaction, to_json
 
 PAGE = 5000  # jobs looked at in one read: some milliseconds, because a long one holds up checkpoints
@@ -134,6 +135,8 @@ def _delete(tx: Transaction, seqs: Sequence[int], before: float) -> int:
         tx.post("prune_attempts", ids=to_json(told))
     if split := [row[1] for row in rows if row[5]]:
         tx.post("prune_batches", ids=to_json(split))
+    if placed := [row for row in rows if row[6]]:
+        operation.forget(tx, [row[0] for row in placed], to_json([row[1] for row in placed]))
     for row in rows:
         tx.moved(row[2], row[3], None)
     return len(rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from psycopg import Cursor
@@ -10,11 +11,22 @@ from psycopg.errors import CheckViolation
 
 from piecework.job import Answer, ErrorInfo, State
 from piecework.outcome import Settlement
-from piecework.store.postgres import fanin
+from piecework.store.postgres import advance, fanin, waits
 from piecework.store.postgres.history import Line, remember
 from piecework.store.postgres.transaction import Row, Transaction, to_json
 
-Applied = tuple[list[Cursor[Row]], fanin.Counted, list[Settlement]]  # answers to come, and what did not complete
+# Whose end depends on having been asked to stop.
+_STOPPED = (State.AVAILABLE, State.WAITING, State.CANCELLED, State.FAILED)
+
+
+class Sent(NamedTuple):
+    """What was sent, and what is to follow once the answers are there."""
+
+    changes: list[Cursor[Row]]
+    counted: fanin.Counted
+    special: list[Settlement]  # what did not just complete
+    steps: list[advance.Step]
+    to_undo: set[str]  # who was asked to stop for that
 
 
 class FenceMismatch(Exception):
@@ -32,12 +44,13 @@ class Settling:
         """
         self._tx = tx
         self._careful = careful
+        self._settlements = settlements
         self.answers = [Answer.OK] * len(settlements)
         self._valid: Sequence[Settlement] = settlements
         if careful:
             self.answers = _check_fences(tx, settlements)
             self._valid = [s for s, answer in zip(settlements, self.answers, strict=True) if answer is Answer.OK]
-        self._changes, self._counted, self._special = _apply(tx, self._valid)
+        self._sent = _apply(tx, self._valid, careful)
 
     def _send(self) -> None:
         try:
@@ -50,16 +63,29 @@ class Settling:
     @property
     def simple(self) -> bool:
         """Whether nothing follows from these ends: no batch, and nobody comes back."""
-        return not self._special and self._counted.counters is None
+        return not self._sent.special and not self._sent.steps and self._sent.counted.counters is None
 
     def finish(self) -> list[Answer]:
         """Reads what the statements came to, and follows every end upward."""
         if self._valid:
             self._send()
-            if sum(cursor.rowcount for cursor in self._changes) != len(self._valid):
+            if sum(cursor.rowcount for cursor in self._sent.changes) != len(self._valid):
                 raise FenceMismatch
-            fanin.after(self._tx, self._counted, self._special)
+            self._follow(self._sent)
         return self.answers
+
+    def _follow(self, sent: Sent) -> None:
+        if sent.steps:
+            advance.follow(self._tx, sent.steps)
+        waits.mind_undoing(self._tx, {s.id: s.state for s in sent.special if s.id in sent.to_undo})
+        fanin.after(self._tx, sent.counted, sent.special)
+        let_go = {step.sent.id for step in sent.steps if step.let_go}
+        if let_go:
+            ids = (s.id for s in self._settlements)
+            self.answers = [
+                Answer.LET_GO if id in let_go and answer is Answer.OK else answer
+                for id, answer in zip(ids, self.answers, strict=True)
+            ]
 
 
 def _check_fences(tx: Transaction, settlements: Sequence[Settlement]) -> list[Answer]:
@@ -72,19 +98,24 @@ def _check_fences(tx: Transaction, settlements: Sequence[Settlement]) -> list[An
             seen.add(s.id)
             answers.append(Answer.OK)
         elif settled == s.run or (run == s.run and s.id in seen):
-            answers.append(Answer.ALREADY)
+            # An operation that went on in its worker is at its next run; one that was let go is not.
+            went_on = s.state is not State.RUNNING or s.id in seen or (run == s.run + 1 and state == "running")
+            answers.append(Answer.ALREADY if went_on else Answer.LET_GO)
         else:
             answers.append(Answer.STALE)
     return answers
 
 
-def _apply(tx: Transaction, settlements: Sequence[Settlement]) -> Applied:
+def _apply(tx: Transaction, settlements: Sequence[Settlement], careful: bool) -> Sent:
     """Sorts the settlements once: by far the most are completions, and those without a result need only their ids."""
     plain: dict[tuple[int, int, str, str | None], list[str]] = {}
     other: list[Settlement] = []
     special: list[Settlement] = []
+    moving: list[Settlement] = []
     for s in settlements:
-        if s.state is State.COMPLETED:
+        if s.advance is not None:
+            moving.append(s)
+        elif s.state is State.COMPLETED:
             if s.result is None and s.history is None:
                 key = (s.run, s.attempt, s.queue, s.batch)
                 ids = plain.get(key)
@@ -97,11 +128,16 @@ def _apply(tx: Transaction, settlements: Sequence[Settlement]) -> Applied:
         else:
             special.append(s)
     seals: dict[str, str] = {}
+    asked: dict[str, tuple[int, str | None]] = {}
     if special:
-        special, seals = fanin.before(tx, _mind_stops(tx, special))
+        asked = waits.asked_to_stop(tx, [s.id for s in special if s.state in _STOPPED])
+        special, seals = fanin.before(tx, _mind_stops(tx, special, asked))
         other += special
+    steps = advance.judge(tx, moving, careful=careful) if moving else []
     changes = _change(tx, plain, other)
-    ends = fanin.nothing()
+    if steps:
+        changes += advance.post(tx, steps, careful=careful)
+    ends = advance.count(tx, steps)
     for (_, _, queue, batch), ids in plain.items():
         tx.moved(queue, "running", "completed", len(ids))
         if batch is not None:
@@ -111,7 +147,8 @@ def _apply(tx: Transaction, settlements: Sequence[Settlement]) -> Applied:
         if s.batch is not None and s.state in fanin.COUNTED:
             ends[s.batch, fanin.COUNTED[s.state]] += 1
     _keep_history(tx, special)
-    return changes, fanin.post_count(tx, ends, seals.values()), special
+    to_undo = {id for id, (how, _) in asked.items() if how == waits.TO_UNDO}
+    return Sent(changes, fanin.post_count(tx, ends, seals.values()), special, steps, to_undo)
 
 
 def _change(
@@ -129,19 +166,24 @@ def _change(
     return changes
 
 
-def _mind_stops(tx: Transaction, settlements: list[Settlement]) -> list[Settlement]:
+def _mind_stops(
+    tx: Transaction, settlements: list[Settlement], asked: Mapping[str, tuple[int, str | None]]
+) -> list[Settlement]:
     """A job that was asked to stop does not come back: where it would run again, it is cancelled instead."""
-    back = [s.id for s in settlements if s.state is State.AVAILABLE or s.state is State.WAITING]
-    stopping = dict(tx.rows("settle_stopping", ids=to_json(back))) if back else {}
-    if not stopping:
+    if not asked:
         return settlements
-    return [_cancelled(s, stopping[s.id]) if s.id in stopping else s for s in settlements]
+    return [_stopped(tx, s, *asked[s.id]) if s.id in asked else s for s in settlements]
 
 
-def _cancelled(s: Settlement, reason: str | None) -> Settlement:
-    return msgspec.structs.replace(
-        s, state=State.CANCELLED, reason=reason, history="cancelled", delay=None, seal=None, cursor=None
-    )
+def _stopped(tx: Transaction, s: Settlement, how: int, why: str | None) -> Settlement:
+    """Cancelled; an operation that was asked to stop so that it can be undone is available for that."""
+    if s.state is State.FAILED or (how != waits.TO_UNDO and s.state is State.CANCELLED):
+        return s
+    state = State.CANCELLED
+    if how == waits.TO_UNDO:
+        state = State.AVAILABLE
+        fanin.close(tx, s.id, "stopped", why or "the operation is undone")
+    return msgspec.structs.replace(s, state=state, reason=why, history="cancelled", delay=None, seal=None, cursor=None)
 
 
 def _row(s: Settlement) -> dict[str, object]:

@@ -17,6 +17,8 @@ from piecework.errors import UsageError, WithinNotSupported
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
+    Amendment,
+    AmendmentRecord,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -27,19 +29,44 @@ from piecework.job import (
     Finding,
     NewBatch,
     NewJob,
+    NewSignal,
+    OperationRecord,
     PieceResult,
     Progress,
     Record,
     SessionRecord,
+    SignalRecord,
     State,
 )
 from piecework.outcome import Settlement
-from piecework.store.postgres import delete, enqueue, examine, fanin, fetch, operators, retry, schema, settle
+from piecework.store.postgres import (
+    amending,
+    delete,
+    enqueue,
+    examine,
+    fanin,
+    fetch,
+    operation,
+    operators,
+    retry,
+    schema,
+    settle,
+    waits,
+)
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.ear import Ear
 from piecework.store.postgres.fetch import Look
 from piecework.store.postgres.prune import Pruner
-from piecework.store.postgres.rows import RECORD_COLUMNS, attempt_record, batch_record, error_of, record, where
+from piecework.store.postgres.rows import (
+    RECORD_COLUMNS,
+    attempt_record,
+    batch_record,
+    error_of,
+    order,
+    record,
+    source,
+    where,
+)
 from piecework.store.postgres.sweep import Sweeper
 from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, to_json
 from piecework.store.postgres.url import parse
@@ -145,7 +172,7 @@ class PostgresStore:
             with self._within(within) as tx:
                 return enqueue.add(tx, jobs, batch, fence)
         # Plain jobs touch nothing that others count, and need not wait for anybody.
-        plain = batch is None and fence is None and all(job.batch is None for job in jobs)
+        plain = batch is None and fence is None and all(job.batch is None and job.operation is None for job in jobs)
         return self._in(Gate.OPEN if plain else Gate.SHARED, lambda tx: enqueue.add(tx, jobs, batch, fence))
 
     @contextmanager
@@ -268,8 +295,10 @@ class PostgresStore:
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
-        return self._alone(lambda tx: operators.cancel(tx, which, reason, by, limit))
+    def cancel(
+        self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000, undo: bool = False
+    ) -> int:
+        return self._alone(lambda tx: operators.cancel(tx, which, reason, by, limit, undo))
 
     def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
         def begun(tx: Transaction) -> tuple[int, retry.Return]:
@@ -287,6 +316,12 @@ class PostgresStore:
 
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
         return self._alone(lambda tx: delete.delete(tx, which, limit))
+
+    def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
+        return self._alone(lambda tx: amending.amend(tx, id, cursor, amendment))
+
+    def signal(self, id: str, signal: NewSignal) -> bool:
+        return self._write(lambda tx: waits.signal(tx, id, signal))
 
     def repair(self, *, limit: int = 10) -> list[str]:
         self._sweeper.sweep(limit)
@@ -319,7 +354,8 @@ class PostgresStore:
 
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
         condition, params = where(which)
-        fragments = {"columns": RECORD_COLUMNS, "where": condition}
+        jobs = source(which, newest)
+        fragments = {"columns": RECORD_COLUMNS, "jobs": jobs, "where": condition, "order": order(which)}
 
         def page(tx: Transaction) -> list[Any]:
             behind = LAST if newest else FIRST
@@ -343,7 +379,7 @@ class PostgresStore:
                 if which.queue in (None, queue) and which.state in (None, state)
             )
         condition, params = where(which)
-        ((n,),) = self._read(lambda tx: tx.fill("find_count", {"where": condition}, params))
+        ((n,),) = self._read(lambda tx: tx.fill("find_count", {"jobs": source(which), "where": condition}, params))
         return int(n)
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -361,8 +397,26 @@ class PostgresStore:
             for ordinal, piece, id, task, state, result, error in rows
         ]
 
-    def attempts(self, id: str) -> list[AttemptRecord]:
-        return [attempt_record(row) for row in self._read(lambda tx: tx.rows("attempts_read", id=id))]
+    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+        rows = self._read(lambda tx: tx.rows("attempts_read", id=id, after=after, limit=limit))
+        return [attempt_record(row) for row in rows]
+
+    def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
+        rows = self._read(lambda tx: tx.rows("operations_read", ids=to_json(list(ids))))
+        found = {row[0]: operation.record(row) for row in rows}
+        return [found[id] for id in ids if id in found]
+
+    def plan(self, digest: str) -> str | None:
+        row = self._read(lambda tx: tx.row("plan_read", digest=digest))
+        return None if row is None else str(row[0])
+
+    def amendments(self, id: str) -> list[AmendmentRecord]:
+        return [operation.amendment_record(row) for row in self._read(lambda tx: tx.rows("amendments_read", id=id))]
+
+    def signals(self, id: str) -> list[SignalRecord]:
+        names = SignalRecord.__struct_fields__
+        rows = self._read(lambda tx: tx.rows("signals_read", id=id))
+        return [SignalRecord(**dict(zip(names, row, strict=True))) for row in rows]
 
     def paused(self) -> list[str]:
         return [row[0] for row in self._read(lambda tx: tx.rows("pause_list"))]

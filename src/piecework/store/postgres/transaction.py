@@ -19,11 +19,26 @@ from psycopg.rows import tuple_row
 from piecework.store.sql import titles
 
 SQL = titles("piecework.store.postgres")
-TABLES = ("job", "batch", "attempt", "tally", "pause", "session", "sleeper", "schema")
+TABLES = (
+    "job",
+    "batch",
+    "attempt",
+    "tally",
+    "pause",
+    "session",
+    "sleeper",
+    "schema",
+    "operation",
+    "plan",
+    "term",
+    "signal",
+    "amendment",
+    "step",
+)
 SERVER_TIME = "extract(epoch FROM now())::float8"
 
 _TABLE = re.compile(rf"(?<![\w.])piecework_({'|'.join(TABLES)})(?!\w)")
-_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _COMMENT = re.compile(r"--.*$", re.MULTILINE)
 
 _encoder = msgspec.json.Encoder()

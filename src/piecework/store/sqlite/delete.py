@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from piecework.job import Filter
+from piecework.store.sqlite import operation
 from piecework.store.sqlite.rows import where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
@@ -12,7 +13,7 @@ _COUNTERS = "open", "completed", "failed", "cancelled"
 
 
 def delete(tx: Transaction, which: Filter, limit: int) -> int:
-    condition, params = where(which)
+    condition, params = where(which, alone=True)
     heads = tx.con.execute(SQL["delete_select"].format(where=condition), params | {"limit": limit}).fetchall()
     if not heads:
         return 0
@@ -21,6 +22,7 @@ def delete(tx: Transaction, which: Filter, limit: int) -> int:
     tx.run("prune_jobs", seqs=to_json([row[0] for row in rows]))
     tx.run("prune_attempts", ids=ids)
     tx.run("prune_batches", ids=ids)
+    operation.forget(tx, [row[0] for row in rows], ids)
     counts: dict[str, Counter[str]] = {}
     for _, _, queue, state, batch, finished_at in rows:
         tx.moved(queue, state, None)

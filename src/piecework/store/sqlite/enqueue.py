@@ -9,6 +9,7 @@ import msgspec
 
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
 from piecework.job import Fence, NewBatch, NewJob, State
+from piecework.store.sqlite import operation
 from piecework.store.sqlite.transaction import Transaction, to_json
 
 BITE = 2000  # rows in one step: long enough to be fast, short enough to bound the text that is parsed at once
@@ -23,7 +24,11 @@ def add(tx: Transaction, jobs: Sequence[NewJob], batch: NewBatch | None, fence: 
     answers: dict[str, str] = {}
     for group in _groups(jobs):
         for start in range(0, len(group), BITE):
-            _add_bite(tx, group[start : start + BITE], offer, answers)
+            bite = group[start : start + BITE]
+            if bite[0].operation is None:
+                _add_bite(tx, bite, offer, answers)
+            else:
+                _add_operations(tx, bite, offer, answers)
     if batch is not None and opened and batch.then is not None:
         tx.run("add_below", id=batch.id, then=batch.then)
     return [answers.get(job.id, job.id) for job in jobs]
@@ -39,6 +44,7 @@ def _open(tx: Transaction, batch: NewBatch) -> bool:
             on_failure=batch.on_failure.value,
             then_queue=batch.then_queue,
             then_priority=batch.then_priority,
+            always=batch.always,
             now=tx.now,
         )
     )
@@ -63,12 +69,23 @@ def _alike(job: NewJob) -> tuple[object, ...]:
         job.batch,
         job.root,
         job.key is None and job.batch is None,
+        job.operation is None,
     )
+
+
+def _add_operations(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
+    new = operation.new_among(tx, jobs, answers)
+    if new:
+        _add_bite(tx, new, offer, answers)
+        for job in jobs:  # the answer of one may be another of this call, and that one's a job that was there before
+            held = answers.get(job.id, job.id)
+            answers[job.id] = answers.get(held, held)
+        operation.store(tx, [job for job in new if answers.get(job.id, job.id) == job.id])
 
 
 def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
     first = jobs[0]
-    placed = first.batch is not None or first.key is not None or _expires(first)
+    placed = first.batch is not None or first.key is not None or _expires(first) or first.operation is not None
     if first.batch is not None and not _takes_pieces(tx, first.batch, jobs):
         return
     # A splitter's first run offers what is not there; a later one looks first, so that what is new keeps its order.
@@ -96,10 +113,13 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int, placed: bool) -> in
     }
     if not placed:
         return tx.run("add_plain", rows=to_json([(job.id, job.args) for job in jobs]), **common)
-    rows = to_json([(job.id, job.args, job.ordinal, job.piece, job.key) for job in jobs])
+    title, rows = "add_placed", to_json([(job.id, job.args, job.ordinal, job.piece, job.key) for job in jobs])
+    if first.operation is not None:
+        title = "add_operation"
+        rows = to_json([(j.id, j.args, j.ordinal, j.piece, j.key, j.operation and j.operation.cursor) for j in jobs])
     expires_at = first.expires_at if first.expires is None else run_at + first.expires
     root = None if first.root == first.batch else first.root  # a piece of the root's own batch does not repeat its id
-    return tx.run("add_placed", rows=rows, batch=first.batch, root=root, offer=offer, expires_at=expires_at, **common)
+    return tx.run(title, rows=rows, batch=first.batch, root=root, offer=offer, expires_at=expires_at, **common)
 
 
 def _expires(job: NewJob) -> bool:

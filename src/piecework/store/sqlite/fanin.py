@@ -16,12 +16,14 @@ import msgspec
 
 from piecework.job import ErrorInfo, State
 from piecework.outcome import Settlement
+from piecework.store.sqlite import waits
 from piecework.store.sqlite.history import remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
 STOP_BITE = (
     1000  # pieces that are cancelled in one transaction: some when a batch dies, the rest when a fetch meets them
 )
+ALWAYS = 14  # where a batch's row says that its continuation is released whatever becomes of it
 ENDED = "its batch had ended"  # why those are cancelled that are met later
 
 COUNTED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
@@ -39,11 +41,19 @@ def _judge_splitter(tx: Transaction, s: Settlement) -> Settlement:
     if batch is None or (s.seal is not None and batch[4]):
         return s if s.seal is None else _without_batch(tx, s)
     state = batch[2]
+    if batch[ALWAYS]:
+        return s if s.seal is None else _judge_step(tx, s, batch)
     if state == "failed":
         return _failed(s, why_failed(tx, batch[0]))
     if state == "stopped":
         return msgspec.structs.replace(s, state=State.CANCELLED, seal=None, history="cancelled")
-    if s.seal is not None and batch[5] != s.seal:
+    return s if s.seal is None else _judge_step(tx, s, batch)
+
+
+def _judge_step(tx: Transaction, s: Settlement, batch: Any) -> Settlement:
+    """A splitter that has offered all: it must have offered again what an earlier run had."""
+    assert s.seal is not None
+    if batch[5] != s.seal:
         strays = [str(row[0]) for row in tx.rows("settle_strays", batch=batch[0], run=s.run)]
         if strays:
             return _failed(s, _changed(strays, s.seal))
@@ -53,7 +63,16 @@ def _judge_splitter(tx: Transaction, s: Settlement) -> Settlement:
 def _without_batch(tx: Transaction, s: Settlement) -> Settlement:
     """A splitter without a single piece has not opened its batch; sealing does."""
     id = s.id if tx.row("batch_read", id=s.id) is None else f"{s.id}.{s.run}"
-    tx.run("add_batch", id=id, then=s.id, on_failure="finish", then_queue=None, then_priority=None, now=tx.now)
+    tx.run(
+        "add_batch",
+        id=id,
+        then=s.id,
+        on_failure="finish",
+        then_queue=None,
+        then_priority=None,
+        always=False,
+        now=tx.now,
+    )
     tx.run("add_below", id=id, then=s.id)
     return s
 
@@ -78,9 +97,11 @@ def after(tx: Transaction, ends: Counter[tuple[str, str]], special: Iterable[Set
     touched: set[str] = set()
     for s in special:
         if s.seal is not None:
-            own = tx.row("own_read", job=s.id)[0]
-            tx.run("batch_seal", id=own)
-            touched.add(own)
+            own = tx.row("own_read", job=s.id)
+            tx.run("batch_seal", id=own[0])
+            touched.add(own[0])
+            if own[2] == "failed":
+                _release(tx, own)  # a piece failed before the last was offered, and the operation is to look at that
         elif s.state in (State.CANCELLED, State.FAILED):
             close(
                 tx, s.id, "failed" if s.state is State.FAILED else "stopped", s.reason or "the split did not end well"
@@ -107,26 +128,32 @@ def count(tx: Transaction, ends: Counter[tuple[str, str]], touched: Iterable[str
 def _end(tx: Transaction, id: str) -> Counter[tuple[str, str]]:
     """Ends a batch: releases its continuation, or fails it. Returns what that counts in the batch above."""
     row = tx.row("batch_read", id=id)
-    then, on_failure, failed, cancelled = row[1], row[3], row[8], row[9]
+    on_failure, failed, cancelled = row[3], row[8], row[9]
     if (failed or cancelled) and on_failure != "compose":
-        return _fail(tx, id, then)
+        return _fail(tx, row)
     tx.run("batch_end", id=id, state="done", now=tx.now)
-    if then is not None:
-        _release(tx, then, row[12], row[13])
+    _release(tx, row)
     return Counter()
 
 
-def _release(tx: Transaction, then: str, queue: str | None, priority: int | None) -> None:
-    record = tx.row("then_read", id=then)
-    if record and tx.run("batch_release", id=then, queue=queue, priority=priority, now=tx.now):
+def _release(tx: Transaction, batch: Any) -> None:
+    id, then, queue, priority = batch[0], batch[1], batch[12], batch[13]
+    record = tx.row("then_read", id=then) if then is not None else None
+    if record and tx.run(
+        "batch_release", id=then, batch=id, always=batch[ALWAYS], queue=queue, priority=priority, now=tx.now
+    ):
         tx.moved(record[0], "waiting", None)
         tx.moved(queue or record[0], None, "available")
 
 
-def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]]:
+def _fail(tx: Transaction, batch: Any) -> Counter[tuple[str, str]]:
+    id, then = batch[0], batch[1]
     error = why_failed(tx, id)
     tx.run("batch_end", id=id, state="failed", now=tx.now)
     stop_below(tx, id, error.message)
+    if batch[ALWAYS]:
+        _release(tx, batch)
+        return Counter()
     if then is None:
         return Counter()
     record = tx.row("then_read", id=then)
@@ -137,7 +164,7 @@ def _fail(tx: Transaction, id: str, then: str | None) -> Counter[tuple[str, str]
             return Counter({(record[1], "failed"): 1})
     elif record:
         # The splitter still runs: it is asked to stop, and fails with this batch when it answers.
-        tx.run("cancel_ask", ids=to_json([then]), reason=error.message, by=None, now=tx.now)
+        tx.run("cancel_ask", ids=to_json([then]), how=waits.TO_STOP, reason=error.message, by=None, now=tx.now)
     return Counter()
 
 
@@ -164,6 +191,7 @@ def follow_cancelled(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
 
     Batch by batch, because the end of one may end another whose pieces come later.
     """
+    waits.pause(tx, rows)
     for batch, group in groupby(rows, key=itemgetter(3)):
         n = 0
         for id, queue, state, _, counted_at in group:
@@ -220,6 +248,7 @@ def cancel_unstarted(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
     if not rows:
         return
     tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=reason, by=None, now=tx.now)
+    waits.pause(tx, rows)
     ends: Counter[tuple[str, str]] = Counter()
     for _, queue, state, batch in rows:
         tx.moved(queue, state, "cancelled")

@@ -8,7 +8,7 @@ import msgspec
 
 from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
-from piecework.store.sqlite import fanin
+from piecework.store.sqlite import fanin, operation, waits
 from piecework.store.sqlite.transaction import Transaction, to_json
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
@@ -28,7 +28,7 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched] | None:
         raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
     (again,) = tx.row("fetch_again", worker=claim.worker, claim=claim.number)
     if again != "[]":
-        return _decode(again)
+        return operation.with_runs(tx, _decode(again))
     if claim.limit <= 0:
         return []
     if not ripen(tx):
@@ -42,7 +42,7 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched] | None:
         tx.run("fetch_start", seqs=seqs, worker=claim.worker, claim=claim.number, now=tx.now)
     for queue, n in Counter([job.queue for job in jobs]).items():
         tx.moved(queue, "available", "running", n)
-    return jobs
+    return operation.with_runs(tx, jobs)
 
 
 def _clear_dead(tx: Transaction, claim: Claim, jobs: list[Fetched]) -> bool:
@@ -61,7 +61,9 @@ def ripen(tx: Transaction) -> bool:
 
     False while more of the latter are left than one transaction should cancel: nothing is taken before they are gone.
     """
-    due, expiry = tx.row("fetch_due")
+    due, expiry, wake = tx.row("fetch_due")
+    if wake is not None and wake <= tx.now:
+        waits.wake(tx)
     if due is not None and due <= tx.now:
         tx.run("fetch_ripe", now=tx.now)
     return expiry is None or expiry > tx.now or _expire(tx)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from piecework.job import Filter
-from piecework.store.sqlite import fanin
+from piecework.job import Filter, State
+from piecework.store.sqlite import amending, fanin, waits
 from piecework.store.sqlite.history import Line, remember
-from piecework.store.sqlite.rows import source, where
+from piecework.store.sqlite.rows import order, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 CRASHED = "its worker died while running it"
@@ -28,8 +28,8 @@ def hand_back(
         crashes += blamed
         state, note, error = "available", None, None  # type: tuple[str, str | None, str | None]
         if stopping:
-            state, note, error = _end_of_stopped(tx, id, why)
-            ends[batch, state] += 1
+            state, note, error = _end_of_stopped(tx, id, stopping, why)
+            ends[batch, state] += state != "available"
         elif blamed and crashes >= crash_limit:
             state, note = "parked", f"its worker died {crashes} times while running it ({reason or CRASHED})"
             ends[batch, "failed"] += 1
@@ -40,16 +40,18 @@ def hand_back(
         remember(tx, lines)
         tx.run("reap_return", rows=to_json(changes), now=tx.now)
         fanin.count(tx, Counter({(batch, end): n for (batch, end), n in ends.items() if batch is not None}))
-        for id, state, *_ in changes:
-            if state == "cancelled":
-                fanin.close(tx, id, "stopped", "the split was cancelled")
+        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
+        for id, *_ in (row for row in rows if row[6]):
+            fanin.close(tx, id, "stopped", "the split was cancelled")
     return [row[0] for row in rows]
 
 
-def _end_of_stopped(tx: Transaction, id: str, why: str | None) -> tuple[str, str | None, str | None]:
+def _end_of_stopped(tx: Transaction, id: str, how: int, why: str | None) -> tuple[str, str | None, str | None]:
     """What becomes of a run that had been asked to stop and can answer no more: a splitter ends as its batch did."""
+    if how == waits.TO_UNDO:
+        return "available", why, None
     own = tx.row("own_read", job=id)
-    if own is not None and own[2] == "failed":
+    if own is not None and own[2] == "failed" and not own[fanin.ALWAYS]:
         return "failed", None, to_json(fanin.why_failed(tx, own[0]))
     return "cancelled", why, None
 
@@ -57,15 +59,17 @@ def _end_of_stopped(tx: Transaction, id: str, why: str | None) -> tuple[str, str
 # ── cancel ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int) -> int:
+def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int, undo: bool) -> int:
     condition, params = where(which)
     rows = tx.con.execute(
-        SQL["cancel_select"].format(jobs=source(which), where=condition), params | {"limit": limit}
+        SQL["cancel_select"].format(jobs=source(which), where=condition, order=order(which)),
+        params | {"limit": limit, "undo": undo},
     ).fetchall()
-    running = [row[0] for row in rows if row[2] == "running"]
-    ended = [row for row in rows if row[2] != "running"]
+    left = amending.undo(tx, rows, reason, by) if undo and rows else rows
+    running = [row[0] for row in left if row[2] == "running"]
+    ended = [row for row in left if row[2] != "running"]
     if running:
-        tx.run("cancel_ask", ids=to_json(running), reason=reason, by=by, now=tx.now)
+        tx.run("cancel_ask", ids=to_json(running), how=waits.TO_STOP, reason=reason, by=by, now=tx.now)
     if ended:
         tx.run("cancel_rows", ids=to_json([row[0] for row in ended]), reason=reason, by=by, now=tx.now)
         fanin.follow_cancelled(tx, ended, reason)

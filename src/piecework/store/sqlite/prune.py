@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from piecework.clock import Clock
+from piecework.store.sqlite import operation
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 PAGE = 5000  # jobs looked at in one read: some milliseconds, because a long one holds up checkpoints
@@ -135,6 +136,8 @@ def _delete(tx: Transaction, seqs: Sequence[int], before: float) -> int:
         tx.run("prune_attempts", ids=to_json(told))
     if split := [row[1] for row in rows if row[5]]:
         tx.run("prune_batches", ids=to_json(split))
+    if placed := [row for row in rows if row[6]]:
+        operation.forget(tx, [row[0] for row in placed], to_json([row[1] for row in placed]))
     for row in rows:
         tx.moved(row[2], row[3], None)
     return len(rows)

@@ -14,7 +14,8 @@ import msgspec
 
 from piecework.job import Filter, State
 from piecework.store.sqlite import fanin
-from piecework.store.sqlite.rows import source, where
+from piecework.store.sqlite import waits as waiting
+from piecework.store.sqlite.rows import order, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 BITE = 2000  # pieces that come back in one transaction
@@ -34,7 +35,7 @@ def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:
     """The verb `retry`, inside its first transaction; `go_on` follows as long as something is held."""
     condition, params = where(which)
     rows = tx.con.execute(
-        SQL["retry_select"].format(jobs=source(which), where=condition),
+        SQL["retry_select"].format(jobs=source(which), where=condition, order=order(which)),
         params | {"limit": limit, "resume": back.resume},
     ).fetchall()
     return sum(_revive(tx, row[0], back) for row in rows)
@@ -67,7 +68,7 @@ def _revive(tx: Transaction, id: str, back: Return) -> int:
     found = tx.row("retry_read", id=id)
     if found is None or _key_taken(tx, id, found[3]):
         return 0
-    _, state, batch, _, counted_at, _ = found
+    _, state, batch, _, counted_at, *_ = found
     if counted_at is None and _has_ended(tx, batch):
         return 0  # parked in a batch that has ended: it would be cancelled before it started
     if batch is not None and counted_at is not None:
@@ -83,13 +84,15 @@ def _revive(tx: Transaction, id: str, back: Return) -> int:
 
 
 def _come_back(tx: Transaction, id: str, found: Any) -> None:
-    """One row: available, or waiting where its pieces are what is to be done."""
+    """One row: available, or waiting where its pieces, or a signal, are what is to come first."""
     own = tx.row("own_read", job=id)
     splitting = own is not None and not own[4] and found[5] > 0
     waits = own is not None and own[1] == id and own[2] != "done" and not splitting
-    after = State.WAITING.value if waits else State.AVAILABLE.value
+    after = State.WAITING.value if waits or found[7] else State.AVAILABLE.value
     tx.run("retry_row", id=id, state=after, now=tx.now)
     tx.moved(found[0], found[1], after)
+    if found[7]:
+        waiting.again(tx, id)
 
 
 def _revive_below(tx: Transaction, batch: str, back: Return, after: int = -1) -> None:
@@ -132,8 +135,10 @@ def _reopen_above(tx: Transaction, batch: str) -> bool:
     if row[2] == "open":
         return True
     above = tx.row("retry_read", id=row[1]) if row[1] is not None else None
+    if row[fanin.ALWAYS] and (above is None or above[6] != batch):
+        return False  # the operation has gone past that step: what it made of it does not change under it
     if above is not None:
-        _, state, upper, key, counted_at, _ = above
+        _, state, upper, key, counted_at, *_ = above
         if _key_taken(tx, row[1], key):
             return False
         if counted_at is None and _has_ended(tx, upper):

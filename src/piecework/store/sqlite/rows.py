@@ -6,7 +6,18 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import AttemptRecord, BatchRecord, BatchState, ErrorInfo, Filter, OnFailure, Progress, Record, State
+from piecework.job import (
+    AttemptRecord,
+    BatchRecord,
+    BatchState,
+    Change,
+    ErrorInfo,
+    Filter,
+    OnFailure,
+    Progress,
+    Record,
+    State,
+)
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
@@ -15,11 +26,16 @@ RECORD_COLUMNS = (
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
+_changes = msgspec.json.Decoder(tuple[Change, ...])
 _progress = msgspec.json.Decoder(Progress)
 
 
 def error_of(text: str | None) -> ErrorInfo | None:
     return None if text is None else _error.decode(text)
+
+
+def changes_of(text: str | None) -> tuple[Change, ...]:
+    return () if text is None else _changes.decode(text)
 
 
 def record(row: Any) -> Record:
@@ -46,10 +62,10 @@ def batch_record(row: Any) -> BatchRecord:
 
 
 def attempt_record(row: Any) -> AttemptRecord:
-    job, run, attempt, outcome, started_at, finished_at, worker, error, reason = row
+    job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes = row
     return AttemptRecord(
         job=job, run=run, attempt=attempt, outcome=outcome, started_at=started_at, finished_at=finished_at,
-        worker=worker, error=error_of(error), reason=reason,
+        worker=worker, error=error_of(error), reason=reason, cursor=cursor, changes=changes_of(changes),
     )  # fmt: skip
 
 
@@ -60,21 +76,57 @@ _STATES = {
 }
 
 
+# Operations in the order of their arrival, under a name that no column of a job has.
+_OPERATIONS = "(SELECT job AS place FROM piecework_operation) CROSS JOIN piecework_job ON seq = place"
+_TERM = """(
+    SELECT t.operation AS place FROM piecework_term AS t WHERE t.term = :term0 AND NOT EXISTS (
+        SELECT 1 FROM piecework_term AS u WHERE u.term = t.term AND u.operation = t.operation AND u.global < t.global
+    )
+) CROSS JOIN piecework_job ON seq = place"""
+
+
 def source(which: Filter) -> str:
     """The table to ask, and the way to go about it where that matters.
 
     What is named by its id is found by it, and not among all that ended; the few that run are found among each other,
-    and not in a batch or in all there ever were.
+    and not in a batch or in all there ever were. Operations are found by their terms, or among each other.
     """
     if which.ids is not None:
         return "piecework_job INDEXED BY sqlite_autoindex_piecework_job_1"
+    if which.terms:
+        return _TERM
     if which.state is State.RUNNING and which.key is None:
         return "piecework_job INDEXED BY piecework_job_running"
-    return "piecework_job"
+    return _OPERATIONS if _leads_by_operations(which) else "piecework_job"
 
 
-def where(which: Filter) -> tuple[str, dict[str, Any]]:
-    """A condition made of fixed fragments, and its parameters; no value ever becomes part of the text."""
+def behind(which: Filter, newest: bool) -> str:
+    """Where a page begins. Operations that lead are sought from there; with jobs, that would be taken for the best way."""
+    if order(which) == "seq":
+        return f"(:after IS NULL OR seq {'<' if newest else '>'} :after)"
+    return "place < coalesce(:after, 1 << 62)" if newest else "place > coalesce(:after, 0)"
+
+
+def order(which: Filter) -> str:
+    """The column to sort by, which is that of arrival."""
+    return "place" if source(which) in (_TERM, _OPERATIONS) else "seq"
+
+
+def _leads_by_operations(which: Filter) -> bool:
+    """Whether all operations are walked: not where something narrower is known of them."""
+    narrow = which.key is not None or which.batch is not None or which.ids is not None
+    return _only_operations(which) and not narrow and (which.state is None or f"'{which.state}'" not in _ENDED)
+
+
+def _only_operations(which: Filter) -> bool:
+    return bool(which.operations) or which.terms is not None
+
+
+def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
+    """A condition made of fixed fragments, and its parameters; no value ever becomes part of the text.
+
+    It goes with `source`; one that stands `alone` is for all jobs.
+    """
     parts: list[str] = []
     params: dict[str, Any] = {}
     if which.ids is not None:
@@ -90,4 +142,20 @@ def where(which: Filter) -> tuple[str, dict[str, Any]]:
         params["root"] = which.root
     if which.state is not None:
         parts.append(_STATES[State(which.state)])
+    parts += _of_operations(which, alone)
+    params |= {f"term{n}": term for n, term in enumerate(which.terms or ())}
     return " AND ".join(parts) or "true", params
+
+
+def _of_operations(which: Filter, alone: bool) -> list[str]:
+    if alone and _only_operations(which):
+        lead = "operation FROM piecework_term WHERE term = :term0" if which.terms else "job FROM piecework_operation"
+        parts = [f"seq IN (SELECT {lead})"]
+    elif _only_operations(which):
+        parts = ["EXISTS (SELECT 1 FROM piecework_operation AS o WHERE o.job = seq)"]
+    else:
+        parts = []
+    if which.operations is False:
+        parts.append("NOT EXISTS (SELECT 1 FROM piecework_operation AS o WHERE o.job = seq)")
+    has_term = "EXISTS (SELECT 1 FROM piecework_term AS t WHERE t.term = :term{} AND t.operation = seq)"
+    return parts + [has_term.format(n) for n in range(len(which.terms or ()))]

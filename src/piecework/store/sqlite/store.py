@@ -17,6 +17,8 @@ from piecework.errors import BadSettings, UsageError, WithinNotSupported
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
+    Amendment,
+    AmendmentRecord,
     Answer,
     AttemptRecord,
     BatchRecord,
@@ -27,16 +29,41 @@ from piecework.job import (
     Finding,
     NewBatch,
     NewJob,
+    NewSignal,
+    OperationRecord,
     PieceResult,
     Progress,
     Record,
     SessionRecord,
+    SignalRecord,
 )
 from piecework.outcome import Settlement
-from piecework.store.sqlite import delete, enqueue, examine, fanin, fetch, operators, retry, schema, settle
+from piecework.store.sqlite import (
+    amending,
+    delete,
+    enqueue,
+    examine,
+    fanin,
+    fetch,
+    operation,
+    operators,
+    retry,
+    schema,
+    settle,
+    waits,
+)
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.prune import Pruner
-from piecework.store.sqlite.rows import RECORD_COLUMNS, attempt_record, batch_record, record, source, where
+from piecework.store.sqlite.rows import (
+    RECORD_COLUMNS,
+    attempt_record,
+    batch_record,
+    behind,
+    order,
+    record,
+    source,
+    where,
+)
 from piecework.store.sqlite.sweep import Sweeper
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
@@ -242,9 +269,11 @@ class SqliteStore:
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 
-    def cancel(self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000) -> int:
+    def cancel(
+        self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000, undo: bool = False
+    ) -> int:
         with self._write() as tx:
-            return operators.cancel(tx, which, reason, by, limit)
+            return operators.cancel(tx, which, reason, by, limit, undo)
 
     def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
         back = retry.Return(resume, retry.BITE)
@@ -262,6 +291,14 @@ class SqliteStore:
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
         with self._write() as tx:
             return delete.delete(tx, which, limit)
+
+    def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
+        with self._write() as tx:
+            return amending.amend(tx, id, cursor, amendment)
+
+    def signal(self, id: str, signal: NewSignal) -> bool:
+        with self._write() as tx:
+            return waits.signal(tx, id, signal)
 
     def repair(self, *, limit: int = 10) -> list[str]:
         self._sweeper.sweep(limit)
@@ -290,7 +327,9 @@ class SqliteStore:
     def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
         condition, params = where(which)
         title = SQL["find_page_newest" if newest else "find_page"]
-        sql = title.format(columns=RECORD_COLUMNS, jobs=source(which), where=condition)
+        sql = title.format(
+            columns=RECORD_COLUMNS, jobs=source(which), where=condition, after=behind(which, newest), order=order(which)
+        )
         with self._read() as tx:
             start = tx.row("get_seq", id=after) if after is not None else None
             if after is not None and start is None:
@@ -325,9 +364,28 @@ class SqliteStore:
             title = "pieces_failed_page" if failed else "pieces_page"
             return _pieces(tx.row(title, batch=batch, after=after, limit=limit)[0])
 
-    def attempts(self, id: str) -> list[AttemptRecord]:
+    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
         with self._read() as tx:
-            return [attempt_record(row) for row in tx.rows("attempts_read", id=id)]
+            return [attempt_record(row) for row in tx.rows("attempts_read", id=id, after=after, limit=limit)]
+
+    def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
+        with self._read() as tx:
+            found = {row[0]: operation.record(row) for row in tx.rows("operations_read", ids=to_json(list(ids)))}
+        return [found[id] for id in ids if id in found]
+
+    def plan(self, digest: str) -> str | None:
+        with self._read() as tx:
+            row = tx.row("plan_read", digest=digest)
+            return None if row is None else str(row[0])
+
+    def amendments(self, id: str) -> list[AmendmentRecord]:
+        with self._read() as tx:
+            return [operation.amendment_record(row) for row in tx.rows("amendments_read", id=id)]
+
+    def signals(self, id: str) -> list[SignalRecord]:
+        with self._read() as tx:
+            names = SignalRecord.__struct_fields__
+            return [SignalRecord(**dict(zip(names, row, strict=True))) for row in tx.rows("signals_read", id=id)]
 
     def paused(self) -> list[str]:
         with self._read() as tx:

@@ -54,10 +54,6 @@ class Slate:
     def read(self) -> list[str]:
         return list(self._slots.values())
 
-    def overdue(self, now: float) -> list[str]:
-        """Nothing on the stage has a timeout."""
-        return []
-
     def close(self) -> None:
         """Nothing is shared."""
 
@@ -171,6 +167,7 @@ class Crew:
             mock.patch.multiple(
                 supervisor,
                 Child=partial(Child, self),
+                Warden=Warden,
                 Keeper=partial(self.keeper, draw=stage.random.random),
                 selectors=SimpleNamespace(DefaultSelector=partial(Selector, stage), EVENT_READ=1),
                 socket=SimpleNamespace(socketpair=lambda: (Bell(), Bell()), socket=Bell),
@@ -179,6 +176,19 @@ class Crew:
             ),
         ):
             yield
+
+
+class Warden:
+    """Nobody: nothing on the stage has a timeout."""
+
+    def __init__(self, *_: Any) -> None:
+        """It looks at no child."""
+
+    def start(self) -> None:
+        """It has no thread."""
+
+    def stop(self) -> None:
+        """It ends nobody."""
 
 
 class Child:
@@ -259,6 +269,7 @@ class Child:
             lease=crew.lease,
         )
         worker.beaten(welcome["beaten"])
+        worker.run_alone(welcome["alone"])
         stage.spawn(self._process, self._obey, worker, name="control")
         try:
             worker.run()

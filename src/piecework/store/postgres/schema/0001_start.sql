@@ -16,8 +16,8 @@ CREATE TABLE piecework_job (
     crashes     integer NOT NULL DEFAULT 0,
     "offer"     integer NOT NULL DEFAULT 0,         -- the splitter's run that offered this piece last …
     ordinal     integer,
+    stopping    integer NOT NULL DEFAULT 0,         -- 1: somebody asked the running job to stop; 2: so that it is undone
     due         boolean NOT NULL DEFAULT true,      -- false while an available job waits for its time
-    stopping    boolean NOT NULL DEFAULT false,     -- somebody asked the running job to stop
     id          text    COLLATE "C" NOT NULL UNIQUE,
     state       text    COLLATE "C" NOT NULL CHECK (
         state IN ('available', 'running', 'completed', 'waiting', 'failed', 'cancelled', 'parked')
@@ -64,8 +64,12 @@ CREATE TABLE piecework_attempt (
     worker      text    COLLATE "C",
     error       text    COLLATE "C",
     reason      text    COLLATE "C",
+    cursor      text    COLLATE "C",
     PRIMARY KEY (job, run, outcome)
 );
+
+-- The lines of a visit, so that they can be counted without reading those of the visits before.
+CREATE INDEX piecework_attempt_visit ON piecework_attempt (job, cursor, run) WHERE cursor IS NOT NULL;
 
 CREATE TABLE piecework_batch (
     id            text    COLLATE "C" NOT NULL PRIMARY KEY,
@@ -79,6 +83,7 @@ CREATE TABLE piecework_batch (
     completed     integer NOT NULL DEFAULT 0,
     failed        integer NOT NULL DEFAULT 0,
     cancelled     integer NOT NULL DEFAULT 0,
+    always        boolean NOT NULL DEFAULT false,       -- the continuation is released whatever becomes of it
     then_queue    text    COLLATE "C",
     then_priority integer,
     created_at    double precision NOT NULL,
@@ -89,6 +94,7 @@ CREATE INDEX piecework_batch_then  ON piecework_batch ("then") WHERE "then" IS N
 CREATE INDEX piecework_batch_loose ON piecework_batch (finished_at, id) WHERE "then" IS NULL;
 CREATE INDEX piecework_batch_open  ON piecework_batch (id, above) WHERE state = 'open';
 CREATE INDEX piecework_batch_below ON piecework_batch (above) WHERE state = 'open' AND above IS NOT NULL;
+CREATE INDEX piecework_batch_step  ON piecework_batch ("then") WHERE always AND state = 'open';
 CREATE INDEX piecework_batch_held  ON piecework_batch (id) WHERE sealed = -1;
 CREATE INDEX piecework_batch_dead  ON piecework_batch (id) WHERE state IN ('failed', 'stopped');
 
@@ -119,4 +125,85 @@ CREATE TABLE piecework_session (
 -- each job. Nothing depends on it.
 CREATE TABLE piecework_sleeper (
     id text COLLATE "C" NOT NULL PRIMARY KEY
+);
+
+-- What an operation is beside its job, whose number of arrival it bears.
+CREATE TABLE piecework_operation (
+    job          bigint NOT NULL PRIMARY KEY,
+    wake_at      double precision,                      -- when the timeout comes, while it waits
+    forked_after integer,
+    digest       text COLLATE "C" NOT NULL,
+    key          text COLLATE "C",                      -- held after the end, too, until another takes it over
+    wait         text COLLATE "C",                      -- what it waits for, or waited for before the step where it is
+    awaits       text COLLATE "C",                      -- the name of the signal, until that or the timeout has come
+    received     text COLLATE "C",                      -- the payload of the signal that came
+    ending       text COLLATE "C",                      -- what it will have come to, once what it did is undone
+    forked_from  text COLLATE "C",
+    globals      text COLLATE "C" NOT NULL              -- a JSON object
+);
+
+CREATE UNIQUE INDEX piecework_operation_key ON piecework_operation (key) WHERE key IS NOT NULL;
+CREATE INDEX piecework_operation_digest ON piecework_operation (digest);
+CREATE INDEX piecework_operation_wake   ON piecework_operation (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX piecework_operation_wait   ON piecework_operation (job) WHERE wait IS NOT NULL;
+
+CREATE TABLE piecework_plan (
+    digest text COLLATE "C" NOT NULL PRIMARY KEY,
+    plan   text COLLATE "C" NOT NULL
+);
+
+-- What operations are found by: in the order of their arrival, and all of one global together, to be replaced with it.
+CREATE TABLE piecework_term (
+    operation bigint NOT NULL,
+    "global"  text   COLLATE "C" NOT NULL,
+    term      text   COLLATE "C" NOT NULL,
+    PRIMARY KEY (operation, "global", term)
+);
+
+CREATE INDEX piecework_term_found ON piecework_term (term, operation);
+
+CREATE TABLE piecework_signal (
+    seq      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       double precision NOT NULL,
+    taken_at double precision,
+    job      text   COLLATE "C" NOT NULL,
+    id       text   COLLATE "C" NOT NULL,
+    name     text   COLLATE "C" NOT NULL,
+    by       text   COLLATE "C",
+    payload  text   COLLATE "C" NOT NULL,
+    UNIQUE (job, id)
+);
+
+CREATE INDEX piecework_signal_kept ON piecework_signal (job, name, seq) WHERE taken_at IS NULL;
+
+CREATE TABLE piecework_amendment (
+    seq           bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at            double precision NOT NULL,
+    run           integer NOT NULL,
+    job           text    COLLATE "C" NOT NULL,
+    id            text    COLLATE "C" NOT NULL,
+    what          text    COLLATE "C" NOT NULL,
+    by            text    COLLATE "C" NOT NULL,
+    reason        text    COLLATE "C" NOT NULL,
+    cursor_before text    COLLATE "C",
+    cursor        text    COLLATE "C",
+    changes       text    COLLATE "C",
+    UNIQUE (job, id)
+);
+
+-- A line for each run with which an operation moved on.
+CREATE TABLE piecework_step (
+    seq         bigint  GENERATED ALWAYS AS IDENTITY,
+    operation   bigint  NOT NULL,
+    started_at  double precision,
+    finished_at double precision NOT NULL,
+    run         integer NOT NULL,
+    attempt     integer NOT NULL,
+    outcome     text    COLLATE "C" NOT NULL,
+    worker      text    COLLATE "C",
+    error       text    COLLATE "C",
+    reason      text    COLLATE "C",
+    cursor      text    COLLATE "C" NOT NULL,
+    changes     text    COLLATE "C",
+    PRIMARY KEY (operation, run, seq)
 );

@@ -1,18 +1,16 @@
 -- The one moment of fan-in: the continuations were stored waiting from the start, and now may run. Their queues, before
--- and now.
-WITH done AS (
-    UPDATE piecework_batch SET state = 'done', finished_at = :now
-    WHERE id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json))) AND state = 'open'
-    RETURNING "then", then_queue, then_priority
-),
-was AS (
-    SELECT j.id, j.queue FROM done JOIN piecework_job AS j ON j.id = done."then"
+-- and now. An operation that has gone past the step whose batch this was waits for something else.
+WITH waiting AS (
+    SELECT j.seq, j.queue, coalesce(b.then_queue, j.queue) AS then_queue, b.then_priority
+    FROM piecework_batch AS b JOIN piecework_job AS j ON j.id = b."then"
+    WHERE b.id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json)))
+      AND j.state = 'waiting' AND (NOT b.always OR j.below = b.id)
 ),
 released AS (
     UPDATE piecework_job AS j
-    SET state = 'available', due = true, run_at = :now, attempt = 0, crashes = 0,
-        queue = coalesce(done.then_queue, j.queue), priority = coalesce(done.then_priority, j.priority)
-    FROM done WHERE j.id = done."then" AND j.state = 'waiting'
-    RETURNING j.id, j.queue
+    SET state = 'available', due = true, run_at = :now, attempt = 0, crashes = 0, queue = w.then_queue,
+        priority = coalesce(w.then_priority, j.priority)
+    FROM waiting AS w WHERE j.seq = w.seq AND j.state = 'waiting'
+    RETURNING w.queue AS queue_before, j.queue
 )
-SELECT was.queue, released.queue FROM released JOIN was ON was.id = released.id
+SELECT queue_before, queue FROM released

@@ -6,6 +6,7 @@ WITH RECURSIVE flag AS MATERIALIZED (
            EXISTS (
                SELECT 1 FROM piecework_job WHERE expires_at IS NOT NULL AND state = 'available' AND expires_at <= :now
            ) AS expired,
+           EXISTS (SELECT 1 FROM piecework_operation WHERE wake_at IS NOT NULL AND wake_at <= :now) AS late,
            EXISTS (
                SELECT 1 FROM piecework_job WHERE state = 'running' AND worker = :worker AND claim = :claim
            ) AS again
@@ -50,7 +51,7 @@ chosen AS MATERIALIZED (
         WHERE j.state = 'available' AND j.due AND j.queue = share.queue
         ORDER BY j.priority, j.run_at, j.seq LIMIT share.n FOR NO KEY UPDATE SKIP LOCKED
     ) AS c
-    WHERE (SELECT alive AND NOT ripe AND NOT expired AND NOT again FROM flag)
+    WHERE (SELECT alive AND NOT ripe AND NOT expired AND NOT late AND NOT again FROM flag)
 ),
 dead AS MATERIALIZED (
     SELECT EXISTS (
@@ -70,6 +71,6 @@ counted AS (
     FROM (SELECT queue, count(*) AS n FROM taken GROUP BY queue) AS n,
          (VALUES ('available', -1), ('running', 1)) AS s (state, sign)
 )
-SELECT f.alive, f.again, f.ripe, f.expired, d.met, (SELECT sum(n) FROM share), t.*
+SELECT f.alive, f.again, f.ripe, f.expired, f.late, d.met, (SELECT sum(n) FROM share), t.*
 FROM flag AS f CROSS JOIN dead AS d LEFT JOIN taken AS t ON true
 ORDER BY t.priority, t.run_at, t.seq

@@ -1,1 +1,1 @@
-SELECT count(*) FROM piecework_job WHERE {where}
+SELECT count(*) FROM {jobs} WHERE {where}

@@ -1,3 +1,3 @@
-SELECT {columns} FROM piecework_job
+SELECT {columns} FROM {jobs}
 WHERE ({where}) AND seq < :after
-ORDER BY seq DESC LIMIT :limit
+ORDER BY {order} DESC LIMIT :limit

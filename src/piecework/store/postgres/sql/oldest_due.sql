@@ -25,4 +25,7 @@ SELECT queue, greatest(0.0, :now - min(since)) FROM (
     SELECT queue, since FROM step
     UNION ALL
     SELECT queue, min(run_at) FROM piecework_job WHERE state = 'available' AND NOT due AND run_at <= :now GROUP BY queue
+    UNION ALL
+    SELECT j.queue, min(o.wake_at) FROM piecework_operation AS o JOIN piecework_job AS j ON j.seq = o.job
+    WHERE o.wake_at IS NOT NULL AND o.wake_at <= :now GROUP BY j.queue
 ) AS found GROUP BY queue ORDER BY queue

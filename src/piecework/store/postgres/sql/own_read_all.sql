@@ -1,4 +1,4 @@
 -- The batches that these jobs wait for, or were split into last.
-SELECT j.id, b.id, b."then", b.state, b.on_failure, b.sealed, b.total
+SELECT j.id, b.id, b."then", b.state, b.on_failure, b.sealed, b.total, b.always
 FROM piecework_job AS j JOIN piecework_batch AS b ON b.id = j.below
 WHERE j.id = ANY(ARRAY(SELECT json_array_elements_text(:jobs::json)))

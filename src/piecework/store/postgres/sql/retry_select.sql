@@ -1,3 +1,3 @@
-SELECT id FROM piecework_job
+SELECT id FROM {jobs}
 WHERE ({where}) AND state IN ('failed', 'cancelled', 'parked') AND (NOT :resume OR state = 'cancelled')
-ORDER BY seq LIMIT :limit
+ORDER BY {order} LIMIT :limit

@@ -6,8 +6,8 @@ SET state = s.state,
     result = s.result,
     cursor = coalesce(s.cursor, j.cursor),
     error = s.error,
-    reason = CASE WHEN j.stopping AND s.state = 'cancelled' THEN coalesce(j.reason, s.reason) ELSE s.reason END,
-    stopping = false,
+    reason = CASE WHEN j.stopping <> 0 AND s.state = 'cancelled' THEN coalesce(j.reason, s.reason) ELSE s.reason END,
+    stopping = 0,
     -- It has been begun: only a run that is handed back may still come too late.
     expires_at = CASE WHEN s.delay IS NULL AND s.cursor IS NULL THEN j.expires_at END,
     -- A run that is handed back, with no attempt spent, keeps its place in the line.

@@ -1,2 +1,2 @@
-SELECT id, reason FROM piecework_job
-WHERE id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json))) AND stopping AND state = 'running'
+SELECT id, reason, stopping FROM piecework_job
+WHERE id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json))) AND stopping <> 0 AND state = 'running'

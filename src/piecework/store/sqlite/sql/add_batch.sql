@@ -1,5 +1,5 @@
-INSERT INTO piecework_batch (id, "then", above, on_failure, then_queue, then_priority, created_at)
+INSERT INTO piecework_batch (id, "then", above, on_failure, then_queue, then_priority, always, created_at)
 VALUES (
-    :id, :then, (SELECT batch FROM piecework_job WHERE id = :then), :on_failure, :then_queue, :then_priority, :now
+    :id, :then, (SELECT batch FROM piecework_job WHERE id = :then), :on_failure, :then_queue, :then_priority, :always, :now
 )
 ON CONFLICT DO NOTHING

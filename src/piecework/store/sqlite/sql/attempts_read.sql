@@ -1,2 +1,14 @@
-SELECT job, run, attempt, outcome, started_at, finished_at, worker, error, reason
-FROM piecework_attempt WHERE job = :id ORDER BY run, finished_at
+-- A page of each, in its order, and then the first of both: the steps may be ten thousand.
+SELECT * FROM (
+    SELECT * FROM (
+        SELECT job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, NULL AS changes
+        FROM piecework_attempt WHERE job = :id AND run > :after ORDER BY run LIMIT :limit
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT :id, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes
+        FROM piecework_step WHERE operation = (SELECT seq FROM piecework_job WHERE id = :id) AND run > :after
+        ORDER BY run LIMIT :limit
+    )
+)
+ORDER BY run, finished_at LIMIT :limit

@@ -1,3 +1,5 @@
 SELECT id, queue, state, batch, finished_at FROM {jobs}
 WHERE ({where}) AND (state = 'available' OR state = 'running' OR state = 'waiting' OR state = 'parked') AND stopping = 0
-ORDER BY seq LIMIT :limit
+  -- One that is being undone, or will be, needs not be told again.
+  AND NOT (:undo AND EXISTS (SELECT 1 FROM piecework_operation AS o WHERE o.job = seq AND o.ending IS NOT NULL))
+ORDER BY {order} LIMIT :limit

@@ -1,3 +1,3 @@
 SELECT {columns} FROM {jobs}
-WHERE ({where}) AND (:after IS NULL OR seq < :after)
-ORDER BY seq DESC LIMIT :limit
+WHERE ({where}) AND {after}
+ORDER BY {order} DESC LIMIT :limit

@@ -25,4 +25,7 @@ SELECT queue, min(since) FROM (
     UNION ALL
     SELECT queue, min(run_at) FROM piecework_job INDEXED BY piecework_job_later
     WHERE state = 'available' AND due = 0 AND run_at <= :now GROUP BY queue
+    UNION ALL
+    SELECT j.queue, min(o.wake_at) FROM piecework_operation AS o INDEXED BY piecework_operation_wake
+    JOIN piecework_job AS j ON j.seq = o.job WHERE o.wake_at IS NOT NULL AND o.wake_at <= :now GROUP BY j.queue
 ) GROUP BY queue ORDER BY queue

@@ -1,4 +1,4 @@
 SELECT id FROM {jobs}
 WHERE ({where}) AND (state = 'failed' OR state = 'cancelled' OR state = 'parked')
   AND (NOT :resume OR state = 'cancelled')
-ORDER BY seq LIMIT :limit
+ORDER BY {order} LIMIT :limit

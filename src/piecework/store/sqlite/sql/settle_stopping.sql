@@ -1,2 +1,2 @@
-SELECT id, reason FROM piecework_job
-WHERE id IN (SELECT value FROM json_each(:ids)) AND stopping = 1 AND state = 'running'
+SELECT id, reason, stopping FROM piecework_job
+WHERE id IN (SELECT value FROM json_each(:ids)) AND stopping <> 0 AND state = 'running'

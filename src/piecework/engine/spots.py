@@ -1,0 +1,148 @@
+"""Where a run of an operation is on its plan, and what is called there: worked out once for all operations that come by.
+
+What is known of a place depends on the plan, the cursor and the call's own options, and on nothing else of the operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from piecework.errors import BadArguments, StoreError
+from piecework.job import Fetched, Record
+from piecework.operation import OperationSpec, StepSpec
+from piecework.options import TaskOptions, effective
+from piecework.outcome import Outcome, Park, Release
+from piecework.plan import Place, Plan, Undoing, read_cursor, read_plan
+from piecework.registry import TaskSpec
+from piecework.store.protocol import Store
+from piecework.walk import Walk
+
+MAX_SPOTS, MAX_PLANS = 20_000, 1000  # kept in memory; then they are worked out anew
+
+
+class Spot(msgspec.Struct, frozen=True, eq=False):
+    """A place on a plan, as this worker's code knows it.
+
+    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, and where a step is
+    skipped.
+    """
+
+    operation: OperationSpec
+    plan: Plan
+    place: Place | Undoing
+    step: StepSpec | None
+    walk: Walk
+    options: TaskOptions
+    is_async: bool
+    splits: bool
+    plan_text: str | None = None  # for a process, which does not ask the store for it
+    renamed: Mapping[str, str] = {}  # today's names of steps to those that this plan has
+
+
+class Spots:
+    """Every place that operations came to in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._spots: dict[tuple[str, str, str | None, str], Spot] = {}
+        self._plans: dict[str, str] = {}
+
+    def spot(self, job: Fetched, spec: TaskSpec, plan_text: str | None = None) -> Spot | Outcome:
+        """Where a job's run is; or what it comes to, where this worker cannot run it. Raises `ValueError` for options
+        that cannot be read.
+        """
+        operation, run = spec.operation, job.operation
+        if operation is None:
+            return Park(f"{spec.name!r} is no operation in this worker's code")
+        if run is None or job.cursor is None:
+            return Park(f"{spec.name!r} is an operation in this worker's code, and the job is none")
+        key = run.digest, job.cursor, job.options, spec.name
+        known = self._spots.get(key)
+        if known is not None and known.operation is operation:
+            return known
+        try:
+            text = plan_text or self._other_plan(run.digest, operation)
+            found = _spot(operation, text, job.cursor, effective(spec.options, job.options))
+        except StoreError as error:
+            return Release(str(error))
+        except BadArguments as error:
+            return Park(str(error))
+        if len(self._spots) >= MAX_SPOTS:
+            self._spots.clear()
+        self._spots[key] = found
+        return found
+
+    def could_run(self, record: Record, spec: TaskSpec) -> Spot | None:
+        """Where a parked operation is, if this worker's code can go on with it. Raises `ValueError` as `spot` does."""
+        kept = self._store.operations([record.id])
+        if spec.operation is None or record.cursor is None or not kept:
+            return None
+        try:
+            text = self._other_plan(kept[0].digest, spec.operation)
+            return _spot(spec.operation, text, record.cursor, effective(spec.options, record.options))
+        except BadArguments:
+            return None
+
+    def _other_plan(self, digest: str, operation: OperationSpec) -> str | None:
+        """The plan that an operation began with, where that is not the one of the code. Raises `BadArguments`."""
+        if digest == operation.digest:
+            return None
+        text = self._plans.get(digest)
+        if text is None:
+            text = self._store.plan(digest)
+            if text is None:
+                raise BadArguments(f"the plan that it began with ({digest}) is not in the store")
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[digest] = text
+        return text
+
+
+def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: TaskOptions) -> Spot:
+    """Raises `BadArguments` with the reason for which an operation is parked."""
+    try:
+        plan = operation.plan if plan_text is None else read_plan(plan_text)
+    except msgspec.MsgspecError as error:
+        raise BadArguments(f"the plan that it began with cannot be read: {error}") from error
+    place = read_cursor(cursor)
+    if isinstance(place, Undoing):
+        options = msgspec.structs.replace(own, pool="thread", timeout=None)
+        walk = Walk(operation, plan, place, own.queue, own.priority)
+        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=True)
+    if place.step not in plan.branches.get(place.branch, ()):
+        raise BadArguments(f"its plan has no step {place.branch}/{place.step}")
+    walk = Walk(operation, plan, place, own.queue, own.priority)
+    if place.skipping:  # also a step that the code does not know: it is not run
+        options = msgspec.structs.replace(own, pool="thread", timeout=None)
+        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=False)
+    step = called(operation, place)
+    options = msgspec.structs.replace(own, **step.options)
+    task = step.task
+    splits = step.kind == "pieces" or (task is not None and task.is_split)
+    if splits or step.kind == "wait":
+        options = msgspec.structs.replace(options, pool="thread")  # it talks to the store, or calls nothing
+    is_async = step.kind == "async" or (task is not None and task.is_async)
+    renamed = {} if plan_text is None else _renamed(operation, plan)
+    return Spot(operation, plan, place, step, walk, options, is_async, splits, plan_text, renamed)
+
+
+def called(operation: OperationSpec, place: Place) -> StepSpec:
+    """The step, or the undo, that is called at a place. Raises `BadArguments` where the code has none."""
+    step = operation.step(place.step)
+    if step is None:
+        raise BadArguments(
+            f"unknown step {place.step!r}: the operation {operation.name!r} has no step of that name in this worker's code"
+        )
+    if not place.undoing:
+        return step
+    if step.undo is None:
+        raise BadArguments(f"the step {place.step!r} has no undo in this worker's code")
+    return step.undo
+
+
+def _renamed(operation: OperationSpec, plan: Plan) -> dict[str, str]:
+    """Today's names of steps, and the names that they have on a plan of before."""
+    there = set(plan.steps())
+    return {new: old for old, new in operation.aliases.items() if old in there and new not in there}

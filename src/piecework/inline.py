@@ -1,0 +1,153 @@
+"""Operations run now: all steps in the caller's thread, with the same jumps, globals and undos as later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from piecework.codec import ResultCodec, Signature
+from piecework.errors import BadArguments, StepLimit, UsageError
+from piecework.errortext import describe
+from piecework.job import ErrorInfo
+from piecework.operation import OperationSpec, StepSpec
+from piecework.options import TaskOptions
+from piecework.plan import Place
+from piecework.registry import TaskSpec
+from piecework.stepping import Step, with_changes
+from piecework.task import Split, finish
+from piecework.verdicts import Cancel, Verdict
+
+if TYPE_CHECKING:
+    from piecework.app import Piecework
+
+
+def run_now(app: Piecework, spec: OperationSpec, globals: str) -> str:
+    """Runs an operation to its end and returns its globals, as JSON text. Raises what a step raises."""
+    waits = [name for name in spec.plan.steps() if (step := spec.step(name)) is not None and step.kind == "wait"]
+    if waits:
+        raise UsageError(f"{spec.name} waits for a signal in its step {waits[0]!r}; it can run later, and not now")
+    walk = _Walk(app, spec, globals)
+    walk.run()
+    return walk.globals
+
+
+class _Walk:
+    """One operation, from its first step to its end."""
+
+    def __init__(self, app: Piecework, spec: OperationSpec, globals: str) -> None:
+        self._app = app
+        self._spec = spec
+        self.globals = globals
+        self._done: list[Place] = []
+
+    def run(self) -> None:
+        """Walks to the end. A step that raises has changed nothing; what was done before it is undone."""
+        place: Place | None = self._spec.plan.first
+        while place is not None:
+            try:
+                step = self._step(place)
+            except Cancel:
+                raise
+            except Exception as error:
+                self._undo(error)
+                raise
+            self._done.append(place)
+            there = step.jump
+            place = self._spec.plan.after(place) if there is None else self._spec.plan.at(there, place.visit + 1)
+
+    def _step(self, place: Place) -> Step[Any]:
+        if place.visit > self._spec.max_steps:
+            raise StepLimit(f"{self._spec.name} came to more than {self._spec.max_steps:,} steps")
+        spec = self._spec.step(place.step)
+        assert spec is not None
+        return self._call(spec, place)
+
+    def _undo(self, error: BaseException) -> None:
+        told = describe(error)
+        for place in reversed(self._done):
+            step = self._spec.step(place.step)
+            if step is not None and step.undo is not None:
+                self._call(step.undo, msgspec.structs.replace(place, undoing=True), told)
+
+    def _call(self, spec: StepSpec, place: Place, error: ErrorInfo | None = None) -> Step[Any]:
+        """Runs one step, or one undo, and takes over what it changed."""
+        limit = self._app.settings.max_payload
+        own = self._spec
+        step: Step[Any] = Step(
+            own.name, place, own.plan, self.globals, state=own.state, names=own.names, limit=limit, error=error
+        )
+        value = _CALLS[spec.kind](self._app, spec, step)
+        if isinstance(value, Verdict):
+            raise value
+        if step.wait is not None:
+            raise UsageError(f"{own.name} waits for the signal {step.wait.name!r}; it can run later, and not now")
+        self.globals = with_changes(self.globals, step.changes())
+        return step
+
+
+def _plain(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
+    assert spec.function is not None
+    return spec.function(step)
+
+
+def _async(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
+    assert spec.function is not None
+    return finish(spec.function(step))
+
+
+def _pieces(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
+    assert spec.function is not None
+    result = ResultCodec(spec.function, spec.name)
+    split: Split[Any] = Split(app, _as_split(spec, result))
+    value = split(step)
+    if not isinstance(value, Verdict) and spec.compose is not None:
+        _keep(spec, spec.compose.result.encode(value, app.settings.max_payload), step)
+    return value
+
+
+def _keep(spec: StepSpec, text: str | None, step: Step[Any]) -> None:
+    """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
+    if text is not None or spec.into is not None:
+        step.preset(spec.into or spec.name, text or "null")
+
+
+def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
+    assert spec.function is not None
+    signature = Signature(spec.function, spec.name)
+    return TaskSpec(
+        spec.name,
+        spec.function,
+        TaskOptions(),
+        signature,
+        result,
+        is_split=True,
+        on_failure=spec.on_failure,
+        compose=spec.compose,
+    )
+
+
+def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
+    assert spec.task is not None
+    signature = spec.task.signature
+    assert isinstance(signature, Signature)  # a method of an object is no step
+    missing = ", ".join(map(repr, signature.missing(step)))
+    if missing:
+        there = ", ".join(map(repr, step)) or "none"
+        raise BadArguments(f"{step!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}")
+    args, kwargs = signature.decode(step.excerpt(signature.names))
+    value = app.task_of(spec.task)(*args, **kwargs)
+    if spec.task.is_async:
+        value = finish(value)
+    if not isinstance(value, Verdict):
+        _keep(spec, spec.task.outcome_codec.encode(value, app.settings.max_payload), step)
+    return value
+
+
+_CALLS: dict[str, Callable[[Piecework, StepSpec, Step[Any]], Any]] = {
+    "plain": _plain,
+    "async": _async,
+    "pieces": _pieces,
+    "task": _task,
+}

@@ -1,0 +1,154 @@
+"""The plan of an operation, and where an operation stands on it. Pure: names and their order, no functions."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+
+import msgspec
+
+from piecework.errors import BadArguments
+
+MAIN = "main"
+UNDO, UNDONE, COMPOSING, SKIPPING = "undo", "undone", "compose", "skip"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A step of a branch, and which visit of any step it is, from 1: a loop comes to a step again as another visit.
+
+    `composing` when the pieces that it was split into have settled; `skipping` when somebody said to go on behind it;
+    `undoing` when it is the undo of this visit.
+    """
+
+    branch: str
+    step: str
+    visit: int
+    composing: bool = False
+    undoing: bool = False
+    skipping: bool = False
+
+    @property
+    def cursor(self) -> str:
+        """The place as stores keep it."""
+        text = f"{self.branch}/{self.step}/{self.visit}"
+        if self.undoing:
+            return f"{UNDO}/{text}"
+        if self.skipping:
+            return f"{text}/{SKIPPING}"
+        return f"{text}/{COMPOSING}" if self.composing else text
+
+    @property
+    def name(self) -> str:
+        """Branch and step, for people to read."""
+        return f"{self.branch}/{self.step}"
+
+
+class Undoing(msgspec.Struct, frozen=True):
+    """An operation that undoes what it did before a visit; `over` when nothing is left of that."""
+
+    before: int
+    over: bool = False
+
+    @property
+    def cursor(self) -> str:
+        """The place as stores keep it."""
+        return f"{UNDONE if self.over else UNDO}/{self.before}"
+
+
+def read_cursor(text: str) -> Place | Undoing:
+    """Where a cursor points. Raises `BadArguments` for text that is none."""
+    parts = text.split("/")
+    try:
+        if parts[0] in (UNDO, UNDONE) and len(parts) == 2:
+            return Undoing(int(parts[1]), over=parts[0] == UNDONE)
+        if parts[0] == UNDO:
+            _, branch, step, visit = parts
+            return Place(branch, step, int(visit), undoing=True)
+        branch, step, visit, *rest = parts
+        if rest not in ([], [COMPOSING], [SKIPPING]):
+            raise ValueError(rest)
+        return Place(branch, step, int(visit), composing=rest == [COMPOSING], skipping=rest == [SKIPPING])
+    except ValueError:
+        raise BadArguments(f"{text!r} is not the cursor of an operation") from None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Branches and the names of their steps, in order; `then` says where a branch goes on, as "branch/step"."""
+
+    branches: dict[str, tuple[str, ...]]
+    then: dict[str, str] = {}
+
+    @property
+    def text(self) -> str:
+        """The plan as stores keep it."""
+        return msgspec.json.encode(self, order="deterministic").decode()
+
+    @property
+    def digest(self) -> str:
+        """A short name of this very plan."""
+        return hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def first(self) -> Place:
+        """Where an operation begins."""
+        return Place(MAIN, self.branches[MAIN][0], 1)
+
+    def after(self, place: Place) -> Place | None:
+        """The step behind this one: the next of its branch, or where the branch goes on; None at the end.
+
+        Raises `BadArguments` where the place is not on the plan.
+        """
+        steps = self.branches.get(place.branch, ())
+        if place.step not in steps:
+            raise BadArguments(f"the plan has no step {place.step!r} in {place.branch!r}")
+        behind = steps.index(place.step) + 1
+        if behind < len(steps):
+            return Place(place.branch, steps[behind], place.visit + 1)
+        goes_on = self.then.get(place.branch)
+        return None if goes_on is None else self.at(goes_on, place.visit + 1)
+
+    def at(self, target: str, visit: int) -> Place:
+        """The place that "branch/step" names."""
+        branch, _, step = target.partition("/")
+        return Place(branch, step, visit)
+
+    def target(self, where: str, step: str | None = None) -> str:
+        """What a jump means, as "branch/step": a branch (its first step), a step that one branch has, or both together.
+
+        Raises `BadArguments` for what is not on the plan, or could be two places.
+        """
+        if step is not None:
+            if where not in self.branches:
+                raise BadArguments(f"no branch {where!r}; {self._known(where, self.branches)}")
+            if step not in self.branches[where]:
+                raise BadArguments(
+                    f"the branch {where!r} has no step {step!r}; it has {', '.join(self.branches[where])}"
+                )
+            return f"{where}/{step}"
+        homes = [branch for branch, steps in self.branches.items() if where in steps]
+        if where in self.branches:
+            if homes and homes != [where]:
+                raise BadArguments(f"{where!r} is a branch and a step; say jump_to(branch, step)")
+            return f"{where}/{self.branches[where][0]}"
+        if not homes:
+            raise BadArguments(f"no branch or step {where!r}; {self._known(where, [*self.branches, *self.steps()])}")
+        if len(homes) > 1:
+            raise BadArguments(f"the step {where!r} is in {' and '.join(homes)}; say jump_to(branch, step)")
+        return f"{homes[0]}/{where}"
+
+    def steps(self) -> list[str]:
+        """The names of all steps, each once."""
+        return list(dict.fromkeys(step for steps in self.branches.values() for step in steps))
+
+    def _known(self, name: str, known: object) -> str:
+        names = [str(n) for n in known]  # type: ignore[attr-defined]
+        near = difflib.get_close_matches(name, names, n=1)
+        return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names[:20])}"
+
+
+_plan = msgspec.json.Decoder(Plan)
+
+
+def read_plan(text: str) -> Plan:
+    """A stored plan."""
+    return _plan.decode(text)

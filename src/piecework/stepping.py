@@ -1,0 +1,397 @@
+"""What a step of an operation is given: the globals, and what it may say of the way on.
+
+A step changes nothing by itself. What it sets and where it jumps is kept here until it has ended well, and is stored with
+that; a step that raises has said nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic
+
+import msgspec
+
+from piecework.arrival import compare, culprit
+from piecework.codec import too_large
+from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
+from piecework.job import Change, ErrorInfo, Wait
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
+from piecework.options import check_seconds
+from piecework.plan import Place, Plan
+from piecework.terms import term
+
+if TYPE_CHECKING:  # a bare `Step` is one of plain globals; type checkers have the name, whatever is installed
+    from typing_extensions import TypeVar
+
+    S = TypeVar("S", default=dict[str, Any])
+else:
+    from typing import TypeVar
+
+    S = TypeVar("S")
+
+MAX_NAME = 200
+
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_plain = msgspec.json.Decoder().decode
+_MUTABLE = (list, dict)
+_NO_NAMES: Mapping[str, str] = {}
+
+
+class Step(Generic[S]):
+    """A step that runs: the operation's globals, read and set like a dict's items, and the way on.
+
+    `S` is the operation's declared state, read and changed as `step.state`. What was set is stored when the step has ended
+    well, in one transaction with its end; after a step that raised nothing of it is left.
+
+    Example::
+
+        def charge(step: Step) -> None:
+            step["charge_id"] = gateway.charge(step["subscription_id"])
+            if subscription(step["subscription_id"]).is_red:
+                step.jump_to("red")
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        place: Place,
+        plan: Plan,
+        globals: str,
+        *,
+        attempt: int = 1,
+        state: type | None = None,
+        names: Callable[[Any], str | None] = lambda target: None,
+        limit: int = 1024 * 1024,
+        error: ErrorInfo | None = None,
+        renamed: Mapping[str, str] = _NO_NAMES,
+        bound: str | None = None,
+        sealed: str | None = None,
+    ) -> None:
+        self._renamed = renamed  # today's names of steps to those that an older plan has
+        self._bound = bound  # why it has no say in the way on …
+        self._sealed = sealed  # … and why it sets nothing
+        self._operation = operation
+        self._place = place
+        self._plan = plan
+        self._text = globals
+        self._attempt = attempt
+        self._kind = state
+        self._names = names
+        self._limit = limit
+        self._error = error
+        self._stored: dict[str, msgspec.Raw] | None = None
+        self._values: dict[str, Any] = {}  # what was handed out or set; encoded again at the end
+        self._gone: set[str] = set()
+        self._state: S | None = None
+        self.jump: str | None = None  # "branch/step", once `jump_to` was called
+        self.pause: float | datetime | None = None
+        self.wait: Wait | None = None
+
+    def __repr__(self) -> str:
+        return f"<step {self._place.branch}/{self._place.step} of operation {self._operation}>"
+
+    # ── where it is ──────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def operation_id(self) -> str:
+        """The operation's id."""
+        return self._operation
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self._place.step
+
+    @property
+    def branch(self) -> str:
+        """The branch that the operation is in."""
+        return self._place.branch
+
+    @property
+    def visit(self) -> int:
+        """How many steps the operation has come to, this one included; it only grows, so it can fence outside effects."""
+        return self._place.visit
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of this step it is, from 1."""
+        return self._attempt
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """In an undo: why the operation failed; None where it was cancelled."""
+        return self._error
+
+    # ── globals ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def globals(self) -> dict[str, Any]:
+        """All globals as they are now, as a new dict."""
+        return {key: self[key] for key in self}
+
+    @property
+    def state(self) -> S:
+        """The globals as the operation's declared state; what is changed in it is stored with the step's end.
+
+        Raises `UsageError` for an operation without one.
+        """
+        if self._kind is None:
+            raise UsageError(
+                'the operation declares no state; say app.operation(…, state=YourClass), or use step["name"]'
+            )
+        if self._state is None:
+            self._state = decoder_of(self._kind).decode(self._encoded())
+        return self._state
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._values:
+            return self._values[key]
+        if key in self._gone or key not in self._documents():
+            raise KeyError(key)
+        value = _plain(self._documents()[key])
+        if isinstance(value, _MUTABLE):
+            self._values[key] = value  # it may be changed in place
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A global, or the default where there is none of this name."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def set(self, key: str, value: Any) -> None:
+        """Sets a global: None, a bool, a number, text, a list or a dict of such.
+
+        Raises `BadArguments` for a name that is no text of 1 to 200 characters, `NotSerializable` for what would not
+        arrive as it was set.
+        """
+        self._check_open()
+        _check_name(key)
+        _check_plain(value, f"step[{key!r}]")
+        self._gone.discard(key)
+        self._values[key] = value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.set(key, value)
+
+    def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Sets several globals."""
+        for key, value in {**(values or {}), **more}.items():
+            self.set(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._check_open()
+        if key not in self:
+            raise KeyError(key)
+        self._values.pop(key, None)
+        self._gone.add(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values or (key not in self._gone and key in self._documents())
+
+    def __iter__(self) -> Iterator[str]:
+        stored = [key for key in self._documents() if key not in self._gone]
+        return iter(dict.fromkeys([*stored, *self._values]))
+
+    def _documents(self) -> dict[str, msgspec.Raw]:
+        if self._stored is None:
+            self._stored = _raw.decode(self._text)
+        return self._stored
+
+    def _check_open(self) -> None:
+        if self._sealed is not None:
+            raise UsageError(self._sealed)
+
+    # ── the way on ───────────────────────────────────────────────────────────────────────────────
+
+    def jump_to(self, target: Any, step: Any = None) -> None:
+        """Says where the operation goes on when this step has ended; it does not end the step. Of two, the last counts.
+
+        `target` is a branch (its first step), or a step: its name, function or class. A step that several branches have
+        is named together with its branch: ``jump_to("main", email)``.
+        Raises `BadArguments` for what is not on the plan.
+        """
+        self._check_free("jump_to")
+        if isinstance(target, Mapping):
+            if len(target) != 1:
+                raise BadArguments(f"jump_to: a dict must name one branch and its step, not {len(target)} of them")
+            ((target, step),) = target.items()
+        where = self._name_of(target)
+        self.jump = self._plan.target(where, None if step is None else self._name_of(step))
+
+    def _name_of(self, target: Any) -> str:
+        name = target if isinstance(target, str) else self._names(target)
+        if name is None:
+            raise BadArguments(
+                f"jump_to: {target!r:.100} is neither a branch nor a step of this operation; give a branch's name, or a "
+                "step's function, class or name"
+            )
+        return self._renamed.get(name, name)
+
+    def _check_free(self, call: str) -> None:
+        if self._bound is not None:
+            raise UsageError(f"{call}: {self._bound}")
+
+    def sleep(self, until: float | timedelta | datetime) -> None:
+        """Says that the next step begins after so many seconds, or at an aware datetime; it does not end this step.
+
+        Nothing is held meanwhile. Raises `BadOption` for a time that cannot be.
+        """
+        self._check_free("sleep")
+        if isinstance(until, datetime):
+            if until.tzinfo is None:
+                raise BadArguments(
+                    f"sleep: until must be an aware datetime, such as datetime.now(UTC) + …, not {until!r}"
+                )
+            self.pause = until.astimezone(UTC)
+        else:
+            self.pause = check_seconds(until, "sleep")
+
+    def wait_for(
+        self,
+        signal: str,
+        *,
+        timeout: float | timedelta | None = None,
+        otherwise: str | None = None,
+        into: str | None = None,
+    ) -> None:
+        """Says that the next step begins when a signal has come; it does not end this step.
+
+        The signal's payload becomes the global `into` (the signal's name). After `timeout` seconds without it the operation
+        goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
+        Raises `BadArguments` for what is not on the plan.
+        """
+        self._check_free("wait_for")
+        self.wait = make_wait(signal, timeout, otherwise, into, self._plan)
+
+    # ── for the runner ───────────────────────────────────────────────────────────────────────────
+
+    def preset(self, key: str, text: str) -> None:
+        """Sets a global from JSON text: what was received, or what the pieces came to."""
+        self._gone.discard(key)
+        self._values[key] = _plain(text)
+
+    def excerpt(self, keys: Iterable[str]) -> str:
+        """Those of the globals that there are, as JSON text."""
+        return encode({key: self._raw(key) for key in keys if key in self}).decode()
+
+    def _raw(self, key: str) -> Any:
+        return self._values[key] if key in self._values else self._documents()[key]
+
+    def changes(self) -> tuple[Change, ...]:
+        """What is to be stored with the step's end. Raises `NotSerializable` or `TooLarge`."""
+        if self._state is not None:
+            self._take_state()
+        if not self._values and not self._gone:
+            return ()
+        stored = self._documents()
+        made = [Change(key, None) for key in sorted(self._gone) if key in stored]
+        for key, value in self._values.items():
+            text = self._text_of(key, value)
+            if key not in stored or bytes(stored[key]) != text:
+                made.append(Change(key, text.decode(), (term(key, _plain(text)),)))
+        self._check_size(made)
+        return tuple(made)
+
+    def _take_state(self) -> None:
+        """Every field of the state that is not as it was stored."""
+        try:
+            now = _raw.decode(encode(self._state))
+        except ENCODE_ERRORS as error:
+            path, what = culprit(self._state, "step.state", error)
+            raise NotSerializable(f"{path} cannot be stored: {what}") from error
+        compare(self._state, decoder_of(self._kind).decode(encode(self._state)), "step.state")
+        for key, raw in now.items():
+            if key not in self._documents() or bytes(self._documents()[key]) != bytes(raw):
+                self._values[key] = _plain(raw)
+
+    def _text_of(self, key: str, value: Any) -> bytes:
+        if isinstance(value, _MUTABLE):
+            _check_plain(value, f"step[{key!r}]")  # it may have been changed since it was set
+        return encode(value)
+
+    def _check_size(self, made: list[Change]) -> None:
+        after = {key: len(bytes(raw)) for key, raw in self._documents().items()}
+        for change in made:
+            after.pop(change.key, None)
+            if change.value is not None:
+                after[change.key] = len(change.value.encode())
+        size = sum(len(key) + n + 4 for key, n in after.items())
+        if size > self._limit:
+            raise TooLarge(too_large("the operation's globals", size, self._limit))
+
+    def _encoded(self) -> bytes:
+        return encode({key: self._raw(key) for key in self})
+
+
+def with_changes(globals: str, changes: Iterable[Change]) -> str:
+    """A document of globals as it is after changes."""
+    document = _raw.decode(globals)
+    for change in changes:
+        if change.value is None:
+            document.pop(change.key, None)
+        else:
+            document[change.key] = msgspec.Raw(change.value.encode())
+    return encode(document).decode()
+
+
+def make_wait(signal: Any, timeout: Any, otherwise: Any, into: Any, plan: Plan | None, what: str = "wait_for") -> Wait:
+    """A checked wait; `otherwise` becomes "branch/step" where the plan is known. Raises `BadArguments`, `BadOption`."""
+    _check_name(signal, f"{what}: the signal")
+    if into is not None:
+        _check_name(into, f"{what}: into")
+    if otherwise is not None and not isinstance(otherwise, str):
+        raise BadArguments(f"{what}: otherwise must be the name of a branch or step, not {otherwise!r:.100}")
+    if otherwise is not None and timeout is None:
+        raise BadArguments(f"{what}: otherwise is where it goes without a signal in time; say timeout=, too")
+    seconds = None if timeout is None else check_seconds(timeout, f"{what}: timeout")
+    target = otherwise if otherwise is None or plan is None else plan.target(*otherwise.split("/", 1))
+    return Wait(signal, seconds, into or signal, target)
+
+
+def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[str, tuple[Change, ...]]:
+    """The globals that an operation starts with, as JSON text and as changes. Raises `BadArguments` and its kinds."""
+    changes = []
+    for key, value in values.items():
+        _check_name(key, f"{where}: a global's name")
+        _check_plain(value, f"{where}: {key}")
+        text = encode(value)
+        changes.append(Change(key, text.decode(), (term(key, _plain(text)),)))
+    document = encode({change.key: msgspec.Raw((change.value or "null").encode()) for change in changes})
+    if len(document) > limit:
+        raise TooLarge(too_large(f"the globals of {where}", len(document), limit))
+    return document.decode(), tuple(changes)
+
+
+def signal_payload(name: Any, payload: Any, limit: int) -> str:
+    """The payload of a signal as JSON text. Raises `BadArguments` and its kinds, also for what is no name of a signal."""
+    _check_name(name, "signal: its name")
+    _check_plain(payload, "signal: the payload")
+    text = encode(payload)
+    if len(text) > limit:
+        raise TooLarge(too_large("the payload of the signal", len(text), limit))
+    return text.decode()
+
+
+def _check_name(key: Any, what: str = "a global's name") -> None:
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_NAME or "\0" in key:
+        raise BadArguments(f"{what} must be text of 1 to {MAX_NAME} characters, without NUL, not {key!r:.100}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise BadArguments(f"{what} has characters that no text can carry: {key!r:.100}") from None
+
+
+def _check_plain(value: Any, path: str) -> None:
+    """Raises `NotSerializable` for what is not plain JSON, or would arrive as something else."""
+    try:
+        arrived = _plain(encode(value))
+    except ENCODE_ERRORS as error:
+        where, what = culprit(value, path, error)
+        raise NotSerializable(f"{where} cannot be a global: {what}; use plain values, or declare a state") from error
+    try:
+        compare(value, arrived, path)
+    except NotSerializable as error:
+        raise NotSerializable(f"{error} (globals are plain values, unless the operation declares a state)") from None

@@ -1,0 +1,5 @@
+INSERT INTO piecework_operation (job, digest, globals, key, forked_from, forked_after)
+SELECT j.seq, s.digest, s.globals, s.key, s.forked_from, s.forked_after
+FROM json_to_recordset(:rows::json)
+    AS s (id text, digest text, globals text, key text, forked_from text, forked_after integer)
+JOIN piecework_job AS j ON j.id = s.id

@@ -1,0 +1,10 @@
+-- What has ended stays so until somebody retries it, and goes on there then.
+UPDATE piecework_job
+SET cursor = :cursor, queue = coalesce(:queue, queue), priority = coalesce(:priority::integer, priority),
+    attempt = 0, crashes = 0, below = NULL, progress = NULL, expires_at = NULL,
+    state = :state,
+    run_at = CASE WHEN :state = 'available' THEN :now + :delay::float8 ELSE run_at END,
+    due = CASE WHEN :state = 'available' THEN :delay::float8 <= 0 ELSE due END,
+    error = CASE WHEN :state = 'available' THEN NULL ELSE error END,
+    reason = CASE WHEN :state = 'available' THEN NULL ELSE reason END
+WHERE id = :id

@@ -1,0 +1,1 @@
+SELECT plan FROM piecework_plan WHERE digest = :digest

@@ -1,0 +1,1 @@
+DELETE FROM piecework_amendment WHERE job = ANY(ARRAY(SELECT json_array_elements_text(:ids::json)))

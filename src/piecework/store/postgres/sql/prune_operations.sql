@@ -1,0 +1,1 @@
+DELETE FROM piecework_operation WHERE job = ANY(ARRAY(SELECT json_array_elements_text(:seqs::json)::bigint)) RETURNING digest

@@ -1,0 +1,1 @@
+DELETE FROM piecework_term WHERE operation = ANY(ARRAY(SELECT json_array_elements_text(:seqs::json)::bigint))

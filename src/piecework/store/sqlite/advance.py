@@ -1,0 +1,130 @@
+"""Operations that move on, on the SQLite shelf: the ends of their steps, many in a few statements.
+
+As with every settlement it is hoped first that nothing speaks against it: where an operation was asked to stop, its row
+does not match, and the caller begins again with care. Nothing here reads the lines of an operation: its ten thousandth
+step costs what its first did.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from piecework.job import Answer, State
+from piecework.outcome import Advance, Settlement
+from piecework.store.sqlite import fanin, operation, waits
+from piecework.store.sqlite.transaction import Transaction, to_json
+
+_COMES_BACK = State.AVAILABLE, State.WAITING, State.RUNNING
+
+
+class Step(NamedTuple):
+    """The end of a step as it is recorded: what was sent, and what that comes to here."""
+
+    sent: Settlement
+    state: State
+    reason: str | None
+    waits: bool  # for a signal, now or once it is brought back
+    advance: Advance
+    to_undo: bool = False  # it was asked to stop for that
+
+    @property
+    def stays(self) -> bool:
+        """Whether it goes on in its worker, in the line where it was: next to nothing is new."""
+        return self.state is State.RUNNING and self.advance.queue is None and self.advance.priority is None
+
+    @property
+    def let_go(self) -> bool:
+        """Whether it was to run on in its worker, and does not."""
+        return self.sent.state is State.RUNNING and self.state is not State.RUNNING
+
+
+def judge(tx: Transaction, settlements: Sequence[Settlement], *, careful: bool) -> list[Step]:
+    """What each of them comes to: who was asked to stop does not go on, nor does anybody in a paused queue; and whose
+    globals were edited meanwhile goes on with a fetch, which brings them.
+    """
+    asked = waits.asked_to_stop(tx, [s.id for s in settlements]) if careful else {}
+    going_on = [(s.id, s.run) for s in settlements if s.state is State.RUNNING]
+    paused, edited = set[str](), set[str]()
+    if going_on:
+        paused = {row[0] for row in tx.rows("pause_list")}
+        if tx.row("amend_any"):
+            edited = {row[0] for row in tx.rows("amend_edited", runs=to_json(going_on))}
+    return [_step(s, asked.get(s.id, (0, None)), paused, edited) for s in settlements]
+
+
+def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited: set[str]) -> Step:
+    how, why = asked
+    assert s.advance is not None
+    waiting = s.advance.wait is not None
+    if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
+        return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
+    if how and s.state in (*_COMES_BACK, State.CANCELLED):
+        return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
+    if s.state is State.RUNNING and ((s.advance.queue or s.queue) in paused or s.id in edited):
+        return Step(s, State.AVAILABLE, s.reason, False, s.advance)
+    return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO)
+
+
+def apply(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> int:
+    """Records the ends of the steps, and says how many rows matched their fences."""
+    rows = [_row(step) for step in steps]
+    if any(row[4] is not None for row in rows):
+        lines = rows if all(row[4] is not None for row in rows) else [row for row in rows if row[4] is not None]
+        tx.run("advance_lines", rows=to_json(lines), now=tx.now)
+    keep = [row for row, step in zip(rows, steps, strict=True) if step.stays]
+    changed = tx.run("advance_keep", rows=to_json(keep), now=tx.now) if keep else 0
+    if len(keep) < len(steps):
+        other = [row + _moved(step) for row, step in zip(rows, steps, strict=True) if not step.stays]
+        changed += tx.run("advance_any", rows=to_json(other), now=tx.now, careful=careful)
+    return changed
+
+
+def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
+    """What follows from steps whose rows were changed; the ends to be counted in the batches that they are pieces of."""
+    ids = [step.sent.id for step in steps]
+    tx.run("advance_waits_over", ids=to_json(ids))
+    for (batch,) in tx.rows("advance_open_batches", ids=to_json(ids)):
+        fanin.end_batch(tx, batch, "stopped", "the step that it belonged to has ended")
+    operation.change(tx, [(step.sent.id, step.advance.changes) for step in steps if step.advance.changes])
+    endings = [(step.sent.id, to_json(step.advance.ending)) for step in steps if step.advance.ending is not None]
+    if endings:
+        tx.run("operation_ending", rows=to_json(endings))
+    waits.mind_undoing(tx, {step.sent.id: step.state for step in steps if step.to_undo})
+    ends = fanin.nothing()
+    for step in steps:
+        if not step.stays:
+            s = step.sent
+            tx.moved(s.queue, "running", None)
+            tx.moved(step.advance.queue or s.queue, None, step.state.value)
+            if s.batch is not None and step.state in fanin.COUNTED:
+                ends[s.batch, fanin.COUNTED[step.state]] += 1
+    waiting = [step for step in steps if step.waits]
+    waits.begin(tx, [(s.sent.id, s.advance.wait, s.state is State.WAITING) for s in waiting if s.advance.wait])
+    return ends
+
+
+def answer(step: Step) -> Answer:
+    return Answer.LET_GO if step.let_go else Answer.OK
+
+
+def _row(step: Step) -> tuple[object, ...]:
+    """What both the line and the job's row are made of."""
+    s, advance = step.sent, step.advance
+    return (
+        s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), step.reason,
+        to_json(advance.changes) if advance.changes else None,
+    )  # fmt: skip
+
+
+def _moved(step: Step) -> tuple[object, ...]:
+    """What is new of a job's row, where more is new than its run and its place.
+
+    A run that was to go on is over all the same: its number is not given again, so that who sends twice is told so.
+    """
+    s = step.sent
+    return (
+        step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.result,
+        s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
+    )  # fmt: skip

@@ -1,0 +1,23 @@
+-- Every other advance. Who was asked to stop does not match, unless that has been minded.
+UPDATE piecework_job AS j
+SET state = s.state,
+    run = j.run + s.onward,
+    settled = j.run,
+    queue = coalesce(s.queue, j.queue),
+    priority = coalesce(s.priority, j.priority),
+    cursor = coalesce(s.cursor, j.cursor),
+    started_at = CASE WHEN s.state = 'running' THEN :now ELSE j.started_at END,
+    attempt = 0, crashes = 0, below = NULL, progress = NULL, expires_at = NULL, stopping = 0,
+    result = s.result, error = s.error, reason = s.reason,
+    run_at = CASE WHEN s.state = 'available' THEN :now + coalesce(s.delay, 0) ELSE j.run_at END,
+    due = s.state <> 'available' OR coalesce(s.delay, 0) <= 0,
+    finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
+FROM (
+    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 7 AS reason,
+           value ->> 9 AS state,
+           value ->> 10 AS onward, value ->> 11 AS queue, value ->> 12 AS priority, value ->> 13 AS result,
+           value ->> 14 AS delay
+    FROM json_each(:rows)
+) AS s
+WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'
+  AND (:careful OR j.stopping = 0)

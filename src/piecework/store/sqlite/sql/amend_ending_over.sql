@@ -1,0 +1,1 @@
+UPDATE piecework_operation SET ending = NULL WHERE job = :job

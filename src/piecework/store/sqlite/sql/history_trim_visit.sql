@@ -1,0 +1,18 @@
+-- An operation keeps of each visit the first lines and the last ones, beside those with which it moved on.
+DELETE FROM piecework_attempt WHERE (job, run, outcome) IN (
+    SELECT a.job, a.run, a.outcome FROM json_each(:rows) AS s
+    JOIN piecework_job AS j ON j.id = s.value ->> 0
+    JOIN piecework_operation AS o ON o.job = j.seq
+    JOIN piecework_attempt AS line ON line.job = j.id AND line.run = s.value ->> 1
+    JOIN piecework_attempt AS a INDEXED BY piecework_attempt_visit ON a.job = line.job AND a.cursor = line.cursor
+        AND a.run > (
+            SELECT b.run FROM piecework_attempt AS b INDEXED BY piecework_attempt_visit
+            WHERE b.job = line.job AND b.cursor = line.cursor
+            ORDER BY b.run LIMIT 1 OFFSET :first - 1
+        )
+        AND a.run < (
+            SELECT b.run FROM piecework_attempt AS b INDEXED BY piecework_attempt_visit
+            WHERE b.job = line.job AND b.cursor = line.cursor
+            ORDER BY b.run DESC LIMIT 1 OFFSET :last - 1
+        )
+)

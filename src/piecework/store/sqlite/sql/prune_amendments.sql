@@ -1,0 +1,1 @@
+DELETE FROM piecework_amendment WHERE job IN (SELECT value FROM json_each(:ids))

@@ -1,0 +1,1 @@
+DELETE FROM piecework_step WHERE operation IN (SELECT value FROM json_each(:seqs))

@@ -1,0 +1,122 @@
+"""What can be seen: jobs, batches, lines, and when something may change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from piecework.job import (
+    AmendmentRecord,
+    AttemptRecord,
+    BatchRecord,
+    Filter,
+    OperationRecord,
+    PieceResult,
+    Record,
+    SignalRecord,
+    State,
+)
+from piecework.testing.model.tables import RETRIABLE
+from piecework.testing.model.walk import Walk
+
+
+class Reads(Walk):
+    """The verbs that only look."""
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        with self._changed:
+            return [self._t.jobs[id] for id in ids if id in self._t.jobs]
+
+    def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
+        with self._changed:
+            order = list(self._t.jobs)
+            if newest:
+                order.reverse()
+            if after is not None:
+                order = order[order.index(after) + 1 :] if after in self._t.jobs else []
+            matching = {job.id: job for job in self._matching(which)}
+            return [matching[id] for id in order if id in matching][:limit]
+
+    def count(self, which: Filter) -> int:
+        with self._changed:
+            return len(self._matching(which))
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        with self._changed:
+            return dict(Counter((job.queue, job.state.value) for job in self._t.jobs.values()))
+
+    def batch(self, id: str) -> BatchRecord | None:
+        with self._changed:
+            return self._counted(id) if id in self._t.batches else None
+
+    def _counted(self, id: str) -> BatchRecord:
+        ends = Counter(self._t.pruned.get(id, ()))
+        for piece in self._pieces(id):
+            ends[State.FAILED if piece.id in self._t.crashed else piece.state] += 1
+        completed, failed, cancelled = ends[State.COMPLETED], ends[State.FAILED], ends[State.CANCELLED]
+        total = sum(ends.values())
+        return replace(
+            self._t.batches[id],
+            total=total,
+            open=total - completed - failed - cancelled,
+            completed=completed,
+            failed=failed,
+            cancelled=cancelled,
+        )
+
+    def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
+        with self._changed:
+            found = [
+                PieceResult(job.ordinal or 0, job.piece, job.id, job.task, job.state, job.result, job.error)
+                for job in self._pieces(batch)
+                if (job.ordinal or 0) > after and (not failed or job.state in RETRIABLE)
+            ]
+            return sorted(found, key=lambda piece: piece.ordinal)[:limit]
+
+    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+        with self._changed:
+            return [line for line in self._t.history.get(id, ()) if line.run > after][:limit]
+
+    def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
+        with self._changed:
+            found = [self._t.operations[id] for id in ids if id in self._t.operations]
+            return [replace(operation, globals=self._globals(operation.id)) for operation in found]
+
+    def plan(self, digest: str) -> str | None:
+        with self._changed:
+            return self._t.plans.get(digest)
+
+    def amendments(self, id: str) -> list[AmendmentRecord]:
+        with self._changed:
+            return list(self._t.amendments.get(id, ()))
+
+    def signals(self, id: str) -> list[SignalRecord]:
+        with self._changed:
+            return list(self._t.signals.get(id, ()))
+
+    def paused(self) -> list[str]:
+        with self._changed:
+            return sorted(self._t.paused)
+
+    def oldest_due(self) -> dict[str, float]:
+        with self._changed:
+            now, oldest = self._clock.now(), dict[str, float]()
+            for job in self._t.jobs.values():
+                if (job.state is State.AVAILABLE or self._has_timeout(job)) and job.run_at <= now:
+                    oldest[job.queue] = max(oldest.get(job.queue, 0.0), now - job.run_at)
+            return oldest
+
+    def wait(self, timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait(timeout)
+
+    def next_due(self) -> float | None:
+        with self._changed:
+            now = self._clock.now()
+            open = [job for job in self._t.jobs.values() if job.state is State.AVAILABLE]
+            later = [job.run_at for job in open if job.run_at > now]
+            later += [job.expires_at for job in open if job.expires_at is not None]
+            later += [job.run_at for job in self._t.jobs.values() if self._has_timeout(job)]
+            return max(0.0, min(later) - now) if later else None
