@@ -6,10 +6,12 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
+import pytest
 from sources import Module, modules
 
 from piecework.failpoints import NAMES
 
+SHELVES = [("store/sqlite", "SqliteStore"), ("store/postgres", "PostgresStore")]
 READS = {
     *("examine", "sessions", "get", "find", "count", "counts", "batch", "pieces", "attempts", "paused"),
     *("operations", "plan", "amendments", "signals"),
@@ -40,41 +42,46 @@ def test_every_name_is_a_point_in_the_code_once_and_every_point_has_a_name() -> 
         for name, call in calls(module.tree)
         if name == "failpoint"
     )
-    assert used == dict.fromkeys(NAMES, 1)
+    # Each shelf has those of its transactions.
+    assert used == {name: len(SHELVES) if name.startswith(("store.", "settle.")) else 1 for name in NAMES}
 
 
-def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_points() -> None:
+@pytest.mark.parametrize(("place", "kind"), SHELVES)
+def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_points(place: str, kind: str) -> None:
     """In the shelf: each verb of the seam but the reads opens a write transaction, and no read does."""
     seam = {name for name in methods(named("store/protocol.py"), "Store") if not name.startswith("_")}
-    shelf = methods(named("store/sqlite/store.py"), "SqliteStore")
+    shelf = methods(named(f"{place}/store.py"), kind)
 
     def writes(name: str, seen: frozenset[str] = frozenset()) -> bool:
         said = {name for name, _ in calls(shelf[name])}
         inner = {s.removeprefix("self.") for s in said if s.startswith("self.")} & set(shelf) - seen - {name}
         # The pruner is given `_write` when the store is made.
-        return bool(said & {"self._write", "self.db.write", "schema.migrate", "self._pruner.bite"}) or any(
+        doors = {"self._write", "self._in", "self.db.write", "schema.migrate", "self._pruner.bite"}
+        return bool(said & doors) or any(
             writes(other, seen | {name}) for other in inner - {"_set_up"}
         )
 
     assert seam - READS == {verb for verb in seam if writes(verb)}
 
 
-def test_a_transaction_is_committed_in_one_place_between_two_points() -> None:
+@pytest.mark.parametrize(
+    ("place", "method", "commit"),
+    [("store/sqlite", "write", "con.execute('COMMIT')"), ("store/postgres", "_transaction", "con.execute(b'COMMIT')")],
+)
+def test_a_transaction_is_committed_in_one_place_between_two_points(place: str, method: str, commit: str) -> None:
     """On a caller's own connection (`within=`) the commit is the caller's."""
     commits = [
         f"{module.place}:{node.lineno}"
         for module in modules()
-        if module.place.startswith("store/")
+        if module.place.startswith(f"{place}/")
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and node.value in ("COMMIT", "END")
+        if isinstance(node, ast.Constant) and node.value in ("COMMIT", "END", b"COMMIT", b"END")
     ]
-    assert [place.partition(":")[0] for place in commits] == ["store/sqlite/database.py"]
-    write = methods(named("store/sqlite/database.py"), "Database")["write"]
+    assert [place.partition(":")[0] for place in commits] == [f"{place}/database.py"]
+    write = methods(named(f"{place}/database.py"), "Database")[method]
     said = [ast.unparse(node) for node in ast.walk(write) if isinstance(node, ast.Expr)]
     order = [line for line in said if "failpoint" in line or "COMMIT" in line]
-    assert sorted(order) == sorted(
-        ["failpoint('store.before_commit')", "con.execute('COMMIT')", "failpoint('store.after_commit')"]
-    )
+    assert sorted(order) == sorted(["failpoint('store.before_commit')", commit, "failpoint('store.after_commit')"])
     lines = {ast.unparse(node): node.lineno for node in ast.walk(write) if isinstance(node, ast.Expr)}
-    assert lines["failpoint('store.before_commit')"] < lines["con.execute('COMMIT')"]
-    assert lines["con.execute('COMMIT')"] < lines["failpoint('store.after_commit')"]
+    assert lines["failpoint('store.before_commit')"] < lines[commit]
+    assert lines[commit] < lines["failpoint('store.after_commit')"]

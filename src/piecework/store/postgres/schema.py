@@ -96,7 +96,7 @@ def _apply(con: Con, db: Database) -> list[str]:
         if number > found:
             for statement in _statements(sql):
                 con.execute(in_schema(statement, schema).encode())
-            con.execute(in_schema(_APPLIED, schema).encode(), (number, name))
+            con.execute(in_schema(_APPLIED, schema.replace("%", "%%")).encode(), (number, name))
             applied.append(name)
     return applied
 

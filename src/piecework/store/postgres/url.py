@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from piecework.errors import BadSettings
 from piecework.store import redacted
@@ -45,7 +45,9 @@ def parse(url: str) -> Place:
     pooler = _word(options.pop("pooler", "no"))
     connections = _number(options.pop("connections", str(CONNECTIONS)))
     _check_schema(schema)
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode({**_PATIENCE, **options}), ""))
+    conninfo = urlunsplit(
+        ("postgresql", parts.netloc, parts.path, urlencode({**_PATIENCE, **options}, quote_via=quote), "")
+    )
     _check_conninfo(conninfo)
     where = parts.netloc.rpartition("@")[2] + unquote(parts.path)
     shown = f"postgresql://{where}" + (f"?schema={schema}" if schema != SCHEMA else "")
