@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from twins import QUEUES, SESSIONS, WORKERS, Twins, walk_randomly
+from twins import QUEUES, SESSIONS, WORKERS, Twins, examples_on, walk_randomly
 
 from piecework.job import (
     BatchRecord,
@@ -424,6 +424,6 @@ def settlement_of(run: Fetched, end: str, offered: int) -> Settlement:
     return Settlement(id=run.id, run=run.run, queue=run.queue, batch=run.batch, **fields)
 
 
-def test_the_store_does_what_the_model_does(fresh_store: Callable[[FrozenClock], Store]) -> None:
+def test_the_store_does_what_the_model_does(fresh_store: Callable[[FrozenClock], Store], shelf: str) -> None:
     """Random histories of every verb: the same answers and the same state, step by step."""
-    walk_randomly(StoreMachine, fresh_store)
+    walk_randomly(StoreMachine, fresh_store, examples=examples_on(shelf))

@@ -132,6 +132,11 @@ def beats(store: Store) -> list[tuple[str, int]]:
     return sorted((session.id, session.beat) for session in store.sessions())
 
 
+def examples_on(shelf: str) -> int:
+    """How many histories: a store over a socket takes several times as long for each."""
+    return EXAMPLES if shelf == "sqlite" else max(1, EXAMPLES // 4)
+
+
 def walk_randomly(
     machine: type[Twins],
     fresh_store: Callable[[FrozenClock], Store],
