@@ -57,9 +57,7 @@ def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_p
         inner = {s.removeprefix("self.") for s in said if s.startswith("self.")} & set(shelf) - seen - {name}
         # The pruner is given `_write` when the store is made.
         doors = {"self._write", "self._in", "self.db.write", "schema.migrate", "self._pruner.bite"}
-        return bool(said & doors) or any(
-            writes(other, seen | {name}) for other in inner - {"_set_up"}
-        )
+        return bool(said & doors) or any(writes(other, seen | {name}) for other in inner - {"_set_up"})
 
     assert seam - READS == {verb for verb in seam if writes(verb)}
 

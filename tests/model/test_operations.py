@@ -586,9 +586,7 @@ def kept(store: Store, ids: list[str]) -> list[Any]:
     return [replace(one, globals=json.dumps(json.loads(one.globals), sort_keys=True)) for one in store.operations(ids)]
 
 
-def test_the_store_keeps_operations_as_the_model_does(
-    fresh_store: Callable[[FrozenClock], Store], shelf: str
-) -> None:
+def test_the_store_keeps_operations_as_the_model_does(fresh_store: Callable[[FrozenClock], Store], shelf: str) -> None:
     """Random histories of every verb about operations: the same answers and the same state, step by step."""
     walk_randomly(OperationMachine, fresh_store, examples=examples_on(shelf))
 

@@ -392,6 +392,20 @@ def test_the_script_for_an_administrator_sets_up_the_same(
     other.close()
 
 
+def test_tables_that_grow_a_column_do_not_disturb_who_is_at_work(
+    store: PostgresStore, name: str, admin: psycopg.Connection[Any]
+) -> None:
+    """As a later migration will, while workers run that have their statements prepared."""
+    for _ in range(8):
+        add(store)
+        settle(store, completed(fetch_one(store)))
+    for change in ("ADD COLUMN later integer", "ALTER COLUMN reason TYPE varchar", "DROP COLUMN later"):
+        admin.execute(sql.SQL("ALTER TABLE {}.piecework_job " + change).format(sql.Identifier(name)))
+        add(store)
+        assert settle(store, completed(fetch_one(store))) is Answer.OK
+        assert everything(store)
+
+
 # ── connections ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -238,6 +238,8 @@ def _is_lost(error: psycopg.Error) -> bool:
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if code == "0A000":  # a statement that was prepared before the tables changed
+        return "cached plan" in str(error)
     return code in _LOST or code.startswith("08")
 
 
