@@ -441,6 +441,7 @@ def test_behind_a_pooler_nothing_is_left_in_a_session(url: str, store: PostgresS
     assert con.execute("SELECT count(*) FROM pg_listening_channels()").fetchone() == (0,)
     assert con.execute("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'").fetchone() == (0,)  # fmt: skip
     assert con.execute("SELECT current_setting('lock_timeout')").fetchone() == ("0",)
+    assert con.execute("SELECT current_setting('jit')").fetchone() == ("on",)
     assert len(pooled.db._free) == 1
     pooled.close()
 
@@ -546,6 +547,14 @@ def test_arguments_with_an_escaped_nul_are_kept(store: PostgresStore) -> None:
     assert run.args == args
     settle(store, completed(run, args))
     assert everything(store)[0].result == args
+
+
+def test_no_transaction_is_compiled(store: PostgresStore, url: str) -> None:
+    """Compiling a statement that takes a millisecond takes fifty; the planner's guess at a fetch invites it to."""
+    for asked in (store, PostgresStore(f"{url}&pooler=yes")):
+        setting = "SELECT current_setting('jit')"
+        assert asked._write(lambda tx: tx.con.execute(setting.encode()).fetchone()) == ("off",)  # noqa: B023
+    assert store._read(lambda tx: tx.con.execute(b"SELECT current_setting('jit')").fetchone()) == ("off",)
 
 
 # ── plans ────────────────────────────────────────────────────────────────────────────────────────
