@@ -92,8 +92,14 @@ class Postgres:
 
     def start(self) -> Postgres:
         self._run("initdb", "-D", "data", "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        self.port = free_port()
-        self.launch()
+        for last in (False, False, True):  # somebody else may take the port first
+            self.port = free_port()
+            try:
+                self.launch()
+                return self
+            except ServerMissing:
+                if last:
+                    raise
         return self
 
     def launch(self) -> None:

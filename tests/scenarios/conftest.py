@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from leaping import LeapingClock
@@ -22,9 +21,9 @@ def leaping() -> LeapingClock:
 
 
 @pytest.fixture
-def app(tmp_path: Path, leaping: LeapingClock) -> Iterator[Piecework]:
-    """An app on a file of its own. Jobs need not survive a loss of power here."""
-    app = Piecework(f"sqlite:///{tmp_path}/jobs.db?synchronous=normal", clock=leaping)
+def app(shelf: str, store_url: str, leaping: LeapingClock) -> Iterator[Piecework]:
+    """An app on a store of its own, on each shelf. Jobs need not survive a loss of power here."""
+    app = Piecework(store_url + ("?synchronous=normal" if shelf == "sqlite" else ""), clock=leaping)
     yield app
     app.close()
 

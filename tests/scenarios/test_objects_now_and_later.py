@@ -304,6 +304,7 @@ def test_a_batch_takes_methods(app: Piecework) -> None:
 # ── transactions ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_a_job_lives_and_dies_with_the_callers_transaction(app: Piecework, tmp_path: Path) -> None:
     app.store.migrate()
     with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as con:

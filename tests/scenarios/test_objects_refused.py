@@ -210,6 +210,7 @@ def test_an_object_that_was_not_constructed_is_refused(app: Piecework, made: Cal
         app.later(made().call)
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])  # once: its class stays registered
 def test_an_object_made_before_its_class_was_registered_is_refused(app: Piecework) -> None:
     early = Unregistered()
     app.task(Unregistered)

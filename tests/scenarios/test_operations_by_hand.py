@@ -226,6 +226,7 @@ def test_a_failure_for_good_undoes_what_completed_newest_first_now_and_later(app
     assert steps.ran == expected
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_a_cancelled_operation_is_undone_if_that_is_asked_for(app: Piecework, steps: Steps, tmp_path: Path) -> None:
     back = undos(steps.ran, "charge")
     fulfil = app.operation("f", main=[step(steps.charge, undo=back["charge"]), wait_for("ok"), steps.email])
@@ -435,6 +436,7 @@ def test_jobs_that_are_operations_come_as_such(app: Piecework, steps: Steps) -> 
     other_app.close()
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_a_started_operation_is_stored_with_the_callers_transaction(
     app: Piecework, steps: Steps, tmp_path: Path
 ) -> None:
@@ -453,6 +455,7 @@ def test_a_started_operation_is_stored_with_the_callers_transaction(
     assert steps.ran == ["charge"]
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_two_workers_at_once_run_each_step_once(app: Piecework, steps: Steps, tmp_path: Path) -> None:
     fulfil = app.operation("f", main=[steps.charge, steps.set_up, steps.email])
     ops = fulfil.later_many([{"n": n} for n in range(40)])

@@ -390,6 +390,7 @@ def test_a_start_with_what_cannot_be_a_global_leaves_nothing(app: Piecework, ste
     assert app.jobs.where().count() == 0
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_an_operation_is_a_piece_whose_result_is_its_globals(app: Piecework, steps: Steps, tmp_path: Path) -> None:
     steps.acts["email"] = lambda step: step.set("sent", step["n"])
     fulfil = app.operation("fulfilment", main=[steps.charge, steps.email])

@@ -212,6 +212,7 @@ def test_s0_12_a_task_that_nobody_registered_is_kept_and_runs_once_somebody_does
     caller.close()
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -233,6 +234,7 @@ def test_s0_12_the_schema_rejects_a_job_that_cannot_be(app: Piecework, tmp_path:
         connection.execute(f"UPDATE piecework_job SET {column} = ? WHERE id = ?", (value, job.id))
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_12_the_schema_rejects_a_second_piece_at_one_place(app: Piecework, tmp_path: Path) -> None:
     @app.task
     def part() -> None: ...

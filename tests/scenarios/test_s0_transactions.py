@@ -49,6 +49,7 @@ def rows(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM export").fetchone()[0])
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_commit_keeps_the_row_and_the_job(app: Piecework, connection: sqlite3.Connection) -> None:
     export = exports(app)
     connection.execute("BEGIN")
@@ -60,6 +61,7 @@ def test_s0_10_a_commit_keeps_the_row_and_the_job(app: Piecework, connection: sq
     assert job.result(timeout=0) == 3
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_the_id_is_known_at_once_and_the_job_is_invisible_before_the_commit(
     app: Piecework, connection: sqlite3.Connection
 ) -> None:
@@ -73,6 +75,7 @@ def test_s0_10_the_id_is_known_at_once_and_the_job_is_invisible_before_the_commi
     assert app.jobs.get(job.id).state is State.AVAILABLE
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_rollback_leaves_no_row_and_no_job(app: Piecework, connection: sqlite3.Connection) -> None:
     export = exports(app)
     connection.execute("BEGIN")
@@ -87,6 +90,7 @@ def test_s0_10_a_rollback_leaves_no_row_and_no_job(app: Piecework, connection: s
     assert export.using(key="export:1").later(1).id != job.id  # nor is the unique key taken
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_rolled_back_savepoint_takes_its_own_jobs_only(app: Piecework, connection: sqlite3.Connection) -> None:
     export = exports(app)
     connection.execute("BEGIN")
@@ -103,6 +107,7 @@ def test_s0_10_a_rolled_back_savepoint_takes_its_own_jobs_only(app: Piecework, c
         lost.record()
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_an_exception_in_a_with_block_of_the_connection_takes_the_job_along(
     app: Piecework, connection: sqlite3.Connection
 ) -> None:
@@ -120,6 +125,7 @@ def test_s0_10_an_exception_in_a_with_block_of_the_connection_takes_the_job_alon
     assert drain(app) == 0
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_many_jobs_live_and_die_with_one_transaction(app: Piecework, connection: sqlite3.Connection) -> None:
     export = exports(app)
     connection.execute("BEGIN")
@@ -133,6 +139,7 @@ def test_s0_10_many_jobs_live_and_die_with_one_transaction(app: Piecework, conne
     assert [job.result(timeout=0) for job in jobs] == [1, 3, 5]
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_call_that_is_refused_leaves_the_transaction_as_it_was(
     app: Piecework, connection: sqlite3.Connection
 ) -> None:
@@ -157,6 +164,7 @@ def exports_of_anything(app: Piecework) -> Any:
     return anything
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_connection_to_another_file_is_refused(app: Piecework, tmp_path: Path) -> None:
     export = exports(app)
     other = sqlite3.connect(tmp_path / "other.db")
@@ -207,6 +215,7 @@ def seven(app: Piecework) -> list[int]:
     return ran
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_job_runs_although_its_caller_was_killed_right_after_the_call(app: Piecework) -> None:
     id = enqueue_and_die(app)
     ran = seven(app)
@@ -215,6 +224,7 @@ def test_s0_10_a_job_runs_although_its_caller_was_killed_right_after_the_call(ap
     assert app.jobs.get(id).result(timeout=0) == 7
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_job_runs_although_its_caller_was_killed_right_after_the_commit(app: Piecework) -> None:
     assert enqueue_and_die(app, "store.after_commit=kill:1") == ""
     ran = seven(app)
@@ -222,6 +232,7 @@ def test_s0_10_a_job_runs_although_its_caller_was_killed_right_after_the_commit(
     assert ran == [7]
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])
 def test_s0_10_a_caller_that_was_killed_before_the_commit_leaves_nothing(app: Piecework) -> None:
     assert enqueue_and_die(app, "store.before_commit=kill:1") == ""
     ran = seven(app)

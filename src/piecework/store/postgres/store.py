@@ -91,7 +91,9 @@ class PostgresStore:
         place = parse(url)
         self.url = place.shown
         self.clock = clock or SystemClock()
-        self._server_time = type(self.clock) is SystemClock  # one that does more than tell the time is a clock of its own
+        self._server_time = (
+            type(self.clock) is SystemClock
+        )  # one that does more than tell the time is a clock of its own
         self._statements = Statements(place.schema, server_time=self._server_time)
         self.db = Database(place)
         self._ready = False
