@@ -179,6 +179,23 @@ def test_a_job_is_given_to_one_of_many_who_ask_at_once(make: Callable[[], Postgr
     assert store.counts() == {(queue, "running"): 100 for queue in ("a", "b", "c")}
 
 
+def test_who_finds_the_best_of_all_lines_held_by_another_gets_what_is_behind(
+    make: Callable[[], PostgresStore], postgres: Postgres, url: str
+) -> None:
+    """An empty answer would tell a worker that there is nothing to do."""
+    store = make()
+    store.migrate()
+    store.enlist(a_session("w"))
+    best = add(store, queue="a", priority=-1)
+    behind = add(store, queue="b")
+    with psycopg.connect(postgres.url) as other:
+        table = url.partition("?schema=")[2]
+        other.execute(f"SELECT 1 FROM {table}.piecework_job WHERE id = %s FOR UPDATE".encode(), (best,))
+        assert [run.id for run in fetch(store, 1)] == [behind]
+        assert fetch(store, 1) == []
+    assert [run.id for run in fetch(store, 1)] == [best]
+
+
 def test_the_last_pieces_end_at_once_and_release_once(make: Callable[[], PostgresStore]) -> None:
     store = make()
     store.migrate()

@@ -26,7 +26,12 @@ class Look(NamedTuple):
     expired: bool  # the time of some is over
     late: bool  # the wait of some operations is over
     dead: bool  # pieces of a batch that has ended are next
-    due: int  # how many there were to be taken, when it looked
+    due: int  # how many of several lines were to be taken, when it looked
+
+    @property
+    def crowded(self) -> bool:
+        """Whether others hold the best of all lines: what is behind those has to be asked for line by line."""
+        return not self.jobs and not self.blocked and self.due > 0
 
     @property
     def blocked(self) -> bool:

@@ -226,7 +226,15 @@ class PostgresStore:
         while look.blocked:
             self._alone(fetch.clearing(claim, look))
             look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
-        return look.jobs
+        return self._line_by_line(claim) if look.crowded else look.jobs
+
+    def _line_by_line(self, claim: Claim) -> list[Fetched]:
+        queues = claim.queues or [row[0] for row in self._read(lambda tx: tx.rows("fetch_lines"))]
+        for queue in queues:
+            jobs = self.fetch(msgspec.structs.replace(claim, queues=(queue,)))
+            if jobs:
+                return jobs
+        return []
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
         return self._exchange(settlements, None)[0] if settlements else []

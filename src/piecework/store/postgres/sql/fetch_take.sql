@@ -71,6 +71,6 @@ counted AS (
     FROM (SELECT queue, count(*) AS n FROM taken GROUP BY queue) AS n,
          (VALUES ('available', -1), ('running', 1)) AS s (state, sign)
 )
-SELECT f.alive, f.again, f.ripe, f.expired, f.late, d.met, (SELECT sum(n) FROM share), t.*
+SELECT f.alive, f.again, f.ripe, f.expired, f.late, d.met, (SELECT sum(n) FROM share WHERE (SELECT count(*) FROM line) > 1), t.*
 FROM flag AS f CROSS JOIN dead AS d LEFT JOIN taken AS t ON true
 ORDER BY t.priority, t.run_at, t.seq
