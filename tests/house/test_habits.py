@@ -16,6 +16,7 @@ import piecework
 ASYNC_ROOMS = {
     "engine/pool.py",
     "engine/runner.py",
+    "engine/walker.py",
     "engine/embedded.py",
     "asgi.py",
     "engine/binding.py",

@@ -41,15 +41,20 @@ class Step(NamedTuple):
 
 
 def judge(tx: Transaction, settlements: Sequence[Settlement], *, careful: bool) -> list[Step]:
-    """What each of them comes to: who was asked to stop does not go on, nor does anybody in a paused queue."""
+    """What each of them comes to: who was asked to stop does not go on, nor does anybody in a paused queue; and whose
+    globals were edited meanwhile goes on with a fetch, which brings them.
+    """
     asked = waits.asked_to_stop(tx, [s.id for s in settlements]) if careful else {}
-    paused = set[str]()
-    if any(s.state is State.RUNNING for s in settlements):
+    going_on = [(s.id, s.run) for s in settlements if s.state is State.RUNNING]
+    paused, edited = set[str](), set[str]()
+    if going_on:
         paused = {row[0] for row in tx.rows("pause_list")}
-    return [_step(s, asked.get(s.id, (0, None)), paused) for s in settlements]
+        if tx.row("amend_any"):
+            edited = {row[0] for row in tx.rows("amend_edited", runs=to_json(going_on))}
+    return [_step(s, asked.get(s.id, (0, None)), paused, edited) for s in settlements]
 
 
-def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str]) -> Step:
+def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited: set[str]) -> Step:
     how, why = asked
     assert s.advance is not None
     waiting = s.advance.wait is not None
@@ -57,7 +62,7 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str]) -> Ste
         return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
     if how and s.state in (*_COMES_BACK, State.CANCELLED):
         return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
-    if s.state is State.RUNNING and (s.advance.queue or s.queue) in paused:
+    if s.state is State.RUNNING and ((s.advance.queue or s.queue) in paused or s.id in edited):
         return Step(s, State.AVAILABLE, s.reason, False, s.advance)
     return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO)
 
