@@ -209,9 +209,14 @@ def test_where_there_is_nothing_to_undo_it_fails_at_once(cursor: str, undoes: bo
     assert settled(cursor, Failed(ERROR), undoes=undoes) == plain(State.FAILED, 1, "failed", error=ERROR)
 
 
-def test_an_undo_that_fails_for_good_fails_the_operation_and_says_so() -> None:
-    told = ErrorInfo("ValueError", "the undo of main/charge (visit 1) failed: boom")
-    assert settled("undo/main/charge/1", Failed(ERROR)) == plain(State.FAILED, 1, "failed", error=told)
+def test_an_undo_that_failed_says_which_it_was() -> None:
+    end = settled("undo/main/charge/1", Failed(ERROR))
+    assert end == plain(State.FAILED, 1, "failed", error=end.error)
+    assert end.error is not None
+    assert (end.error.type, end.error.message) == (
+        ERROR.type,
+        f"the undo of main/charge (visit 1) failed: {ERROR.message}",
+    )
 
 
 def test_a_cancelled_step_undoes_nothing() -> None:
