@@ -11,6 +11,7 @@ from piecework.codec import ResultCodec, Signature
 from piecework.engine.walker import IN_UNDO, SPLITTING
 from piecework.errors import BadArguments, StepLimit, UsageError
 from piecework.errortext import describe
+from piecework.ids import new_id
 from piecework.job import ErrorInfo
 from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
@@ -40,6 +41,7 @@ class _Walk:
     def __init__(self, app: Piecework, spec: OperationSpec, globals: str) -> None:
         self._app = app
         self._spec = spec
+        self._id = new_id()  # its own, as a stored one has: steps make the keys of their effects of it
         self.globals = globals
         self._done: list[Place] = []
 
@@ -77,7 +79,7 @@ class _Walk:
         limit = self._app.settings.max_payload
         own = self._spec
         step: Step[Any] = Step(
-            own.name,
+            self._id,
             place,
             own.plan,
             self.globals,
@@ -152,7 +154,7 @@ def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     missing = ", ".join(map(repr, signature.missing(step)))
     if missing:
         there = ", ".join(map(repr, step)) or "none"
-        raise BadArguments(f"{step!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}")
+        raise BadArguments(f"the step {spec.name!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}")
     args, kwargs = signature.decode(step.excerpt(signature.names))
     value = app.task_of(spec.task)(*args, **kwargs)
     if spec.task.is_async:

@@ -95,7 +95,7 @@ class Step(Generic[S]):
 
     @property
     def operation_id(self) -> str:
-        """The operation's id."""
+        """The operation's id; of one that runs now, an id of that walk alone."""
         return self._operation
 
     @property

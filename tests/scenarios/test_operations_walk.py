@@ -483,3 +483,26 @@ def test_now_refuses_what_later_refuses(app: Piecework, steps: Steps) -> None:
     assert fine() == ops[1].globals == {"sum": 4}
     with pytest.raises(UsageError, match="an undo has no say in the way on"):
         undo()
+
+
+def test_each_walk_now_has_an_id_of_its_own_that_all_its_steps_and_undos_share(app: Piecework) -> None:
+    """Steps make the keys of their effects of it: two orders that run now must not be taken for one."""
+    seen: list[str] = []
+
+    def note(step: Step[Any]) -> None:
+        seen.append(step.operation_id)
+
+    def fail(step: Step[Any]) -> None:
+        raise ValueError("no")
+
+    twice = app.operation("twice", main=[note, step(note, name="again")])
+    twice()
+    twice()
+    assert len(set(seen)) == 2
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+    seen.clear()
+    with pytest.raises(ValueError, match="no"):
+        app.operation("undone", main=[step(note, undo=note), fail])()
+    assert len(seen) == 2
+    assert len(set(seen)) == 1
