@@ -154,7 +154,9 @@ def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     missing = ", ".join(map(repr, signature.missing(step)))
     if missing:
         there = ", ".join(map(repr, step)) or "none"
-        raise BadArguments(f"the step {spec.name!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}")
+        raise BadArguments(
+            f"the step {spec.name!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}"
+        )
     args, kwargs = signature.decode(step.excerpt(signature.names))
     value = app.task_of(spec.task)(*args, **kwargs)
     if spec.task.is_async:

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = {  # with the module that holds the app
     "README.md": "jobs",
     "docs/tour.md": "shop",
+    "docs/later.md": "shop",
+    "docs/splits.md": "shop",
     "docs/operations.md": "shop",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
