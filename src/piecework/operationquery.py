@@ -12,7 +12,7 @@ from piecework.job import Filter, Record, State
 from piecework.jobs import PAGE, RETRIABLE
 from piecework.operations import Operation
 from piecework.plan import Place, read_cursor
-from piecework.start import plain_part
+from piecework.start import asked, plain_part
 from piecework.terms import contains, term
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Operations:
 
     def where(self, globals: Mapping[str, Any] | None = None, /, **more: Any) -> OperationQuery[Any]:
         """The operations whose globals contain these; see `OperationTask.where`."""
-        return OperationQuery(self._app, None, {**(globals or {}), **more})
+        return OperationQuery(self._app, None, asked(globals, more))
 
     def get(self, id: str) -> Operation[Any]:
         """A stored operation. Raises `JobNotFound`, also for the id of another job."""
