@@ -31,7 +31,7 @@ from piecework.job import (
 )
 from piecework.jobs import RETRIABLE, Job, whoami
 from piecework.options import check_text
-from piecework.overview import StepView, overview
+from piecework.overview import StepView, overview, standing
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.start import Globals
@@ -89,13 +89,13 @@ class Operation(Job[S]):
     def failed_at(self) -> Place | None:
         """The step that failed, where the operation has failed, also where what it did before was undone then."""
         record = self.record()
-        if record.state is not State.FAILED or record.cursor is None:
+        if record.state is not State.FAILED:
             return None
-        place = read_cursor(record.cursor)
-        if isinstance(place, Place):
+        place = step_of(record)
+        if place is not None:
             return place
-        failed = (run.place for run in self.runs() if run.visit == place.before and not run.place.undoing)
-        return next(failed, None)
+        failed = [run.place for run in self.runs() if run.outcome == "failed" and not run.place.undoing]
+        return failed[-1] if failed else None
 
     @property
     def waits_for(self) -> str | None:
@@ -106,23 +106,7 @@ class Operation(Job[S]):
     @property
     def status(self) -> str:
         """Where it stands, in a few words: "scheduled", "running main/charge", "failed at main/set_up", …"""
-        record = self.record()
-        step = step_of(record)
-        where = "" if step is None else f" {step.name}"
-        if record.state is State.COMPLETED:
-            return "completed"
-        if record.state in RETRIABLE:
-            return f"{record.state} at{where}" if where else str(record.state)
-        if step is None or step.undoing:
-            return f"undoing{where}"
-        if record.state is State.WAITING:
-            wait = self.kept().wait
-            return (
-                f"waiting for {wait.name}" if wait is not None and awaits(record) else f"waiting for pieces of{where}"
-            )
-        if record.state is State.AVAILABLE:
-            return f"{'scheduled' if record.run_at > self._app.store.now() else 'due'}: {step.name}"
-        return f"{record.state}{where}"
+        return standing(self.record(), self.kept().wait, self._app.store.now())
 
     @property
     def plan(self) -> Plan:
@@ -291,14 +275,26 @@ class Operation(Job[S]):
 
         self._edit(changes, reason, by)
 
-    def fork(self, globals: dict[str, Any] | None = None, /, *, after: Any = None, **more: Any) -> Operation[S]:
+    def fork(
+        self,
+        globals: dict[str, Any] | None = None,
+        /,
+        *,
+        after: Any = None,
+        reason: str = "",
+        by: str | None = None,
+        **more: Any,
+    ) -> Operation[S]:
         """Stores a new operation which begins behind a completed step of this one, with the globals that there were then.
 
         `after` is the number of a visit, a step of `steps()`, or a step's name or function (its last completion); without
         it, the new one begins at the beginning. Globals that are given replace those of their names. It walks the plan of
         the code as it is now. Raises `UsageError` for a step that has not completed, or behind which there is none.
         """
-        return Operation(self._app, fork(self._app, self, after, {**(globals or {}), **more}))
+        who, why = _who(by), check_why(reason)
+        made = fork(self._app, self, after, {**(globals or {}), **more})
+        self._note("forked", f"{made}: {why}" if why else made, who)
+        return Operation(self._app, made)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import AmendmentRecord, ErrorInfo, Record, State, as_utc
-from piecework.plan import Place, Plan, Undoing, read_cursor
+from piecework.amending import awaits, step_of
+from piecework.job import AmendmentRecord, ErrorInfo, Record, State, Wait, as_utc
+from piecework.plan import MAIN, Place, Plan, Undoing, read_cursor
 from piecework.trail import COMPLETED, UNDONE, StepRun
 
 SPENT = frozenset({COMPLETED, "retry", "failed", "timed out"})  # what a run that spent an attempt came to
+ENDED_BADLY = State.FAILED, State.CANCELLED, State.PARKED
 PENDING, SKIPPED, RETRYING, SCHEDULED = "pending", "skipped", "retrying", "scheduled"
 
 
@@ -40,6 +42,23 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
         """The globals after it, where it has completed."""
         ends = [run for run in self.runs if run.outcome == COMPLETED]
         return ends[-1].globals if ends else None
+
+
+def standing(record: Record, wait: Wait | None, now: float) -> str:
+    """Where an operation stands, in a few words; `wait` is what it waits for, or waited for last."""
+    step = step_of(record)
+    where = "" if step is None else f" {step.name}"
+    if record.state is State.COMPLETED:
+        return "completed"
+    if record.state in ENDED_BADLY:
+        return f"{record.state} at{where}" if where else str(record.state)
+    if step is None or step.undoing:
+        return f"undoing{where}"
+    if record.state is State.WAITING:
+        return f"waiting for {wait.name}" if wait is not None and awaits(record) else f"waiting for pieces of{where}"
+    if record.state is State.AVAILABLE:
+        return f"{'scheduled' if record.run_at > now else 'due'}: {step.name}"
+    return f"{record.state}{where}"
 
 
 def overview(
@@ -108,7 +127,8 @@ def _others(record: Record, plan: Plan, here: Place | Undoing | None, views: lis
     """The steps that were not come to: pending, or passed by."""
     known = {(view.branch, view.name) for view in views}
     entered = {branch for branch, _ in known}
-    for branch, steps in plan.branches.items():
+    for branch in sorted(plan.branches, key=lambda name: name != MAIN):
+        steps = plan.branches[branch]
         reached = max((n for n, step in enumerate(steps) if (branch, step) in known), default=-1)
         for n, step in enumerate(steps):
             if (branch, step) not in known:

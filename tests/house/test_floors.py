@@ -44,6 +44,7 @@ FLOORS = {
         "trail",
         "overview",
         "amending",
+        "ahead",
         "operation",
         "walk",
     ),
