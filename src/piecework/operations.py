@@ -106,7 +106,7 @@ class Operation(Job[S]):
     @property
     def status(self) -> str:
         """Where it stands, in a few words: "scheduled", "running main/charge", "failed at main/set_up", …"""
-        return standing(self.record(), self.kept().wait, self._app.store.now())
+        return standing(self.record(), self.kept(), self._app.store.now())
 
     @property
     def plan(self) -> Plan:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from piecework.amending import awaits, step_of
-from piecework.job import AmendmentRecord, ErrorInfo, Record, State, Wait, as_utc
+from piecework.job import AmendmentRecord, ErrorInfo, OperationRecord, Record, State, as_utc
 from piecework.plan import MAIN, Place, Plan, Undoing, read_cursor
 from piecework.trail import COMPLETED, UNDONE, StepRun
 
@@ -44,8 +44,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
         return ends[-1].globals if ends else None
 
 
-def standing(record: Record, wait: Wait | None, now: float) -> str:
-    """Where an operation stands, in a few words; `wait` is what it waits for, or waited for last."""
+def standing(record: Record, kept: OperationRecord | None, now: float) -> str:
+    """Where an operation stands, in a few words; `kept` is what its store keeps of it beside its job."""
     step = step_of(record)
     where = "" if step is None else f" {step.name}"
     if record.state is State.COMPLETED:
@@ -54,10 +54,13 @@ def standing(record: Record, wait: Wait | None, now: float) -> str:
         return f"{record.state} at{where}" if where else str(record.state)
     if step is None or step.undoing:
         return f"undoing{where}"
+    wait, ending = (None, None) if kept is None else (kept.wait, kept.ending)
     if record.state is State.WAITING:
         return f"waiting for {wait.name}" if wait is not None and awaits(record) else f"waiting for pieces of{where}"
+    if ending is not None and record.state is State.AVAILABLE:
+        return f"undoing what was before{where}"
     if record.state is State.AVAILABLE:
-        return f"{'scheduled' if record.run_at > now else 'due'}: {step.name}"
+        return f"{'scheduled' if record.run_at > now else 'due'}: {'behind ' if step.skipping else ''}{step.name}"
     return f"{record.state}{where}"
 
 
@@ -88,18 +91,22 @@ def _view(
     is_here = isinstance(here, Place) and here.visit == visit and not here.undoing
     place = runs[0].place if runs else here if is_here and isinstance(here, Place) else passed[visit]
     own = [run for run in runs if not run.place.undoing]
-    state = _ended_as(runs) or (_stands(record, now) if is_here else SKIPPED if visit in passed else _last(own))
+    leaves = isinstance(here, Place) and here.skipping
+    state = _ended_as(runs) or (
+        _stands(record, now) if is_here and not leaves else SKIPPED if visit in passed else _last(own)
+    )
     done = state in (COMPLETED, UNDONE)
-    current = is_here and state not in (COMPLETED, UNDONE)
+    current = is_here and state not in (COMPLETED, UNDONE, SKIPPED)
+    live = current and record.state in (State.RUNNING, State.WAITING)
     return StepView(
         name=place.step,
         branch=place.branch,
         state=state,
         visit=visit,
         attempts=sum(run.outcome in SPENT for run in own),
-        started_at=as_utc(record.started_at) if current and record.run else own[0].started_at if own else None,
+        started_at=as_utc(record.started_at) if live else own[0].started_at if own else None,
         finished_at=runs[-1].finished_at if runs and not current else None,
-        worker=record.worker if current else own[-1].worker if own else None,
+        worker=record.worker if live else own[-1].worker if own else None,
         error=None if done else record.error if current else own[-1].error if own else None,
         runs=tuple(runs),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 
 import click
 
 from piecework.app import Piecework
+from piecework.appref import app_reference
 from piecework.cli.common import app_option, counted, find_app, json_option, plain, print_json, store_option
 from piecework.cli.release import operations_findings
 from piecework.job import Finding
@@ -49,14 +50,12 @@ def command(release: str | None, reference: str | None, url: str | None, as_json
     named = release or reference
     app = find_app(named, None if named else url, may_be_new=True)
     store = app.store if url is None or named is None else Piecework(url).store
-    findings = chain([_settings(app, store)], store.examine(), _operations(app, store))
+    about_store = store.examine()
+    readable = not any(finding.level == "error" for finding in about_store) and store.is_set_up()
+    has_code = named is not None or (url is None and app_reference(None) is not None)
+    about_operations = operations_findings(app.registry, store) if readable and has_code else ()
+    findings = chain([_settings(app, store)], about_store, about_operations)
     return _print_json(findings) if as_json else _print(findings)
-
-
-def _operations(app: Piecework, store: Store) -> Iterator[Finding]:
-    """What the app's code would do to the operations of a store that can be read."""
-    if len(app.registry) and store.is_set_up() and not any(found.level == "error" for found in store.examine()):
-        yield from operations_findings(app.registry, store)
 
 
 def _print_json(findings: Iterable[Finding]) -> int:

@@ -23,11 +23,12 @@ from piecework.cli.common import (
     store_option,
 )
 from piecework.errors import UsageError
-from piecework.job import State
+from piecework.job import FINISHED, State
 from piecework.operationquery import OperationQuery
 from piecework.operations import Operation
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+ENDED = frozenset({*FINISHED, State.PARKED})  # whence what a verb changes comes to none of these, but by itself
 TOLD = 5  # so many of those that a verb did not fit are told with the reason
 
 Act = Callable[[Operation[Any]], bool | str]  # False: it has not changed; a text: what came of it
@@ -42,21 +43,29 @@ class Said(NamedTuple):
 
 
 class Choice(msgspec.Struct):
-    """Operations by their ids, or all that match and are in one of the states that a verb is for."""
+    """Operations by their ids, or all that match a query and are in one of the states that a verb is for."""
 
-    ids: tuple[str, ...]
-    queries: tuple[OperationQuery[Any], ...]
     app: Piecework
+    ids: tuple[str, ...] = ()
+    query: OperationQuery[Any] | None = None
+    states: tuple[State, ...] = ()
 
     def each(self) -> Iterator[Operation[Any]]:
         """A handle to each, read as it is now."""
-        if self.ids:
+        if self.query is None:
             return map(self.app.operations.get, self.ids)
-        return chain.from_iterable(self.queries)
+        if ENDED.issuperset(self.states):
+            return chain.from_iterable(self._in(state) for state in self.states)
+        # In one go: what is done to one may change its state, and it would come again among those of the next.
+        return (operation for operation in self.query if operation.known.state in self.states)
 
     def count(self) -> int:
         """How many they are."""
-        return len(self.ids) or sum(query.count() for query in self.queries)
+        return len(self.ids) or sum(self._in(state).count() for state in self.states)
+
+    def _in(self, state: State) -> OperationQuery[Any]:
+        assert self.query is not None
+        return self.query.only(state=state)
 
 
 def filters(function: Any) -> Any:
@@ -178,15 +187,12 @@ def _choose(app: Piecework, spec: Verb, ids: tuple[str, ...], said: dict[str, An
         raise UsageError("name operations by their ids or by a filter, not both")
     if not ids and not filtered:
         raise UsageError("say which operations: their ids, --name, --state, --step or --where; or --all")
+    for id in ids:
+        app.operations.get(id)  # all of them are there, or nothing is done
     if ids:
-        for id in ids:
-            app.operations.get(id)  # all of them are there, or nothing is done
-        return Choice(ids, (), app)
-    query = query_of(app, said)
-    if set(spec.states) == set(State):
-        return Choice((), (query,), app)
+        return Choice(app, ids)
     wanted = spec.states if said["state"] is None else tuple(s for s in spec.states if s == said["state"])
-    return Choice((), tuple(query.only(state=state) for state in wanted), app)
+    return Choice(app, query=query_of(app, said), states=wanted)
 
 
 def _agree(spec: Verb, many: int, yes: bool, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from piecework.cli.common import (
     style_of,
 )
 from piecework.cli.operationshow import print_operation, since
-from piecework.errors import UsageError
+from piecework.errors import UnknownTask, UsageError
 from piecework.job import OperationRecord, Record, State
 from piecework.jobs import RETRIABLE, UNFINISHED
 from piecework.operations import Operation
@@ -72,12 +72,12 @@ def list_operations(
 
 
 def _row(record: Record, kept: OperationRecord, now: float) -> dict[str, Any]:
-    status = standing(record, kept.wait, now)
+    status = standing(record, kept, now)
     return {**msgspec.structs.asdict(record), "status": status, "globals": msgspec.json.decode(kept.globals)}
 
 
 def _line(record: Record, kept: OperationRecord, now: float) -> str:
-    status = short(standing(record, kept.wait, now), 60)
+    status = short(standing(record, kept, now), 60)
     head = f"{record.id}  {short(record.task, 30):14} "
     said = f" {since(record, now):>7}  {_some(kept.globals)}"
     return head + click.style(f"{status:30}", **style_of(record.state)) + fitted(said, len(head) + max(30, len(status)))
@@ -202,7 +202,10 @@ def fork(said: Said, after: str | None) -> Act:
     behind = int(after) if after is not None and after.isascii() and after.isdigit() else after
 
     def act(operation: Operation[Any]) -> str:
-        return operation.fork(values, after=behind, reason=said.reason, by=said.by).id
+        try:
+            return operation.fork(values, after=behind, reason=said.reason, by=said.by).id
+        except UnknownTask as error:
+            raise UsageError(f"{error}; a fork walks the plan of the code: name the app, --app MODULE:APP") from None
 
     return act
 

@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 
     @property
     def status(self) -> str:
-        return standing(self.record, self.kept.wait, self.now)
+        return standing(self.record, self.kept, self.now)
 
 
 def look(app: Piecework, id: str) -> Seen:

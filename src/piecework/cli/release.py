@@ -118,9 +118,7 @@ class _Look:
         for trouble, n in self._troubles.items():
             subject = f"operations {trouble.name}"
             if trouble.jumps:
-                yield Finding(
-                    "warning", subject, f"{counted(n, 'operation')} {_one(n, 'has', 'have')} {_jumps(trouble)}"
-                )
+                yield Finding("warning", subject, f"{counted(n, 'operation')} would be parked {_jumps(trouble)}")
             elif n > NAMED:
                 yield Finding("error", subject, f"… and {n - NAMED:,} more: {_what(trouble, self._code(trouble.name))}")
         if self._seen:
@@ -137,7 +135,7 @@ def _one(n: int, one: str, many: str) -> str:
 
 
 def _of(record: Record, kept: OperationRecord, store: Store, what: str) -> Finding:
-    where = standing(record, kept.wait, store.now())
+    where = standing(record, kept, store.now())
     return Finding("error", f"operation {record.id}", f"{record.task}, {where}: {what}")
 
 
@@ -150,7 +148,7 @@ def _what(trouble: Trouble, code: OperationSpec | None) -> str:
         )
     steps = _listed(trouble.missing)
     return (
-        f"this code has no {steps} of its way, so it would be parked there; if it was renamed, "
+        f"this code does not have the {steps} before it, so it would be parked there; if it was renamed, "
         f"{_renamed(trouble.missing, code)}; else keep it with retired=[{', '.join(trouble.missing)}], or let those that are under "
         "way end first"
     )
@@ -168,8 +166,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _jumps(trouble: Trouble) -> str:
     return (
-        f"{_listed(trouble.jumps)} on the plan, which this code does not have: parked should a step jump there; "
-        f"retired=[{', '.join(trouble.jumps)}] keeps it for them"
+        f"if a step should jump to the {_listed(trouble.jumps)}, which this code does not have; "
+        f"retired=[{', '.join(trouble.jumps)}] provides for that"
     )
 
 

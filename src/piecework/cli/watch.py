@@ -19,7 +19,7 @@ from rich.text import Text
 from piecework.amending import step_of
 from piecework.clock import SystemClock
 from piecework.errors import JobNotFound, StoreUnavailable
-from piecework.job import BatchRecord, BatchState, Filter, Record, State, Wait
+from piecework.job import BatchRecord, BatchState, Filter, OperationRecord, Record, State
 from piecework.operations import walks
 from piecework.overview import standing
 from piecework.store.protocol import Store
@@ -135,7 +135,7 @@ class _Watcher:
         if not walks(record):
             return _root_row(record, batch)
         kept = self._store.operations([record.id])
-        return _operation_row(record, batch, kept[0].wait if kept else None)
+        return _operation_row(record, batch, kept[0] if kept else None)
 
 
 class _Node(msgspec.Struct, frozen=True):
@@ -228,9 +228,9 @@ def _root_row(record: Record, batch: BatchRecord | None) -> _Row:
     return _Row(label, note=_phase(record, None))
 
 
-def _operation_row(record: Record, batch: BatchRecord | None, wait: Wait | None) -> _Row:
+def _operation_row(record: Record, batch: BatchRecord | None, kept: OperationRecord | None) -> _Row:
     """An operation: how many steps it has come to, and where it stands. How many are left, nobody knows: it may jump."""
-    note = record.state.value if _ended(record) else _plain(standing(record, wait, _now()))
+    note = record.state.value if _ended(record) else _plain(standing(record, kept, _now()))
     if batch is not None and record.state is State.WAITING:
         return msgspec.structs.replace(_batch_row(_task(record), batch, 0), note=note)
     step = step_of(record)
