@@ -11,6 +11,7 @@ from piecework.amending import (
     must_be_movable,
     must_not_be_undone,
     skipped,
+    status_of,
     step_of,
     whereabouts,
 )
@@ -31,7 +32,7 @@ from piecework.job import (
 )
 from piecework.jobs import RETRIABLE, Job, whoami
 from piecework.options import check_text
-from piecework.overview import StepView, overview, standing
+from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.start import Globals
@@ -106,7 +107,7 @@ class Operation(Job[S]):
     @property
     def status(self) -> str:
         """Where it stands, in a few words: "scheduled", "running main/charge", "failed at main/set_up", …"""
-        return standing(self.record(), self.kept(), self._app.store.now())
+        return status_of(self.record(), self.kept(), self._app.store.now())
 
     @property
     def plan(self) -> Plan:
@@ -245,7 +246,7 @@ class Operation(Job[S]):
         undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
-        there = plan.target(self.name_of(target), None if step is None else self.name_of(step))
+        there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
 
         def made(record: Record, id: str) -> Amendment:
             place = plan.at(there, self._last_visit(record) + 1)
@@ -356,6 +357,13 @@ class Operation(Job[S]):
         if name is None:
             raise BadArguments(f"{target!r:.100} is no step of {self.task}; give the name of a step or branch")
         return name
+
+    def _on(self, plan: Plan, target: Any) -> str:
+        """The name of a step or branch on the operation's own plan, which may have the one that it had before."""
+        name, spec = self.name_of(target), self._spec()
+        if spec is None or spec.operation is None or name in (*plan.branches, *plan.steps()):
+            return name
+        return next((old for old, new in spec.operation.aliases.items() if new == name and old in plan.steps()), name)
 
     def _result(self, record: Record) -> Any:
         return self._globals().value(self.kept().globals)

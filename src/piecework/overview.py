@@ -8,13 +8,11 @@ from typing import Any
 
 import msgspec
 
-from piecework.amending import awaits, step_of
-from piecework.job import AmendmentRecord, ErrorInfo, OperationRecord, Record, State, as_utc
+from piecework.job import AmendmentRecord, ErrorInfo, Record, State, as_utc
 from piecework.plan import MAIN, Place, Plan, Undoing, read_cursor
 from piecework.trail import COMPLETED, UNDONE, StepRun
 
 SPENT = frozenset({COMPLETED, "retry", "failed", "timed out"})  # what a run that spent an attempt came to
-ENDED_BADLY = State.FAILED, State.CANCELLED, State.PARKED
 PENDING, SKIPPED, RETRYING, SCHEDULED = "pending", "skipped", "retrying", "scheduled"
 
 
@@ -42,26 +40,6 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
         """The globals after it, where it has completed."""
         ends = [run for run in self.runs if run.outcome == COMPLETED]
         return ends[-1].globals if ends else None
-
-
-def standing(record: Record, kept: OperationRecord | None, now: float) -> str:
-    """Where an operation stands, in a few words; `kept` is what its store keeps of it beside its job."""
-    step = step_of(record)
-    where = "" if step is None else f" {step.name}"
-    if record.state is State.COMPLETED:
-        return "completed"
-    if record.state in ENDED_BADLY:
-        return f"{record.state} at{where}" if where else str(record.state)
-    if step is None or step.undoing:
-        return f"undoing{where}"
-    wait, ending = (None, None) if kept is None else (kept.wait, kept.ending)
-    if record.state is State.WAITING:
-        return f"waiting for {wait.name}" if wait is not None and awaits(record) else f"waiting for pieces of{where}"
-    if ending is not None and record.state is State.AVAILABLE:
-        return f"undoing what was before{where}"
-    if record.state is State.AVAILABLE:
-        return f"{'scheduled' if record.run_at > now else 'due'}: {'behind ' if step.skipping else ''}{step.name}"
-    return f"{record.state}{where}"
 
 
 def overview(

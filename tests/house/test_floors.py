@@ -39,6 +39,7 @@ FLOORS = {
         "terms",
         "stepping",
         "steps",
+        "branches",
         "declare",
         "start",
         "trail",

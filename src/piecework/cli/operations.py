@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from piecework.amending import status_of
 from piecework.cli.chosen import Act, Said, Verb, assigned, filters, query_of, verb
 from piecework.cli.common import (
     app_option,
@@ -24,7 +25,6 @@ from piecework.errors import UnknownTask, UsageError
 from piecework.job import OperationRecord, Record, State
 from piecework.jobs import RETRIABLE, UNFINISHED
 from piecework.operations import Operation
-from piecework.overview import standing
 
 GLOBALS_SHOWN = 4
 MOVABLE = State.WAITING, State.AVAILABLE, *RETRIABLE
@@ -72,12 +72,12 @@ def list_operations(
 
 
 def _row(record: Record, kept: OperationRecord, now: float) -> dict[str, Any]:
-    status = standing(record, kept, now)
+    status = status_of(record, kept, now)
     return {**msgspec.structs.asdict(record), "status": status, "globals": msgspec.json.decode(kept.globals)}
 
 
 def _line(record: Record, kept: OperationRecord, now: float) -> str:
-    status = short(standing(record, kept, now), 60)
+    status = short(status_of(record, kept, now), 60)
     head = f"{record.id}  {short(record.task, 30):14} "
     said = f" {since(record, now):>7}  {_some(kept.globals)}"
     return head + click.style(f"{status:30}", **style_of(record.state)) + fitted(said, len(head) + max(30, len(status)))

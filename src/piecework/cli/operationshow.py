@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import click
 import msgspec
 
+from piecework.amending import status_of
 from piecework.app import Piecework
 from piecework.cli.common import block, counted, duration, fitted, plain, print_json, short, style_of, when
 from piecework.job import AmendmentRecord, Change, ErrorInfo, OperationRecord, Record, SignalRecord, State
-from piecework.overview import StepView, standing
+from piecework.overview import StepView
 from piecework.plan import Plan
 from piecework.trail import Event
 
@@ -39,7 +40,7 @@ class Seen(NamedTuple):
 
     @property
     def status(self) -> str:
-        return standing(self.record, self.kept, self.now)
+        return status_of(self.record, self.kept, self.now)
 
 
 def look(app: Piecework, id: str) -> Seen:

@@ -11,11 +11,11 @@ import click
 import msgspec
 
 from piecework.ahead import Ahead, ahead
+from piecework.amending import status_of
 from piecework.cli.common import counted
 from piecework.errors import BadArguments
 from piecework.job import Filter, Finding, OperationRecord, Record, State
 from piecework.operation import OperationSpec
-from piecework.overview import standing
 from piecework.plan import Plan, read_plan
 from piecework.registry import Registry
 from piecework.store import Store
@@ -135,7 +135,7 @@ def _one(n: int, one: str, many: str) -> str:
 
 
 def _of(record: Record, kept: OperationRecord, store: Store, what: str) -> Finding:
-    where = standing(record, kept, store.now())
+    where = status_of(record, kept, store.now())
     return Finding("error", f"operation {record.id}", f"{record.task}, {where}: {what}")
 
 

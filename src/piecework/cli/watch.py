@@ -16,12 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from piecework.amending import step_of
+from piecework.amending import status_of, step_of
 from piecework.clock import SystemClock
 from piecework.errors import JobNotFound, StoreUnavailable
 from piecework.job import BatchRecord, BatchState, Filter, OperationRecord, Record, State
 from piecework.operations import walks
-from piecework.overview import standing
 from piecework.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ def _root_row(record: Record, batch: BatchRecord | None) -> _Row:
 
 def _operation_row(record: Record, batch: BatchRecord | None, kept: OperationRecord | None) -> _Row:
     """An operation: how many steps it has come to, and where it stands. How many are left, nobody knows: it may jump."""
-    note = record.state.value if _ended(record) else _plain(standing(record, kept, _now()))
+    note = record.state.value if _ended(record) else _plain(status_of(record, kept, _now()))
     if batch is not None and record.state is State.WAITING:
         return msgspec.structs.replace(_batch_row(_task(record), batch, 0), note=note)
     step = step_of(record)
