@@ -182,7 +182,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
         Example: ``fulfil.where(subscription_id=7).first()``
         """
         names = self._app.registry.names_of(self.name)
-        return OperationQuery(self._app, names, {**(globals or {}), **more})
+        return OperationQuery(self._app, names, self._globals.part({**(globals or {}), **more}))
 
     def get(self, id: str | None = None, *, key: str | None = None) -> Operation[S]:
         """A stored operation of this name, by its id, or the last that took a unique key. Raises `JobNotFound`."""

@@ -91,6 +91,12 @@ class Globals:
         self.value(after)
         return changes
 
+    def part(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked for, as it is stored: of a declared state also what is no plain value. Raises `NotSerializable`."""
+        if self.state is None:
+            return dict(values)
+        return {key: _plain((self._edit(key, value).value or "null").encode()) for key, value in values.items()}
+
     def without(self, stored: str, names: Sequence[str]) -> tuple[Change, ...]:
         """What taking some globals away changes. Raises `BadArguments` where the state cannot be without them."""
         there = _raw.decode(stored)
