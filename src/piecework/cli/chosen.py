@@ -13,6 +13,7 @@ import msgspec
 
 from piecework.app import Piecework
 from piecework.cli.common import (
+    Progress,
     app_option,
     counted,
     find_app,
@@ -205,10 +206,11 @@ def _agree(spec: Verb, many: int, yes: bool, as_json: bool) -> None:
 
 
 def _do(spec: Verb, choice: Choice, act: Act, as_json: bool) -> int:
-    done, refused, made = 0, 0, []
+    done, refused, made, progress = 0, 0, [], Progress(spec.done)
     for operation in choice.each():
         said, why = _one(spec, operation, act, told=bool(choice.ids))
         done += said is not False
+        progress.tell(done)
         if why is not None:
             refused += 1
             if choice.ids or refused <= TOLD:
@@ -217,6 +219,7 @@ def _do(spec: Verb, choice: Choice, act: Act, as_json: bool) -> int:
             made.append(said)
         elif isinstance(said, str) and not as_json and (choice.ids or spec.makes):
             click.echo(said)
+    progress.end()
     if refused > TOLD and not choice.ids:
         click.echo(f"piecework: … and {refused - TOLD:,} more like these", err=True)
     if as_json:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -97,6 +98,28 @@ def when(seconds: float | None) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Progress:
+    """A line on a terminal for those who wait long: how many were done."""
+
+    AFTER, EVERY = 3.0, 1.0  # seconds
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = time.monotonic() + self.AFTER
+        self._told = False
+
+    def tell(self, n: int) -> None:
+        """Notes how many there are by now."""
+        if time.monotonic() >= self._next and sys.stderr.isatty():
+            self._told, self._next = True, time.monotonic() + self.EVERY
+            click.echo(f"\r{n:,} {self._what}", nl=False, err=True)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._told:
+            click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def set_up_logging(level: str) -> None:

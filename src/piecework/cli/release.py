@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import sys
-import time
 from collections.abc import Iterator, Sequence
 
-import click
 import msgspec
 
 from piecework.ahead import Ahead, ahead
 from piecework.amending import status_of
-from piecework.cli.common import counted
+from piecework.cli.common import Progress, counted
 from piecework.errors import BadArguments
 from piecework.job import Filter, Finding, OperationRecord, Record, State
 from piecework.operation import OperationSpec
@@ -24,7 +21,6 @@ STATES = State.WAITING, State.RUNNING, State.AVAILABLE, State.PARKED, State.FAIL
 PAGE = 500
 NAMED = 20  # operations of each kind of trouble that are told by their ids; the others are counted
 PLANS = 1000  # plans that are kept at a time
-TELL_AFTER, TELL_EVERY = 3.0, 1.0
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -56,7 +52,7 @@ class _Look:
 
     def findings(self) -> Iterator[Finding]:
         """The findings, as they are made."""
-        progress = _Progress()
+        progress = Progress("operations looked at")
         for records in self._pages():
             kept = {one.id: one for one in self._store.operations([record.id for record in records])}
             for record in records:
@@ -169,20 +165,3 @@ def _jumps(trouble: Trouble) -> str:
         f"if a step should jump to the {_listed(trouble.jumps)}, which this code does not have; "
         f"retired=[{', '.join(trouble.jumps)}] provides for that"
     )
-
-
-class _Progress:
-    """A line on a terminal for those who wait long."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + TELL_AFTER
-        self._told = False
-
-    def tell(self, seen: int) -> None:
-        if sys.stderr.isatty() and time.monotonic() >= self._next:
-            self._told, self._next = True, time.monotonic() + TELL_EVERY
-            click.echo(f"\r{seen:,} operations looked at", nl=False, err=True)
-
-    def end(self) -> None:
-        if self._told:
-            click.echo("\r\x1b[K", nl=False, err=True)
