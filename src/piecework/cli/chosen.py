@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 import click
@@ -44,29 +44,33 @@ class Said(NamedTuple):
 
 
 class Choice(msgspec.Struct):
-    """Operations by their ids, or all that match a query and are in one of the states that a verb is for."""
+    """Operations by their ids, or all that match one of some queries and are in one of the states that a verb is for."""
 
     app: Piecework
     ids: tuple[str, ...] = ()
-    query: OperationQuery[Any] | None = None
+    queries: tuple[OperationQuery[Any], ...] = ()
     states: tuple[State, ...] = ()
 
     def each(self) -> Iterator[Operation[Any]]:
-        """A handle to each, read as it is now."""
-        if self.query is None:
+        """A handle to each, read as it is now: those that there are as this begins, and no fork that is made of them."""
+        if self.ids:
             return map(self.app.operations.get, self.ids)
-        if ENDED.issuperset(self.states):
-            return chain.from_iterable(self._in(state) for state in self.states)
-        # In one go: what is done to one may change its state, and it would come again among those of the next.
-        return (operation for operation in self.query if operation.known.state in self.states)
+        now = self.app.store.now()
+        return chain.from_iterable(self._until(now, query) for query in self._walks())
 
     def count(self) -> int:
         """How many they are."""
-        return len(self.ids) or sum(self._in(state).count() for state in self.states)
+        return len(self.ids) or sum(query.only(state=state).count() for query in self.queries for state in self.states)
 
-    def _in(self, state: State) -> OperationQuery[Any]:
-        assert self.query is not None
-        return self.query.only(state=state)
+    def _walks(self) -> Iterable[OperationQuery[Any]]:
+        if ENDED.issuperset(self.states):
+            return [query.only(state=state) for query in self.queries for state in self.states]
+        # In one go: what is done to one may change its state, and it would come again among those of the next.
+        return self.queries
+
+    def _until(self, moment: float, query: OperationQuery[Any]) -> Iterator[Operation[Any]]:
+        there = takewhile(lambda operation: operation.known.created_at <= moment, query)
+        return (operation for operation in there if operation.known.state in self.states)
 
 
 def filters(function: Any) -> Any:
@@ -85,6 +89,17 @@ def filters(function: Any) -> Any:
 def query_of(app: Piecework, said: dict[str, Any]) -> OperationQuery[Any]:
     """The operations that the options of `filters` mean."""
     names = None if said["name"] is None else app.registry.names_of(said["name"])
+    return _query(app, names, said)
+
+
+def _queries_of(app: Piecework, said: dict[str, Any]) -> tuple[OperationQuery[Any], ...]:
+    """The same, one for each name, so that each is walked in the order of arrival."""
+    if said["name"] is None:
+        return (query_of(app, said),)
+    return tuple(_query(app, (name,), said) for name in app.registry.names_of(said["name"]))
+
+
+def _query(app: Piecework, names: tuple[str, ...] | None, said: dict[str, Any]) -> OperationQuery[Any]:
     part = assigned(said["globals"], "--where")
     return OperationQuery[Any](app, names, part).only(state=said["state"], step=said["step"])
 
@@ -193,7 +208,7 @@ def _choose(app: Piecework, spec: Verb, ids: tuple[str, ...], said: dict[str, An
     if ids:
         return Choice(app, ids)
     wanted = spec.states if said["state"] is None else tuple(s for s in spec.states if s == said["state"])
-    return Choice(app, query=query_of(app, said), states=wanted)
+    return Choice(app, (), _queries_of(app, said), wanted)
 
 
 def _agree(spec: Verb, many: int, yes: bool, as_json: bool) -> None:

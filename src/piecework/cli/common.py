@@ -75,11 +75,14 @@ def style_of(state: State) -> dict[str, Any]:
     return {"fg": colours.get(state)}
 
 
+def terminal_width(default: int) -> int:
+    """Columns of the terminal that is printed to; `default` where the output is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else default
+
+
 def fitted(text: str, used: int, least: int = 20) -> str:
     """The end of a line, cut to what a terminal has left of it; whole where the output is no terminal."""
-    if not sys.stdout.isatty():
-        return text
-    room = max(least, shutil.get_terminal_size().columns - used)
+    room = max(least, terminal_width(default=used + len(text)) - used)
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 

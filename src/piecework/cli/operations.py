@@ -19,6 +19,7 @@ from piecework.cli.common import (
     short,
     store_option,
     style_of,
+    terminal_width,
 )
 from piecework.cli.operationshow import print_operation, since
 from piecework.errors import UnknownTask, UsageError
@@ -27,6 +28,7 @@ from piecework.jobs import RETRIABLE, UNFINISHED
 from piecework.operations import Operation
 
 GLOBALS_SHOWN = 4
+WIDE = 120  # columns of a terminal that has room for a line of an operation
 MOVABLE = State.WAITING, State.AVAILABLE, *RETRIABLE
 
 no_resume = click.option("--no-resume", is_flag=True, help="Leave it failed, cancelled or parked there.")
@@ -52,7 +54,10 @@ def command() -> None:
 def list_operations(
     limit: int, after: str | None, oldest: bool, reference: str | None, url: str | None, as_json: bool, **said: Any
 ) -> None:
-    """List operations, newest first: where each is, since when, and some of its globals."""
+    """List operations, newest first.
+
+    It tells where each is, for how long, and some of its globals.
+    """
     app = find_app(reference, url)
     if after is not None:
         app.operations.get(after)  # an id that is gone would begin at the start again, and a paging loop never end
@@ -77,10 +82,14 @@ def _row(record: Record, kept: OperationRecord, now: float) -> dict[str, Any]:
 
 
 def _line(record: Record, kept: OperationRecord, now: float) -> str:
-    status = short(status_of(record, kept, now), 60)
-    head = f"{record.id}  {short(record.task, 30):14} "
-    said = f" {since(record, now):>7}  {_some(kept.globals)}"
-    return head + click.style(f"{status:30}", **style_of(record.state)) + fitted(said, len(head) + max(30, len(status)))
+    """A line of an operation; on a narrow terminal two, since an id takes half of one."""
+    status, age = short(status_of(record, kept, now), 60), f"{since(record, now):>7}"
+    name, globals, style = short(record.task, 30), _some(kept.globals), style_of(record.state)
+    if terminal_width(default=WIDE) < WIDE:
+        first = f"{record.id}  {age}  "
+        return first + click.style(fitted(status, len(first)), **style) + "\n" + fitted(f"    {name}  {globals}", 0)
+    head = f"{record.id}  {name:14} "
+    return f"{head}{click.style(f'{status:30}', **style)} {fitted(f'{age}  {globals}', len(head) + max(30, len(status)) + 1)}"
 
 
 def _some(globals: str) -> str:
@@ -97,7 +106,10 @@ def _some(globals: str) -> str:
 @store_option
 @json_option
 def show(id: str, reference: str | None, url: str | None, as_json: bool) -> None:
-    """Show one operation: where it stands, its steps and their attempts, why it failed, its globals, what was done to it."""
+    """Show one operation.
+
+    It tells where that stands, its globals, its steps and their attempts, what was done to it, and why it failed.
+    """
     print_operation(find_app(reference, url), id, as_json)
 
 
@@ -106,16 +118,16 @@ def show(id: str, reference: str | None, url: str | None, as_json: bool) -> None
 
 @verb(command, Verb("retry", "retried", RETRIABLE))
 def retry(said: Said) -> Act:
-    """Let operations that failed, were cancelled or are parked go on at the step where they are, its attempts begun anew.
+    """Let those that ended badly go on at their step.
 
-    What has completed is not run again.
+    They failed, were cancelled or are parked. Attempts begin anew; what has completed is not run again.
     """
     return lambda operation: operation.retry(said.reason, by=said.by)
 
 
 @verb(command, Verb("resume", "resumed", (State.CANCELLED,)))
 def resume(said: Said) -> Act:
-    """Let cancelled operations go on where they were."""
+    """Let cancelled ones go on where they were."""
     return lambda operation: operation.resume(said.reason, by=said.by)
 
 
@@ -124,13 +136,16 @@ _undo = click.option("--undo", is_flag=True, help="First undo what they did, new
 
 @verb(command, Verb("cancel", "cancelled", UNFINISHED, "", "cancelled from the command line", (_undo,)))
 def cancel(said: Said, undo: bool) -> Act:
-    """Cancel operations that have not ended. A running step is asked to stop."""
+    """Cancel those that have not ended. A running step is asked to stop."""
     return lambda operation: operation.cancel(said.reason, by=said.by, undo=undo)
 
 
 @verb(command, Verb("skip", "skipped", MOVABLE, options=(no_resume,)))
 def skip(said: Said, no_resume: bool) -> Act:
-    """Let operations go on behind the step where they are, which is not run (again). One that failed goes on."""
+    """Let them go on behind the step where they are.
+
+    That is not run (again). One that failed, was cancelled or is parked goes on.
+    """
 
     def act(operation: Operation[Any]) -> str:
         place = operation.skip(said.reason, by=said.by, resume=not no_resume)
@@ -141,7 +156,10 @@ def skip(said: Said, no_resume: bool) -> Act:
 
 @verb(command, Verb("jump", "moved", MOVABLE, "TARGET [STEP]", options=(no_resume,)))
 def jump(said: Said, no_resume: bool) -> Act:
-    """Let operations go on at a branch, at a step, or at a branch's step (two words). One that failed goes on.
+    """Let them go on at a branch or step.
+
+    The target is a branch, which means its first step, or a step; or a branch and its step, as two words. One that
+    failed, was cancelled or is parked goes on.
 
     Without the app, the step runs in the queue in which the operation is; with it, in the step's own.
     """
@@ -158,7 +176,9 @@ def jump(said: Said, no_resume: bool) -> Act:
 
 @verb(command, Verb("set", "edited", tuple(State), "KEY=VALUE..."))
 def set_globals(said: Said) -> Act:
-    """Set globals of operations; the others stay. A value is JSON where it can be read as such, else text.
+    """Set globals; the others stay.
+
+    A value is JSON where it can be read as such, else text.
 
     A step that runs has read them already. With the app, they have to fit the operation's declared state.
     """
@@ -175,7 +195,7 @@ def set_globals(said: Said) -> Act:
 
 @verb(command, Verb("unset", "edited", tuple(State), "KEY..."))
 def unset(said: Said) -> Act:
-    """Take globals away from operations that have them."""
+    """Take globals away."""
     if not said.words:
         raise UsageError("say which globals to take away")
 
@@ -193,8 +213,9 @@ _after = click.option(
 
 @verb(command, Verb("fork", "forked", tuple(State), "[KEY=VALUE]...", options=(_after,), makes=True))
 def fork(said: Said, after: str | None) -> Act:
-    """Start new operations, each behind a completed step of one that there is, with the globals that there were then.
+    """Start new ones behind a completed step.
 
+    Each begins behind a completed step of one that there is, with the globals that there were then, or at the start.
     Globals that are given replace those of their names. The new ones walk the plan of the code as it is now: this needs
     the app. It prints the new ids.
     """
@@ -215,7 +236,10 @@ _payload = click.option("--payload", metavar="JSON", help="What the signal bring
 
 @verb(command, Verb("signal", "signalled", UNFINISHED, "NAME [PAYLOAD]", None, options=(_payload,)))
 def signal(said: Said, payload: str | None) -> Act:
-    """Send a signal to operations that have not ended; it is kept until a step waits for it. The payload is JSON."""
+    """Send a signal to those that have not ended.
+
+    It is kept until a step waits for it. The payload is JSON.
+    """
     words = (*said.words, *(() if payload is None else (payload,)))
     if not 1 <= len(words) <= 2:
         raise UsageError("say the name of the signal, and its payload, if it has one")

@@ -16,7 +16,7 @@ from piecework.cli.common import block, counted, duration, fitted, plain, print_
 from piecework.job import AmendmentRecord, Change, ErrorInfo, OperationRecord, Record, SignalRecord, State
 from piecework.overview import StepView
 from piecework.plan import Plan
-from piecework.trail import Event
+from piecework.trail import Event, StepRun
 
 T = TypeVar("T")
 
@@ -81,11 +81,21 @@ def _as_json(seen: Seen) -> dict[str, Any]:
         "job": seen.record,
         "operation": {**msgspec.structs.asdict(seen.kept), "globals": globals},
         "plan": seen.plan,
-        "steps": [msgspec.to_builtins(step) for step in seen.steps],
+        "steps": [_step_json(step) for step in seen.steps],
         "timeline": seen.events,
         "signals": seen.signals,
         "amendments": seen.amendments,
     }
+
+
+def _step_json(step: StepView) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(step), "runs": [_run_json(run) for run in step.runs]}
+
+
+def _run_json(run: StepRun) -> dict[str, Any]:
+    facts = msgspec.structs.asdict(run)
+    del facts["after"]
+    return {**facts, "globals": run.globals}
 
 
 # ── facts ────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +126,7 @@ def _facts(seen: Seen) -> Iterator[tuple[str, str]]:
         ("key", kept.key),
         ("piece", f"{record.piece_key} of {record.batch}" if record.batch else None),
         ("waits for", _waits_for(seen)),
-        ("undoes", _ending(kept)),
+        ("undid" if record.state.finished else "undoes", _ending(kept)),
         ("forked from", _origin(kept)),
         ("forks", ", ".join(a.reason for a in seen.amendments if a.what == "forked") or None),
         ("stopped", f"{record.stopped_by}, {when(record.stopped_at)}" if record.stopped_by else None),
@@ -189,15 +199,17 @@ def _steps(steps: Sequence[StepView]) -> Iterator[str]:
     names = [_name(step, often[step.branch, step.name] > 1) for step in steps]
     width = min(40, max((len(name) for name in names), default=0))
     rows = list(zip(steps, names, strict=True))
-    yield from _few(rows, lambda row: _step(row[0], f"{row[1]:{width}}"))
+    day = _day(min((step.started_at for step in steps if step.started_at), default=None))
+    yield from _few(rows, lambda row: _step(row[0], f"{row[1]:{width}}", day))
 
 
 def _name(step: StepView, visited_again: bool) -> str:
     return short(f"{step.branch}/{step.name}", 80) + (f" #{step.visit}" if visited_again and step.visit else "")
 
 
-def _step(step: StepView, name: str) -> str:
-    said = "  ".join((name, f"{_times(step.attempts):10}", f"{_clock(step.started_at):19}", f"{_lasted(step):>7}"))
+def _step(step: StepView, name: str, day: str) -> str:
+    began = _clock(step.started_at).removeprefix(f"{day} ")  # the day is that of the others
+    said = "  ".join((name, f"{_times(step.attempts):10}", f"{began:8}", f"{_lasted(step):>7}"))
     worker = f"  {short(step.worker, 40)}" if step.worker else ""
     error = f"  {short(_said(step.error), 120)}" if step.error else ""
     return click.style(f"{step.state:9}", fg=_COLOURS.get(step.state)) + fitted(f"  {said}{worker}{error}".rstrip(), 11)
@@ -209,6 +221,10 @@ def _times(attempts: int) -> str:
 
 def _clock(moment: datetime | None) -> str:
     return "" if moment is None else when(moment.timestamp())
+
+
+def _day(moment: datetime | None) -> str:
+    return _clock(moment).partition(" ")[0]
 
 
 def _lasted(step: StepView) -> str:
@@ -225,10 +241,12 @@ def _signals(signals: Iterable[SignalRecord]) -> list[str]:
 def _event(event: Event) -> str:
     what = f"signal {short(event.signal or '', 60)}" if event.what == "signal" else event.what
     at = "" if event.step is None else short(event.step, 80)
-    head = f"{_clock(event.at)}  {what:10} {at}"
+    head = f"{_clock(event.at)}  {what:10} {at}".rstrip()
     said = [short(_said(event.error), 200)] if event.error else []
     said += [plain(event.reason)] if event.reason else []
     said += [_changes(event.changes)] if event.changes else []
+    if event.error is not None:
+        return head + fitted(f": {'; '.join(said)}{_by(event.by)}", len(head) + 2)
     return head + fitted(f"{_by(event.by)}{': ' if said else ''}{'; '.join(said)}", len(head) + 2)
 
 
