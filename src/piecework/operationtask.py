@@ -18,7 +18,7 @@ from piecework.options import CallKeywords, CallOptions, call_options, overrides
 from piecework.plan import Place, Plan
 from piecework.registry import TaskSpec, task_name
 from piecework.split import Piece
-from piecework.start import Globals, asked, as_changes
+from piecework.start import Globals, as_changes, asked
 from piecework.stepping import with_changes
 from piecework.task import Task, expires_of
 

@@ -158,7 +158,9 @@ def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
 def asked(globals: Any, more: Mapping[str, Any]) -> dict[str, Any]:
     """The globals that `where` was given, as one dict and by name. Raises `BadArguments`."""
     if globals is not None and not isinstance(globals, Mapping):
-        raise BadArguments(f"where: globals are given by name, subscription_id=7, or as one dict; not as {globals!r:.100}")
+        raise BadArguments(
+            f"where: globals are given by name, subscription_id=7, or as one dict; not as {globals!r:.100}"
+        )
     return {**(globals or {}), **more}
 
 
