@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
+    from piecework.branches import branch
     from piecework.engine.context import current
     from piecework.errors import (
         Duplicate,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from piecework.retry import exponential, fixed
     from piecework.split import FailedPiece, Piece, Pieces
     from piecework.stepping import Step
-    from piecework.steps import branch, step, wait_for
+    from piecework.steps import step, wait_for
     from piecework.task import Split, Task
     from piecework.verdicts import Cancel, Fail, Retry, Snooze
 
@@ -90,7 +91,8 @@ _ROOMS = {
     "piecework.retry": ("exponential", "fixed"),
     "piecework.split": ("FailedPiece", "Piece", "Pieces"),
     "piecework.stepping": ("Step",),
-    "piecework.steps": ("branch", "step", "wait_for"),
+    "piecework.branches": ("branch",),
+    "piecework.steps": ("step", "wait_for"),
     "piecework.task": ("Split", "Task"),
     "piecework.verdicts": ("Cancel", "Fail", "Retry", "Snooze"),
 }

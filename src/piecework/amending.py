@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from piecework.errors import UsageError
-from piecework.job import Record, State
+from piecework.job import Record, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions, check_text, effective
 from piecework.plan import Place, Undoing, read_cursor
@@ -22,6 +22,26 @@ def step_of(record: Record) -> Place | None:
 def awaits(record: Record) -> bool:
     """Whether an operation waits for a signal, and not for its pieces."""
     return record.state is State.WAITING and record.below is None
+
+
+def status_of(record: Record, wait: Wait | None, now: float) -> str:
+    """Where an operation stands, in a few words; `wait` is what it waits for, and `now` is by the store's clock."""
+    step = step_of(record)
+    if record.state is State.COMPLETED:
+        return "completed"
+    if record.state.finished or record.state is State.PARKED:
+        return str(record.state) if step is None else f"{record.state} at {step.name}"
+    if step is None or step.undoing:
+        return "undoing" if step is None else f"undoing {step.name}"
+    if wait is not None:
+        return f"waiting for {wait.name}"
+    if record.state is State.WAITING:
+        return (
+            f"waiting for the pieces of {step.name}" if step.composing else f"waiting for the batch before {step.name}"
+        )
+    if record.state is State.AVAILABLE:
+        return f"{'scheduled' if record.run_at > now else 'due'}: {step.name}"
+    return f"{record.state} {step.name}"
 
 
 def skipped(record: Record) -> tuple[Place, str]:
@@ -51,6 +71,8 @@ def must_be_movable(record: Record) -> None:
         said = f"runs a step{where}; cancel it first, or wait until that has ended"
     elif record.state is State.COMPLETED:
         said = "has completed; fork it, or start another"
+    elif record.state is State.WAITING and not awaits(record) and step is not None and not step.composing:
+        said = "waits for the batch before it; cancel it, or wait until that has ended"
     elif record.state is State.WAITING and not awaits(record):
         said = f"waits for the pieces of a step{where}; cancel it first, or wait until they have settled"
     else:

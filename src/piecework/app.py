@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from piecework.aio import Edge
 from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
+from piecework.branches import DeclaredBranch
 from piecework.calls import Calls
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec, Signature
@@ -37,7 +38,6 @@ from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows
 from piecework.split import Piece
-from piecework.steps import DeclaredBranch
 from piecework.store import Store, open_store
 from piecework.task import Split, Task
 

@@ -10,6 +10,7 @@ from piecework.errors import BadOption, UsageError
 from piecework.ids import new_id
 from piecework.job import BatchRecord, Filter, NewBatch, NewJob, OnFailure, State
 from piecework.jobs import Job
+from piecework.operations import Operation
 from piecework.split import Piece, check_piece
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ class Batch:
     @property
     def then(self) -> Job[Any] | None:
         """The handle of the continuation."""
-        return None if self._then_id is None else Job(self._app, self._then_id)
+        if self._then is None or self._then_id is None:
+            return None
+        kind = Job if self._then.operation is None else Operation
+        return kind(self._app, self._then_id)
 
     @property
     def record(self) -> BatchRecord | None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
+from piecework.branches import DeclaredBranch, steps_of
 from piecework.errors import BadArguments, BadOption
 from piecework.jsontypes import decoder_of, is_pydantic
 from piecework.operation import LIMIT_FACTOR, MIN_LIMIT, OperationSpec, StepSpec
 from piecework.options import TaskOptions, task_options
 from piecework.plan import MAIN, Plan
-from piecework.steps import DeclaredBranch, DeclaredStep, check_step_name, plain_call, step, steps_of
+from piecework.steps import DeclaredStep, check_not_undoing, check_step_name, plain_call, step
 
 MAX_LIMIT = 10_000_000
 
@@ -68,7 +69,7 @@ def apart(
             near = difflib.get_close_matches(key, (*known, "state", "max_steps", "retired", "aliases"), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise BadOption(
-                f"{where}: {key}={value!r:.100} is neither an option{hint} nor a branch, which is a list of steps"
+                f"{where}: unknown option {key!r}{hint} (and a branch is a list of steps, not {value!r:.100})"
             )
     for key, value in (branches or {}).items():
         if key in found:
@@ -83,7 +84,7 @@ def _branches(given: Mapping[str, Any], where: str) -> tuple[dict[str, list[Decl
     found: dict[str, list[DeclaredStep]] = {}
     goes_on: dict[str, str] = {}
     for name, steps in given.items():
-        check_step_name(name, f"{where}: the name of a branch")
+        check_not_undoing(check_step_name(name, f"{where}: the name of a branch"), f"{where}: the name of a branch")
         found[name], then = steps_of(steps, name, where)
         if then is not None:
             goes_on[name] = then

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.codec import ResultCodec, Signature
-from piecework.errors import StepLimit, UsageError
+from piecework.errors import BadArguments, StepLimit, UsageError
 from piecework.errortext import describe
 from piecework.job import ErrorInfo
 from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
 from piecework.plan import Place
 from piecework.registry import TaskSpec
-from piecework.start import folded, task_arguments
-from piecework.stepping import Step
+from piecework.stepping import Step, with_changes
 from piecework.task import Split, finish
 from piecework.verdicts import Cancel, Verdict
 
@@ -84,7 +83,7 @@ class _Walk:
             raise value
         if step.wait is not None:
             raise UsageError(f"{own.name} waits for the signal {step.wait.name!r}; it can run later, and not now")
-        self.globals = folded(self.globals, step.changes())
+        self.globals = with_changes(self.globals, step.changes())
         return step
 
 
@@ -131,7 +130,13 @@ def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
 
 def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     assert spec.task is not None
-    args, kwargs = spec.task.signature.decode(task_arguments(spec.task, step))
+    signature = spec.task.signature
+    assert isinstance(signature, Signature)  # a method of an object is no step
+    missing = ", ".join(map(repr, signature.missing(step)))
+    if missing:
+        there = ", ".join(map(repr, step)) or "none"
+        raise BadArguments(f"{step!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}")
+    args, kwargs = signature.decode(step.excerpt(signature.names))
     value = app.task_of(spec.task)(*args, **kwargs)
     if spec.task.is_async:
         value = finish(value)

@@ -368,7 +368,7 @@ class Filter(msgspec.Struct, frozen=True):
     root: str | None = None
     key: str | None = None
     worker: str | None = None
-    operations: bool | None = None  # only operations
+    operations: bool | None = None  # only operations; False, only others
     terms: tuple[str, ...] | None = None  # only operations whose globals have all of these
 
 

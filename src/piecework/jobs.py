@@ -144,8 +144,10 @@ class Job(Generic[R]):
         """The jobs that this one was split into, in order."""
         below, after = self.record().below, -1
         while below is not None and (page := self._app.store.pieces(below, after=after, limit=PAGE)):
+            found = {record.id: record for record in self._app.store.get([piece.id for piece in page])}
             for piece in page:
-                yield Job(self._app, piece.id)
+                known = found.get(piece.id)
+                yield Job(self._app, piece.id) if known is None else self._app.handle(piece.id, known)
             after = page[-1].ordinal
 
     def errors(self, *, limit: int = 100) -> ErrorNode | None:

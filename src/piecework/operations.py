@@ -11,6 +11,7 @@ from piecework.amending import (
     must_be_movable,
     must_not_be_undone,
     skipped,
+    status_of,
     step_of,
     whereabouts,
 )
@@ -89,13 +90,13 @@ class Operation(Job[S]):
     def failed_at(self) -> Place | None:
         """The step that failed, where the operation has failed, also where what it did before was undone then."""
         record = self.record()
-        if record.state is not State.FAILED or record.cursor is None:
+        if record.state is not State.FAILED:
             return None
-        place = read_cursor(record.cursor)
-        if isinstance(place, Place):
+        place = step_of(record)
+        if place is not None:
             return place
-        failed = (run.place for run in self.runs() if run.visit == place.before and not run.place.undoing)
-        return next(failed, None)
+        failed = [run.place for run in self.runs() if run.outcome == "failed" and not run.place.undoing]
+        return failed[-1] if failed else None
 
     @property
     def waits_for(self) -> str | None:
@@ -107,22 +108,8 @@ class Operation(Job[S]):
     def status(self) -> str:
         """Where it stands, in a few words: "scheduled", "running main/charge", "failed at main/set_up", …"""
         record = self.record()
-        step = step_of(record)
-        where = "" if step is None else f" {step.name}"
-        if record.state is State.COMPLETED:
-            return "completed"
-        if record.state in RETRIABLE:
-            return f"{record.state} at{where}" if where else str(record.state)
-        if step is None or step.undoing:
-            return f"undoing{where}"
-        if record.state is State.WAITING:
-            wait = self.kept().wait
-            return (
-                f"waiting for {wait.name}" if wait is not None and awaits(record) else f"waiting for pieces of{where}"
-            )
-        if record.state is State.AVAILABLE:
-            return f"{'scheduled' if record.run_at > self._app.store.now() else 'due'}: {step.name}"
-        return f"{record.state}{where}"
+        wait = self.kept().wait if awaits(record) else None
+        return status_of(record, wait, self._app.store.now())
 
     @property
     def plan(self) -> Plan:
@@ -261,7 +248,7 @@ class Operation(Job[S]):
         undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
-        there = plan.target(self.name_of(target), None if step is None else self.name_of(step))
+        there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
 
         def made(record: Record, id: str) -> Amendment:
             place = plan.at(there, self._last_visit(record) + 1)
@@ -360,6 +347,13 @@ class Operation(Job[S]):
         if name is None:
             raise BadArguments(f"{target!r:.100} is no step of {self.task}; give the name of a step or branch")
         return name
+
+    def _on(self, plan: Plan, target: Any) -> str:
+        """The name of a step or branch on the operation's own plan, which may have the one that it had before."""
+        name, spec = self.name_of(target), self._spec()
+        if spec is None or spec.operation is None or name in (*plan.branches, *plan.steps()):
+            return name
+        return next((old for old, new in spec.operation.aliases.items() if new == name and old in plan.steps()), name)
 
     def _result(self, record: Record) -> Any:
         return self._globals().value(self.kept().globals)

@@ -18,7 +18,8 @@ from piecework.options import CallKeywords, CallOptions, call_options, overrides
 from piecework.plan import Place, Plan
 from piecework.registry import TaskSpec, task_name
 from piecework.split import Piece
-from piecework.start import Globals, as_changes, folded
+from piecework.start import Globals, as_changes
+from piecework.stepping import with_changes
 from piecework.task import Task, expires_of
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
     def edited(self, text: str, values: dict[str, Any]) -> tuple[str, tuple[Change, ...]]:
         """Globals with some others in their place, as JSON text and as what a new operation begins with."""
         edits = self._globals.edits(text, values, self._app.settings.max_payload)
-        after = folded(text, edits)
+        after = with_changes(text, edits)
         return after, as_changes(after)
 
     def present_name(self, step: str) -> str:

@@ -102,7 +102,7 @@ class Await(Outcome, frozen=True):
 class Advance(msgspec.Struct, frozen=True):
     """What a settlement says of an operation whose step, or whose undoing of one, has come to its end.
 
-    The job's attempts and crashes begin anew, and it has no batch below it any more. `at` is the cursor of what ended;
+    The job's attempts, crashes and progress begin anew, and it has no batch below it any more. `at` is the cursor of what ended;
     the settlement's `attempt` is kept in its line.
     """
 

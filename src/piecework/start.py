@@ -8,13 +8,12 @@ from typing import Any
 import msgspec
 
 from piecework.arrival import compare, culprit
-from piecework.codec import MAX_PAYLOAD, Signature, too_large
+from piecework.codec import MAX_PAYLOAD, too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge
 from piecework.job import Change
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
-from piecework.registry import TaskSpec
 from piecework.rows import Unit
-from piecework.stepping import Step, start_globals
+from piecework.stepping import start_globals, with_changes
 from piecework.terms import term
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -86,7 +85,7 @@ class Globals:
             changes = start_globals(values, where, limit)[1]
         else:
             changes = tuple(self._edit(key, value) for key, value in values.items())
-        after = folded(stored, changes)
+        after = with_changes(stored, changes)
         if len(after.encode()) > limit:
             raise TooLarge(too_large(f"the globals of {where}", len(after.encode()), limit))
         self.value(after)
@@ -101,7 +100,7 @@ class Globals:
                     f"{self.operation}: there is no global {name!r}; there are {', '.join(there) or 'none'}"
                 )
         changes = tuple(Change(name, None) for name in names)
-        self.value(folded(stored, changes))
+        self.value(with_changes(stored, changes))
         return changes
 
     def _edit(self, key: str, value: Any) -> Change:
@@ -148,19 +147,6 @@ def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
             globals.pop(change.key, None)
         else:
             globals[change.key] = msgspec.Raw(change.value.encode())
-
-
-def folded(text: str, changes: Iterable[Change]) -> str:
-    """Globals after some changes, as JSON text."""
-    globals = _raw.decode(text)
-    fold(globals, changes)
-    return encode(globals).decode()
-
-
-def task_arguments(task: TaskSpec, step: Step[Any]) -> str:
-    """The arguments of a task that is a step, as JSON text: the globals of its parameters' names."""
-    assert isinstance(task.signature, Signature)  # a task of an object's method is no step
-    return encode({name: step[name] for name in task.signature.names if name in step}).decode()
 
 
 def plain_part(values: Mapping[str, Any], limit: int) -> dict[str, Any]:

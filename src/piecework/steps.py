@@ -1,4 +1,4 @@
-"""The steps of an operation as they are written down: functions, classes, tasks, `step(…)`, `wait_for(…)`, `branch(…)`.
+"""The steps of an operation as they are written down: functions, classes, tasks, `step(…)`, `wait_for(…)`.
 
 Whatever cannot be a step is refused here, with what to write instead; nothing is looked up in any app.
 """
@@ -6,14 +6,14 @@ Whatever cannot be a step is refused here, with what to write instead; nothing i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
 
 from piecework.codec import ResultCodec
-from piecework.errors import BadArguments, BadOption
+from piecework.errors import BadOption
 from piecework.job import OnFailure
 from piecework.operation import StepSpec
 from piecework.options import CallOptions, Kinds, TaskOptions, step_options
@@ -81,27 +81,6 @@ class DeclaredStep(msgspec.Struct, frozen=True):
     __hash__ = object.__hash__
 
 
-class DeclaredBranch(msgspec.Struct, frozen=True):
-    """Steps in their order, and where it goes on behind the last of them: what `branch(…)` returns."""
-
-    steps: tuple[Any, ...]
-    then: str | None = None
-
-
-def branch(*steps: Any, then: str | None = None) -> DeclaredBranch:
-    """A branch that does not end the operation, but goes on at `then`: a branch, a step, or "branch/step".
-
-    Raises `BadOption`.
-
-    Example: ``app.operation("fulfilment", main=[charge, email], red=branch(set_up_red, then="email"))``
-    """
-    if len(steps) == 1 and isinstance(steps[0], list | tuple):
-        raise BadOption("branch: it takes the steps themselves, and no list of them: branch(first, second, then=…)")
-    if then is not None and not isinstance(then, str):
-        raise BadOption(f'branch: then must be the name of a branch or step, or "branch/step", not {then!r:.100}')
-    return DeclaredBranch(steps, then)
-
-
 def wait_for(
     signal: str,
     *,
@@ -162,9 +141,13 @@ def check_step_name(value: Any, where: str) -> str:
     """The name of a step or branch; cursors are made of them. Raises `BadOption`."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_STEP_NAME or not value.isprintable() or "/" in value:
         raise BadOption(f"{where} must be 1 to {MAX_STEP_NAME} printable characters, without '/', not {value!r:.120}")
-    if value in (UNDO, UNDONE):
-        raise BadOption(f"{where} cannot be {value!r}, which says that an operation undoes what it did")
     return value
+
+
+def check_not_undoing(name: str, where: str) -> None:
+    """Raises `BadOption` for a step or branch by whose name a cursor would not be told from that of an undoing."""
+    if name in (UNDO, UNDONE):
+        raise BadOption(f"{where} cannot be {name!r}, which says that an operation undoes what it did")
 
 
 # ── what is called ───────────────────────────────────────────────────────────────────────────────
@@ -196,7 +179,7 @@ def _spec_of(given: Any, name: str, where: str) -> StepSpec:
     task = _task_of(given)
     if task is not None:
         return _of_task(given, task, name, where)
-    if isinstance(given, DeclaredStep | DeclaredBranch):
+    if isinstance(given, DeclaredStep):
         raise BadOption(f"{where}: step(…) takes a function, not {given!r:.100}; say everything at once")
     if isinstance(given, type):
         return _of_class(given, name, where)
@@ -330,33 +313,3 @@ def _aliases(given: Any, where: str) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise BadOption(f"{where}: aliases must be a list of the names that it had before, not {given!r:.100}")
     return tuple(check_step_name(alias, f"{where}: an alias") for alias in given)
-
-
-# ── branches ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def steps_of(given: Any, name: str, where: str) -> tuple[list[DeclaredStep], str | None]:
-    """The steps of a branch, and where it goes on. Raises `BadOption`."""
-    said = given if isinstance(given, DeclaredBranch) else None
-    if said is None and not isinstance(given, list | tuple):
-        raise BadOption(f"{where}: the branch {name!r} must be a list of steps, or branch(…), not {given!r:.100}")
-    found = list(_each(given if said is None else said.steps, name, where))
-    if not found:
-        raise BadOption(f"{where}: the branch {name!r} has no steps")
-    seen: set[str] = set()
-    for made in found:
-        if made.spec.name in seen:
-            raise BadOption(
-                f"{where}: the branch {name!r} has the step {made.spec.name!r} twice; a step comes again by a jump, or "
-                f"under another name: step({made.spec.name}, name=…)"
-            )
-        seen.add(made.spec.name)
-    return found, None if said is None else said.then
-
-
-def _each(given: Iterable[Any], name: str, where: str) -> Iterator[DeclaredStep]:
-    for n, one in enumerate(given, 1):
-        try:
-            yield declared(one)
-        except (BadOption, BadArguments) as error:
-            raise BadOption(f"{where}: step {n} of the branch {name!r}: {error}") from None

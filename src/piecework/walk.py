@@ -10,20 +10,9 @@ from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions
 from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
-from piecework.plan import Place, Plan, Undoing
+from piecework.plan import Place, Plan, Undoing, read_cursor
 from piecework.settle import settle
 from piecework.stepping import with_changes
-
-
-class Walk(msgspec.Struct):
-    """An operation at one of its places: by which plan it goes, and where it is."""
-
-    spec: OperationSpec
-    plan: Plan
-    place: Place | Undoing
-    run: OperationRun
-    queue: str  # where a step runs that does not say so itself …
-    priority: int  # … and with which priority
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -35,6 +24,25 @@ class Next(msgspec.Struct, frozen=True):
     wait: Wait | None = None
     queue: str | None = None
     priority: int | None = None
+
+
+class Walk(msgspec.Struct):
+    """A place of an operation, and the plan by which it goes: what is the same for every operation that comes by.
+
+    `straight` is where a step goes on that says nothing; None where it ends there, or the moment matters.
+    """
+
+    spec: OperationSpec
+    plan: Plan
+    place: Place | Undoing
+    queue: str  # where a step runs that does not say so itself …
+    priority: int  # … and with which priority
+    straight: Next | None = None
+
+    def __post_init__(self) -> None:
+        behind = next_place(self, None) if isinstance(self.place, Place) and not self.place.undoing else None
+        if behind is not None and getattr(self.spec.step(behind.step), "at", None) is None:
+            self.straight = onward(self, behind, 0.0)
 
 
 def settle_operation(
@@ -62,6 +70,8 @@ def settle_operation(
         ending = Ending(State.FAILED, settlement.error)
         there = Next(Undoing(walk.place.visit).cursor)
         return _advance(job, there, (), settlement.history, error=settlement.error, ending=ending)
+    if settlement.state is State.FAILED and isinstance(walk.place, Place) and walk.place.undoing:
+        return msgspec.structs.replace(settlement, error=_of_undo(walk.place, settlement.error))
     return settlement
 
 
@@ -88,6 +98,13 @@ def next_run(job: Fetched, settlement: Settlement, now: float) -> Fetched:
         job.args,
         there,
     )
+
+
+def _of_undo(place: Place, error: ErrorInfo | None) -> ErrorInfo | None:
+    if error is None:
+        return None
+    told = f"the undo of {place.branch}/{place.step} (visit {place.visit}) failed: {error.message}"
+    return ErrorInfo(error.type, told, error.traceback)
 
 
 def composing(place: Place) -> Place:
@@ -120,22 +137,40 @@ def onward(walk: Walk, place: Place, now: float, *, pause: float | None = None, 
 
 
 def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool) -> Settlement:
+    if walk.straight is not None and outcome.jump is None and outcome.delay is None and outcome.wait is None:
+        return _advance(job, _kept(walk.straight, keep, job), outcome.changes, outcome.said)
     place = next_place(walk, outcome.jump)
     if place is None:
-        there = Next(job.cursor or "", State.COMPLETED)
-    else:
-        there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
+        return _completed(job, outcome)
+    there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
     return _advance(job, there, outcome.changes, outcome.said)
+
+
+def _completed(job: Fetched, outcome: Stepped) -> Settlement:
+    """The last step. What the operation came to is its globals; of a piece they are its result, for whoever composes."""
+    end = _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
+    if job.batch is None or job.operation is None:
+        return end
+    return msgspec.structs.replace(end, result=with_changes(job.operation.globals, outcome.changes))
 
 
 def _undo_next(job: Fetched, outcome: UndoNext, walk: Walk, keep: bool) -> Settlement:
     """Either the next undo, or the end that was put off until everything was undone."""
     if outcome.cursor is not None:
-        return _advance(job, _kept(Next(outcome.cursor), keep), (), None)
+        return _advance(job, _kept(_to_undo(walk, outcome.cursor), keep, job), (), None)
     assert isinstance(walk.place, Undoing)
-    ending = walk.run.ending or Ending(State.CANCELLED, reason="it was undone")
+    assert job.operation is not None
+    ending = job.operation.ending or Ending(State.CANCELLED, reason="it was undone")
     there = Next(Undoing(walk.place.before, over=True).cursor, ending.state)
     return _advance(job, there, (), ending.state.value, error=ending.error, reason=ending.reason)
+
+
+def _to_undo(walk: Walk, cursor: str) -> Next:
+    """How an operation comes to its undoing, or to the undo of a step: where that says, or where the step itself runs."""
+    place = read_cursor(cursor)
+    step = walk.spec.step(place.step) if isinstance(place, Place) else None
+    said = {**step.options, **step.undo.options} if step is not None and step.undo is not None else {}
+    return Next(cursor, queue=said.get("queue", walk.queue), priority=said.get("priority", walk.priority))
 
 
 def _may_undo(walk: Walk) -> bool:
@@ -147,9 +182,9 @@ def _kept(there: Next, keep: bool, job: Fetched | None = None) -> Next:
     """The same way on, in the worker that is at it, where nothing speaks against that."""
     if not keep or there.state is not State.AVAILABLE or there.delay is not None:
         return there
-    if job is not None and (there.queue, there.priority) != (job.queue, job.priority):
+    if job is not None and (there.queue != job.queue or there.priority != job.priority):
         return there
-    return msgspec.structs.replace(there, state=State.RUNNING)
+    return Next(there.cursor, State.RUNNING, None, None, there.queue, there.priority)
 
 
 def _advance(

@@ -76,7 +76,9 @@ class Declared:
             dict(aliases),
             state,
             max_steps,
-            lambda target: next((s.name for s in steps.values() if target in (s.function, s.task)), None),
+            lambda target: next(
+                (s.name for s in steps.values() if target is not None and target in (s.function, s.task)), None
+            ),
         )
 
         def run() -> dict[str, Any]:

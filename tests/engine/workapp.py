@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from piecework import Piece, Pieces, Piecework, Retry, Snooze, current
+from piecework import Piece, Pieces, Piecework, Retry, Snooze, Step, current
+from piecework import step as step_of
 
 app = Piecework(os.environ.get("HOUSE_URL", "sqlite:///jobs.db"), lease=float(os.environ.get("HOUSE_LEASE", "20")))
 FOLDER = Path(os.environ.get("HOUSE_FOLDER", "."))
@@ -333,3 +334,52 @@ def tree(branches: int, leaves: int, gate: str) -> Iterator[Piece[Any]]:
 @tree.compose
 def of_tree(pieces: Pieces[int], branches: int, leaves: int, gate: str) -> int:
     return sum(pieces.results())
+
+
+# ── operations ───────────────────────────────────────────────────────────────────────────────────
+
+
+def in_process(step: Step) -> None:
+    step["process"] = os.getpid()
+    step.jump_to("in_worker")
+
+
+def left_out(step: Step) -> None:
+    raise AssertionError("it was jumped over")
+
+
+def in_worker(step: Step) -> None:
+    step["worker"] = os.getpid()
+
+
+def dies_once(step: Step) -> None:
+    step["dying"] = True
+    if step.attempt == 1:
+        os._exit(7)
+
+
+def takes_long(step: Step) -> None:
+    mark("long")
+    time.sleep(60)
+
+
+def in_process_again(step: Step) -> None:
+    step["undone"] = [os.getpid(), step.error.type if step.error is not None else None]
+
+
+POOLED = [
+    step_of(in_process, pool="process", undo=step_of(in_process_again, pool="process")),
+    left_out,
+    in_worker,
+    step_of(dies_once, pool="process", retry=0),
+    step_of(pid, into="task"),
+    step_of(takes_long, pool="process", timeout=0.2, attempts=1),
+]
+pooled = app.operation("pooled", main=POOLED)
+
+
+def counted(step: Step) -> None:
+    step[step.name] = step.get(step.name, 0) + 1
+
+
+steps = app.operation("steps", main=[step_of(counted, name=f"s{n}") for n in (1, 2, 3)])

@@ -12,6 +12,7 @@ from piecework.failpoints import NAMES
 
 READS = {
     *("examine", "sessions", "get", "find", "count", "counts", "batch", "pieces", "attempts", "paused"),
+    *("operations", "plan", "amendments", "signals"),
     *("now", "is_set_up", "oldest_due", "wait", "next_due", "close"),
 }
 

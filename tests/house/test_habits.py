@@ -16,6 +16,7 @@ import piecework
 ASYNC_ROOMS = {
     "engine/pool.py",
     "engine/runner.py",
+    "engine/walker.py",
     "engine/embedded.py",
     "asgi.py",
     "engine/binding.py",
@@ -24,6 +25,9 @@ ASYNC_ROOMS = {
     "calls.py",
     "task.py",
     "jobs.py",
+    "operations.py",
+    "operationtask.py",
+    "operationquery.py",
     "torture/jobs.py",
 }
 CLOCK_ROOMS = {"clock.py", "ids.py", "testing/simulation/stage.py"}  # the last makes chance from a seed

@@ -9,12 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from piecework.job import BatchState, ErrorInfo, Fetched, State
+from piecework.job import BatchState, Ending, ErrorInfo, Fetched, OperationRun, State, Wait
+from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
-from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release, Seal
+from piecework.outcome import (
+    Again,
+    Await,
+    Cancelled,
+    Complete,
+    Errored,
+    Failed,
+    Outcome,
+    Park,
+    Release,
+    Seal,
+    Stepped,
+    Undone,
+    UndoNext,
+)
+from piecework.plan import Plan, read_cursor
 from piecework.retry import fixed
 from piecework.settle import COMPOSE, settle
 from piecework.store.protocol import Store
+from piecework.walk import Walk, settle_operation
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 NOTHING = "(nothing)"
@@ -23,6 +40,21 @@ OUTCOMES = (
     Complete('"r"'), Complete(), Seal(3), Errored(ERROR), Again(2.0, error=ERROR), Again(2.0, "later"), Failed(ERROR),
     Cancelled("x"), Park("x"), Release("x"),
 )  # fmt: skip
+STEPS = {name: StepSpec(name, "plain", print) for name in "ab"}
+STEPS["a"].undo = StepSpec("a", "plain", print)
+OPERATION = OperationSpec("o", Plan({"main": ("a", "b")}), STEPS, TaskOptions())
+ENDINGS = Ending(State.FAILED, ERROR), Ending(State.CANCELLED, reason="x")
+WALKED = (
+    ("main/a/1", Stepped()),
+    ("main/a/1", Stepped(delay=5.0)),
+    ("main/a/1", Stepped(wait=Wait("s"))),
+    ("main/b/2", Stepped()),
+    ("main/a/1", Await(Wait("s"))),
+    ("undo/2", UndoNext("undo/main/a/1")),
+    ("undo/1", UndoNext(None)),
+    ("undo/main/a/1", Undone()),
+    ("main/b/2", Failed(ERROR)),
+)
 OPTIONS = TaskOptions(attempts=3, retry=fixed(1))
 
 
@@ -62,8 +94,29 @@ def settled() -> set[tuple[str, str, bool, str | None]]:
     return found
 
 
+def walked() -> set[tuple[str, str, str | None]]:
+    """What the outcomes of an operation's runs come to: name, state, history."""
+    found = set()
+    for (cursor, outcome), ending, keep in product(WALKED, (None, *ENDINGS), (False, True)):
+        run = OperationRun(OPERATION.digest, "{}", ending=ending)
+        job = Fetched("j", 7, "o", "default", 0, 0, 0, None, None, cursor, None, 1.0, "{}", run)
+        walk = Walk(OPERATION, OPERATION.plan, read_cursor(cursor), "default", 0)
+        end = settle_operation(job, outcome, walk, OPTIONS, 0.0, 1.0, keep=keep)
+        found.add((type(outcome).__name__, end.state.value, end.history))
+    return found
+
+
 def test_every_outcome_is_tried() -> None:
-    assert {type(outcome) for outcome in OUTCOMES} == set(Outcome.__subclasses__())
+    tried = {type(outcome) for outcome in OUTCOMES} | {type(outcome) for _, outcome in WALKED}
+    assert tried == set(Outcome.__subclasses__())
+
+
+def test_the_ends_of_steps_settle_as_the_page_says() -> None:
+    told = {
+        (outcome, state, history or None)
+        for outcome, _, state, history in tables("What the end of a step settles as")[0]
+    }
+    assert told == walked()
 
 
 def test_the_page_names_every_state_of_a_job() -> None:

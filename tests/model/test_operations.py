@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 from msgspec.structs import replace
@@ -36,8 +38,9 @@ from piecework.job import (
 )
 from piecework.outcome import Advance, Settlement
 from piecework.store import Store
-from piecework.testing import FrozenClock
+from piecework.testing import FrozenClock, ModelStore
 
+DIGESTS = ("digest1", "digest2")
 NAMES = ("x", "y")  # of signals
 GLOBALS = ("m", "n")
 VALUES = ("1", '"one"', None)
@@ -462,7 +465,8 @@ class OperationMachine(Twins):
         for id in ids:
             assert self.store.amendments(id) == self.model.amendments(id)
             assert self.store.signals(id) == self.model.signals(id)
-        assert self.store.next_due() == self.model.next_due()
+        for digest in DIGESTS:
+            self.both("plan", digest)
 
     @invariant()
     def no_step_is_recorded_twice(self) -> None:
@@ -535,7 +539,7 @@ def is_undoing(run: Fetched) -> bool:
 
 
 def settled(run: Fetched, state: State, **fields: Any) -> Settlement:
-    fields = {"attempt": run.attempt, "cursor": run.cursor} | fields
+    fields = {"attempt": run.attempt} | fields
     return Settlement(id=run.id, run=run.run, state=state, queue=run.queue, batch=run.batch, **fields)
 
 
@@ -585,3 +589,44 @@ def kept(store: Store, ids: list[str]) -> list[Any]:
 def test_the_store_keeps_operations_as_the_model_does(fresh_store: Callable[[FrozenClock], Store]) -> None:
     """Random histories of every verb about operations: the same answers and the same state, step by step."""
     walk_randomly(OperationMachine, fresh_store)
+
+
+class RecordsTwice(ModelStore):
+    """A settlement that is sent again is applied again, to the run that its operation is at."""
+
+    def _settle(self, s: Settlement) -> Answer:
+        job = self._t.jobs.get(s.id)
+        twice = s.state is State.RUNNING and job is not None and self._t.settled.get(s.id) == s.run
+        return super()._settle(replace(s, run=job.run) if twice and job is not None else s)
+
+
+class WritesAllGlobals(ModelStore):
+    """A step's changes replace the globals."""
+
+    def _change_globals(self, id: str, changes: Iterable[Change]) -> None:
+        self._t.globals[id] = {}
+        super()._change_globals(id, changes)
+
+
+class MissesKeptSignals(ModelStore):
+    """Only a signal that comes during the wait is heard."""
+
+    def _listen(self, id: str) -> None:
+        wait = self._awaited_signal(self._t.jobs[id])
+        if wait is not None:
+            self._set_job(id, run_at=self._clock.now() + (wait.timeout or 0.0))
+
+
+class CancelsForGood(ModelStore):
+    """What runs and is to be undone is cancelled when it answers."""
+
+    def _ask_to_undo(self, job: Record, ending: Ending) -> None:
+        super()._ask_to_undo(job, ending)
+        self._t.to_undo.pop(job.id, None)
+
+
+@pytest.mark.parametrize("store", [RecordsTwice, WritesAllGlobals, MissesKeptSignals, CancelsForGood])
+def test_the_walk_finds_a_store_that_does_it_wrong(store: type[ModelStore]) -> None:
+    """The machine's own eyes: each of these is one thing that operations must not do."""
+    with pytest.raises(AssertionError):
+        walk_randomly(OperationMachine, lambda clock: store(clock=clock), examples=10_000, phases=(Phase.generate,))

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from piecework.errors import PieceworkError
@@ -87,7 +87,7 @@ class Twins(RuleBasedStateMachine):
         theirs = [view(job) for job in self.store.find(Filter(), limit=1000)]
         ours = [view(job) for job in self.model.find(Filter(), limit=1000)]
         for their, our in zip(theirs, ours, strict=False):
-            assert their == our
+            assert their == our, {name: (their[name], our[name]) for name in our if their[name] != our[name]}
         assert len(theirs) == len(ours)
         for id in self.batches:
             assert self.store.batch(id) == self.model.batch(id)
@@ -132,7 +132,13 @@ def beats(store: Store) -> list[tuple[str, int]]:
     return sorted((session.id, session.beat) for session in store.sessions())
 
 
-def walk_randomly(machine: type[Twins], fresh_store: Callable[[FrozenClock], Store]) -> None:
+def walk_randomly(
+    machine: type[Twins],
+    fresh_store: Callable[[FrozenClock], Store],
+    *,
+    examples: int = EXAMPLES,
+    phases: Collection[Phase] = tuple(Phase),
+) -> None:
     """Random histories, compared after each step."""
 
     class Machine(machine):  # type: ignore[misc, valid-type]
@@ -141,11 +147,12 @@ def walk_randomly(machine: type[Twins], fresh_store: Callable[[FrozenClock], Sto
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
             print_blob=True,
+            phases=phases,
         ),
     )

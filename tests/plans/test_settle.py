@@ -55,7 +55,8 @@ def test_an_outcome_settles_as_the_table_says(job: Fetched, outcome: Outcome, ex
 
 def test_the_table_has_every_outcome() -> None:
     kinds = {kind for kind in vars(outcomes).values() if isinstance(kind, type) and issubclass(kind, Outcome)}
-    assert kinds - {Outcome} == {type(row[2]) for row in TABLE}
+    of_operations = {outcomes.Stepped, outcomes.Await, outcomes.Undone, outcomes.UndoNext}  # see test_walk.py
+    assert kinds - {Outcome} - of_operations == {type(row[2]) for row in TABLE}
 
 
 def test_what_is_no_outcome_is_refused() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from leaping import LeapingClock
+from operation_steps import Steps
 
 from piecework import Piecework
 
@@ -40,3 +41,8 @@ def until() -> Callable[[Callable[[], object]], None]:
             never.wait(0.002)
 
     return wait
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps("charge", "set_up", "email", "set_up_red", "b1", "b2")

@@ -77,6 +77,7 @@ SMALL = re.compile(
     r"SCAN (json_each|s|line|doomed|gone|step|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
     r"|SCAN (piecework_job|j) USING INDEX piecework_job_running"  # as many as there are places in workers
     r"|SCAN piecework_batch USING INDEX piecework_batch_held"
+    r"|SCAN o USING COVERING INDEX piecework_operation_digest"  # `check` looks at every operation
 )
 
 
@@ -89,7 +90,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
 
 
 def plan(store: SqliteStore, sql: str) -> list[str]:
-    params = dict.fromkeys(re.findall(r":([a-z_]+)", sql), "[]")
+    params = dict.fromkeys(re.findall(r":([a-z_0-9]+)", sql), "[]")
     with store.db.read() as con:
         return [str(row[3]) for row in con.execute("EXPLAIN QUERY PLAN " + sql, params)]
 
@@ -168,6 +169,47 @@ def test_pruning_walks_by_arrival(store: SqliteStore, condition: str, way: str) 
 
 def test_a_page_of_failures_is_not_sorted_out_of_all(store: SqliteStore) -> None:
     assert ways(plan(store, SQL["pieces_failed_page"])) == [BY_SEQ, ENDED, ENDED, ENDED]
+
+
+OPERATION = {"find_page": "place > ", "find_page_newest": "place < "}
+
+
+@pytest.mark.parametrize("title", OPERATION)
+def test_operations_are_found_by_their_terms(store: SqliteStore, title: str) -> None:
+    """From the page's start, in the order of arrival: nothing is sorted, and nothing that does not match is read."""
+    steps = plan(store, filled(title, Filter(terms=("n=1", "m=2"), state=State.FAILED)))
+    assert steps[0].startswith("SEARCH t USING COVERING INDEX piecework_term_found (term=? AND operation")
+    assert ways(steps) == [BY_SEQ]
+    assert not [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
+
+
+@pytest.mark.parametrize("title", OPERATION)
+def test_operations_are_listed_among_each_other(store: SqliteStore, title: str) -> None:
+    steps = plan(store, filled(title, Filter(operations=True, task="a")))
+    assert steps[0].startswith("SEARCH piecework_operation USING INTEGER PRIMARY KEY")
+    assert not [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
+
+
+@pytest.mark.parametrize(
+    ("title", "way"),
+    [
+        ("wait_late", "piecework_operation_wake"),
+        ("fetch_due", "piecework_operation_wake"),
+        ("oldest_due", "piecework_operation_wake"),
+        ("wait_met", "piecework_signal_kept"),
+        ("advance_waits_over", "piecework_operation_wait"),
+        ("advance_open_batches", "piecework_batch_step"),
+        ("attempts_read", "piecework_step_line"),
+        ("history_trim_visit", "piecework_attempt_visit"),
+        ("operation_terms_drop", "PRIMARY KEY (operation=? AND global=?)"),
+        ("prune_terms", "PRIMARY KEY (operation=?)"),
+        ("prune_steps", "piecework_step_line"),
+        ("prune_plans", "piecework_operation_digest"),
+        ("add_held", "piecework_operation_key"),
+    ],
+)
+def test_what_belongs_to_operations_has_its_index(store: SqliteStore, title: str, way: str) -> None:
+    assert [step for step in plan(store, SQL[title]) if way in step]
 
 
 def test_these_eyes_see_a_scan(store: SqliteStore) -> None:

@@ -50,6 +50,11 @@ class Running(msgspec.Struct, eq=False):
             return self.spot.splits
         return self.spec is not None and self.spec.is_split
 
+    @property
+    def undoes(self) -> bool:
+        """Whether it is the undo of an operation's step."""
+        return self.spot is not None and getattr(self.spot.place, "undoing", False)
+
 
 running: ContextVar[Running | None] = ContextVar("piecework_running", default=None)
 

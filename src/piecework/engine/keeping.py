@@ -12,7 +12,7 @@ from piecework.engine.runner import Runner
 from piecework.engine.spots import Spot
 from piecework.failpoints import failpoint
 from piecework.outcome import Outcome, Settlement
-from piecework.walk import Walk, next_run, settle_operation
+from piecework.walk import next_run, settle_operation
 
 HOLD_SECONDS = 1.0
 
@@ -26,12 +26,9 @@ class Keeping:
 
     def settlement(self, running: Running, spot: Spot, outcome: Outcome, draw: float, *, keep: bool) -> Settlement:
         """What the end of a run comes to; with `keep`, the next may follow here."""
-        job, now = running.job, self._clock.monotonic()
-        assert job.operation is not None
-        assert running.options is not None
-        walk = Walk(spot.operation, spot.plan, spot.place, job.operation, spot.own.queue, spot.own.priority)
+        now = self._clock.monotonic()
         keep = keep and now < running.held_since + HOLD_SECONDS and now < self._runner.begin_until
-        return settle_operation(job, outcome, walk, running.options, draw, self._clock.now(), keep=keep)
+        return settle_operation(running.job, outcome, spot.walk, spot.options, draw, self._clock.now(), keep=keep)
 
     def next(self, ended: Running, settlement: Settlement) -> Running | tuple[Running, Outcome]:
         """The run that follows one whose end was recorded; with what it comes to, where it cannot run here."""

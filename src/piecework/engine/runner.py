@@ -52,7 +52,7 @@ class Runner:
         self.clock = clock
         self._max_payload = max_payload
         self._spots = Spots(store)
-        self._walker = Walker(registry, store, clock, max_payload)
+        self._walker = Walker(registry, store, clock, max_payload, self._belated)
         self.has_processes = True  # whether jobs of pool="process" can be run here
         self.begin_until = math.inf  # after this moment of the monotonic clock nothing is begun: see Worker
 
@@ -107,8 +107,8 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self.clock.monotonic() > self.begin_until:
-                return Release(TOO_LATE)
+            if (belated := self._belated()) is not None:
+                return belated
             self._set_deadline(now)
             if now.spot is not None:
                 return self._walk(now)
@@ -161,9 +161,13 @@ class Runner:
             return _NOTHING
         failpoint("compose.running")
         pieces = splitter.stored_pieces(self._store, self._registry, now.job.id)
-        if self.clock.monotonic() > self.begin_until:  # the store took its time, or this process stood still meanwhile
-            return Release(TOO_LATE)
+        if (belated := self._belated()) is not None:  # the store took its time, or this process stood still meanwhile
+            return belated
         return self._completed(spec.compose.function(pieces, *args, **kwargs), spec.compose.result, now)
+
+    def _belated(self) -> Outcome | None:
+        """What a run comes to that may be somebody else's by now; None where it may begin."""
+        return Release(TOO_LATE) if self.clock.monotonic() > self.begin_until else None
 
     def _set_deadline(self, now: Running) -> None:
         if now.options is not None and now.options.timeout is not None:
@@ -187,8 +191,8 @@ class Runner:
         try:
             if now.stopping:
                 return Cancelled("it was cancelled before it started")
-            if self.clock.monotonic() > self.begin_until:
-                return Release(TOO_LATE)
+            if (belated := self._belated()) is not None:
+                return belated
             self._set_deadline(now)
             unit = None if now.spot is not None else spec.signature.unit()
             if unit is None and now.spot is None:
@@ -226,6 +230,8 @@ class Runner:
         """What the task itself said of its run."""
         if isinstance(verdict, Snooze):
             return Again(verdict.delay(self.clock.now()), reason=verdict.reason or "it asked to be run later")
+        if isinstance(verdict, Cancel) and now.undoes:
+            return Failed(describe(BadArguments("an undo cannot cancel its operation; let it return, or raise Fail")))
         if isinstance(verdict, Cancel):
             return Cancelled(verdict.reason or "the task cancelled itself")
         error = describe(verdict)

@@ -17,6 +17,7 @@ from piecework.outcome import Outcome, Park, Release
 from piecework.plan import Place, Plan, Undoing, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.store.protocol import Store
+from piecework.walk import Walk
 
 MAX_SPOTS, MAX_PLANS = 20_000, 1000  # kept in memory; then they are worked out anew
 
@@ -24,14 +25,15 @@ MAX_SPOTS, MAX_PLANS = 20_000, 1000  # kept in memory; then they are worked out 
 class Spot(msgspec.Struct, frozen=True, eq=False):
     """A place on a plan, as this worker's code knows it.
 
-    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone.
+    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, and where a step is
+    skipped.
     """
 
     operation: OperationSpec
     plan: Plan
     place: Place | Undoing
     step: StepSpec | None
-    own: TaskOptions  # of the operation, as this call has it: where its steps run that do not say so themselves
+    walk: Walk
     options: TaskOptions
     is_async: bool
     splits: bool
@@ -107,9 +109,14 @@ def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: Tas
     place = read_cursor(cursor)
     if isinstance(place, Undoing):
         options = msgspec.structs.replace(own, pool="thread", timeout=None)
-        return Spot(operation, plan, place, None, own, options, is_async=False, splits=True)
+        walk = Walk(operation, plan, place, own.queue, own.priority)
+        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=True)
     if place.step not in plan.branches.get(place.branch, ()):
         raise BadArguments(f"its plan has no step {place.branch}/{place.step}")
+    walk = Walk(operation, plan, place, own.queue, own.priority)
+    if place.skipping:  # also a step that the code does not know: it is not run
+        options = msgspec.structs.replace(own, pool="thread", timeout=None)
+        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=False)
     step = called(operation, place)
     options = msgspec.structs.replace(own, **step.options)
     task = step.task
@@ -118,7 +125,7 @@ def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: Tas
         options = msgspec.structs.replace(options, pool="thread")  # it talks to the store, or calls nothing
     is_async = step.kind == "async" or (task is not None and task.is_async)
     renamed = {} if plan_text is None else _renamed(operation, plan)
-    return Spot(operation, plan, place, step, own, options, is_async, splits, plan_text, renamed)
+    return Spot(operation, plan, place, step, walk, options, is_async, splits, plan_text, renamed)
 
 
 def called(operation: OperationSpec, place: Place) -> StepSpec:

@@ -7,7 +7,7 @@ the verdict that a step returned.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
 from piecework.stepping import Step
-from piecework.verdicts import Cancel, Verdict
+from piecework.verdicts import Verdict
 
 if TYPE_CHECKING:
     from piecework.rows import Unit
@@ -46,7 +46,15 @@ Said = Outcome | Verdict
 class Walker:
     """Everything that is special to a run of an operation."""
 
-    def __init__(self, registry: Registry, store: Store, clock: Clock, max_payload: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        clock: Clock,
+        max_payload: int,
+        belated: Callable[[], Outcome | None] = lambda: None,
+    ) -> None:
+        self._belated = belated  # what a run comes to that may be another's by now, and is not to be begun
         self._registry = registry
         self._store = store
         self._clock = clock
@@ -95,7 +103,7 @@ class Walker:
 
     def _handle(self, now: Running, spot: Spot, place: Place, run: OperationRun) -> Step[Any]:
         error = run.ending.error if run.ending is not None else None
-        handle = Step[Any](
+        handle: Step[Any] = Step(
             now.job.id,
             place,
             spot.plan,
@@ -116,8 +124,6 @@ class Walker:
     def _ended(self, step: StepSpec, place: Place, handle: Step[Any], result: Any) -> Said:
         failpoint("step.ran")
         if isinstance(result, Verdict):
-            if place.undoing and isinstance(result, Cancel):
-                raise BadArguments("an undo cannot cancel its operation; let it return, or raise Fail")
             return result
         if step.task is not None:
             self._keep_result(step, step.task.outcome_codec.encode(result, self._max_payload), handle)
@@ -202,6 +208,8 @@ class Walker:
             return self._stepped(handle)
         failpoint("step.composing")
         pieces = splitter.stored_pieces(self._store, self._registry, batch.id)
+        if (belated := self._belated()) is not None:  # the store took its time, or this process stood still meanwhile
+            return belated
         result = compose.function(pieces, *args, **kwargs)
         if isinstance(result, Verdict):
             return result
@@ -277,6 +285,8 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
         return None
     if run.ending is not None:
         return UndoNext(Undoing(place.visit).cursor)
+    if place.skipping:
+        return Stepped(said="skipped")
     if place.visit > spot.operation.max_steps:
         return _over_the_limit(spot.operation.max_steps)
     if run.wait is not None and run.received is None:

@@ -115,7 +115,7 @@ class Store(Protocol):
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
-        """Ends runs, one transaction for all, and answers for each `ok`, `already` or `stale`.
+        """Ends runs, one transaction for all, and answers for each `ok`, `already`, `stale` or `let go`.
 
         Only the run that owns the job changes it. The same settlement sent again answers `already` and changes nothing.
         A run that ends as available is due after its delay; without one, and with no attempt spent, it keeps its place.
@@ -130,10 +130,15 @@ class Store(Protocol):
         An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with those
         changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is over.
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
-        Where it was asked to stop it is cancelled instead, and where its queue is paused made available: `let go`.
+        Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
+        hand since that run began, made available: `let go`.
         One that waits for a signal takes the oldest of that name that was kept, and is available at once if there is one.
         One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
-        meanwhile is recorded.
+        meanwhile is recorded. Where it completes or fails all the same, that ending is dropped.
+        One that was let go is told so when it sends again, whoever has the job by then: no run after it has the number
+        that the next one would have had.
+        A batch of the step that ended which is still open is stopped.
+        The first ending of an operation stays.
         """
         ...
 
@@ -199,8 +204,10 @@ class Store(Protocol):
         """Makes up to `limit` failed, cancelled or parked jobs available again, attempts begun anew; returns how many.
 
         A failed piece opens its batch again, and so on up to the root.
-        A piece of a batch that has composed stays as it is, and so does a parked piece of a batch that has ended.
+        A piece of a batch that has composed stays as it is, and so does a parked piece of a batch that has ended; and a
+        piece of a step that its operation is not at any more, or has not failed at.
         A split whose pieces failed or were cancelled waits again, and takes those pieces along.
+        An operation that had no signal yet waits for it again, for as long as it was to.
         A job whose unique key is carried by another unfinished job stays as it is.
         With `resume`, only what was cancelled comes back: what failed by itself, or is parked, stays as it is.
         """
@@ -232,6 +239,7 @@ class Store(Protocol):
         any more; or where the amendment moves it while it runs, waits for its pieces, or has completed.
         One that is moved begins its new step's attempts anew, and is due after the amendment's delay; what it waited for
         is over. One that has failed, was cancelled or is parked stays so until it is retried.
+        With `onward`, the ending that it had is taken back.
         An amendment with the id of one that was made answers `already` and changes nothing.
         """
         ...

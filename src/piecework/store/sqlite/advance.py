@@ -27,6 +27,7 @@ class Step(NamedTuple):
     reason: str | None
     waits: bool  # for a signal, now or once it is brought back
     advance: Advance
+    to_undo: bool = False  # it was asked to stop for that
 
     @property
     def stays(self) -> bool:
@@ -40,25 +41,30 @@ class Step(NamedTuple):
 
 
 def judge(tx: Transaction, settlements: Sequence[Settlement], *, careful: bool) -> list[Step]:
-    """What each of them comes to: who was asked to stop does not go on, nor does anybody in a paused queue."""
+    """What each of them comes to: who was asked to stop does not go on, nor does anybody in a paused queue; and whose
+    globals were edited meanwhile goes on with a fetch, which brings them.
+    """
     asked = waits.asked_to_stop(tx, [s.id for s in settlements]) if careful else {}
-    paused = set[str]()
-    if any(s.state is State.RUNNING for s in settlements):
+    going_on = [(s.id, s.run) for s in settlements if s.state is State.RUNNING]
+    paused, edited = set[str](), set[str]()
+    if going_on:
         paused = {row[0] for row in tx.rows("pause_list")}
-    return [_step(s, asked.get(s.id, (0, None)), paused) for s in settlements]
+        if tx.row("amend_any"):
+            edited = {row[0] for row in tx.rows("amend_edited", runs=to_json(going_on))}
+    return [_step(s, asked.get(s.id, (0, None)), paused, edited) for s in settlements]
 
 
-def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str]) -> Step:
+def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited: set[str]) -> Step:
     how, why = asked
     assert s.advance is not None
     waiting = s.advance.wait is not None
     if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
+        return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
+    if how and s.state in (*_COMES_BACK, State.CANCELLED):
+        return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
+    if s.state is State.RUNNING and ((s.advance.queue or s.queue) in paused or s.id in edited):
         return Step(s, State.AVAILABLE, s.reason, False, s.advance)
-    if how and s.state in _COMES_BACK:
-        return Step(s, State.CANCELLED, why, waiting, s.advance)
-    if s.state is State.RUNNING and (s.advance.queue or s.queue) in paused:
-        return Step(s, State.AVAILABLE, s.reason, False, s.advance)
-    return Step(s, s.state, s.reason, waiting, s.advance)
+    return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO)
 
 
 def apply(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> int:
@@ -85,6 +91,7 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
     endings = [(step.sent.id, to_json(step.advance.ending)) for step in steps if step.advance.ending is not None]
     if endings:
         tx.run("operation_ending", rows=to_json(endings))
+    waits.mind_undoing(tx, {step.sent.id: step.state for step in steps if step.to_undo})
     ends = fanin.nothing()
     for step in steps:
         if not step.stays:
@@ -106,7 +113,7 @@ def _row(step: Step) -> tuple[object, ...]:
     """What both the line and the job's row are made of."""
     s, advance = step.sent, step.advance
     return (
-        s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), s.reason,
+        s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), step.reason,
         to_json(advance.changes) if advance.changes else None,
     )  # fmt: skip
 
@@ -119,5 +126,5 @@ def _moved(step: Step) -> tuple[object, ...]:
     s = step.sent
     return (
         step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.result,
-        s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None, step.reason,
+        s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
     )  # fmt: skip

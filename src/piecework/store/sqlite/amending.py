@@ -73,8 +73,9 @@ def _undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> 
         tx.run("cancel_ask", ids=to_json(running), how=waits.TO_UNDO, reason=reason, by=by, now=tx.now)
     if still := [row for row in rows if row[2] != "running"]:
         ids = to_json([row[0] for row in still])
-        tx.run("undo_rows", ids=ids, reason=reason, by=by, now=tx.now)
-        tx.run("advance_waits_over", ids=ids)
+        if by is not None:
+            tx.run("undo_asked", ids=ids, by=by, now=tx.now)
+        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in still})
     for id, queue, state, batch, counted_at in still:
         tx.moved(queue, state, "available")
         fanin.close(tx, id, "stopped", reason)

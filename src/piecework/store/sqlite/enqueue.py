@@ -77,6 +77,9 @@ def _add_operations(tx: Transaction, jobs: list[NewJob], offer: int, answers: di
     new = operation.new_among(tx, jobs, answers)
     if new:
         _add_bite(tx, new, offer, answers)
+        for job in jobs:  # the answer of one may be another of this call, and that one's a job that was there before
+            held = answers.get(job.id, job.id)
+            answers[job.id] = answers.get(held, held)
         operation.store(tx, [job for job in new if answers.get(job.id, job.id) == job.id])
 
 

@@ -10,6 +10,7 @@ from piecework.errors import StoreError
 from piecework.job import Finding
 from piecework.store.sqlite import schema
 from piecework.store.sqlite.database import Database
+from piecework.store.sqlite.transaction import SQL
 
 OLDEST = (3, 38, 0)  # the first library with the JSON operators that the statements use
 WAL_RESET_FIXED = (3, 51, 3)
@@ -99,5 +100,13 @@ def _schema(db: Database) -> list[Finding]:
         ]
     with db.read() as con:
         sound = con.execute("PRAGMA quick_check(1)").fetchone()[0]
+        (left,) = con.execute(SQL["examine_left"]).fetchone()
     level = "ok" if sound == "ok" else "error"
-    return [Finding("ok", "schema", f"version {found}"), Finding(level, "integrity", str(sound))]
+    return [Finding("ok", "schema", f"version {found}"), Finding(level, "integrity", str(sound)), *_left(left)]
+
+
+def _left(left: int) -> list[Finding]:
+    if not left:
+        return []
+    text = f"{left} operations have no job any more: somebody deleted jobs in the tables by hand; delete what belongs to them too"
+    return [Finding("warning", "operations", text)]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from piecework.job import Filter
+from piecework.job import Filter, State
 from piecework.store.sqlite import amending, fanin, waits
 from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.rows import order, source, where
@@ -40,6 +40,7 @@ def hand_back(
         remember(tx, lines)
         tx.run("reap_return", rows=to_json(changes), now=tx.now)
         fanin.count(tx, Counter({(batch, end): n for (batch, end), n in ends.items() if batch is not None}))
+        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
         for id, *_ in (row for row in rows if row[6]):
             fanin.close(tx, id, "stopped", "the split was cancelled")
     return [row[0] for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,12 @@ from piecework.store.sqlite import advance, fanin, waits
 from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.transaction import Transaction, to_json
 
-_STOPPED = State.AVAILABLE, State.WAITING, State.CANCELLED  # who ends so does not come back where it was asked to stop
+_STOPPED = (
+    State.AVAILABLE,
+    State.WAITING,
+    State.CANCELLED,
+    State.FAILED,
+)  # whose end depends on having been asked to stop
 
 
 class FenceMismatch(Exception):
@@ -82,8 +87,10 @@ def _apply(tx: Transaction, settlements: Sequence[Settlement], careful: bool) ->
                 other.append(s)
         else:
             special.append(s)
+    asked: dict[str, tuple[int, str | None]] = {}
     if special:
-        special = fanin.before(tx, _mind_stops(tx, special))
+        asked = waits.asked_to_stop(tx, [s.id for s in special if s.state in _STOPPED])
+        special = fanin.before(tx, _mind_stops(tx, special, asked))
         other += special
     steps = advance.judge(tx, moving, careful=careful) if moving else []
     changed = _change(tx, plain, other)
@@ -101,6 +108,8 @@ def _apply(tx: Transaction, settlements: Sequence[Settlement], careful: bool) ->
         if s.batch is not None and s.state in fanin.COUNTED:
             ends[s.batch, fanin.COUNTED[s.state]] += 1
     _keep_history(tx, special)
+    if asked:
+        waits.mind_undoing(tx, {s.id: s.state for s in special if asked.get(s.id, (0,))[0] == waits.TO_UNDO})
     fanin.after(tx, ends, special)
     return {step.sent.id for step in steps if step.let_go}
 
@@ -120,15 +129,18 @@ def _change(
     return changed
 
 
-def _mind_stops(tx: Transaction, settlements: list[Settlement]) -> list[Settlement]:
+def _mind_stops(
+    tx: Transaction, settlements: list[Settlement], asked: Mapping[str, tuple[int, str | None]]
+) -> list[Settlement]:
     """A job that was asked to stop does not come back: where it would run again, it is cancelled instead."""
-    asked = waits.asked_to_stop(tx, [s.id for s in settlements if s.state in _STOPPED])
-    return [_stopped(tx, s, *asked[s.id]) if s.id in asked else s for s in settlements] if asked else settlements
+    if not asked:
+        return settlements
+    return [_stopped(tx, s, *asked[s.id]) if s.id in asked else s for s in settlements]
 
 
 def _stopped(tx: Transaction, s: Settlement, how: int, why: str | None) -> Settlement:
     """Cancelled; an operation that was asked to stop so that it can be undone is available for that."""
-    if how != waits.TO_UNDO and s.state is State.CANCELLED:
+    if s.state is State.FAILED or (how != waits.TO_UNDO and s.state is State.CANCELLED):
         return s
     state = State.CANCELLED
     if how == waits.TO_UNDO:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from piecework.job import NewSignal, Wait
+from piecework.job import NewSignal, State, Wait
 from piecework.store.sqlite.transaction import Transaction, to_json
 
 TO_STOP, TO_UNDO = 1, 2  # what `stopping` says of a running job: to stop; to stop, so that it can be undone
@@ -38,6 +38,18 @@ def pause(tx: Transaction, rows: Sequence[Any]) -> None:
     """Jobs that were cancelled (id, queue, state before, …): no timeout wakes them."""
     if waiting := [row[0] for row in rows if row[2] == "waiting"]:
         tx.run("wait_pause", ids=to_json(waiting))
+
+
+def mind_undoing(tx: Transaction, asked: Mapping[str, State]) -> None:
+    """Operations that were asked to stop so that they can be undone, and what their runs came to.
+
+    Those that are available are to be undone, whatever they were at; those that have ended are not, any more.
+    """
+    if undone := [id for id, state in asked.items() if state is State.AVAILABLE]:
+        tx.run("undo_rows", ids=to_json(undone), now=tx.now)
+        tx.run("advance_waits_over", ids=to_json(undone))
+    if ended := [id for id, state in asked.items() if state in (State.COMPLETED, State.FAILED)]:
+        tx.run("undo_not", ids=to_json(ended))
 
 
 def meet(tx: Transaction, ids: Sequence[str]) -> None:

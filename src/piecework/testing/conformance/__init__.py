@@ -23,7 +23,19 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{theme}"
-        for theme in ("kit", "enqueue", "work", "batches", "liveness", "operators", "reads", "waiting", "within")
+        for theme in (
+            "kit",
+            "enqueue",
+            "work",
+            "batches",
+            "liveness",
+            "operations",
+            "signals",
+            "operators",
+            "reads",
+            "waiting",
+            "within",
+        )
     )
 )
 
@@ -37,6 +49,14 @@ from piecework.testing.conformance.deleting import DeleteConformance  # noqa: E4
 from piecework.testing.conformance.enqueue import AddConformance, PiecesConformance, SealConformance  # noqa: E402
 from piecework.testing.conformance.kit import assert_sound  # noqa: E402
 from piecework.testing.conformance.liveness import ReapConformance, SessionConformance  # noqa: E402
+from piecework.testing.conformance.operations import (  # noqa: E402
+    AdvanceConformance,
+    GlobalsConformance,
+    KeepConformance,
+    OperationKeepConformance,
+    OperationKeyConformance,
+    OperationStartConformance,
+)
 from piecework.testing.conformance.operators import (  # noqa: E402
     CancelConformance,
     PauseConformance,
@@ -53,6 +73,12 @@ from piecework.testing.conformance.reads import (  # noqa: E402
     GetConformance,
     OldestConformance,
     PurityConformance,
+)
+from piecework.testing.conformance.signals import (  # noqa: E402
+    AmendConformance,
+    SignalConformance,
+    StepSplitConformance,
+    UndoConformance,
 )
 from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
 from piecework.testing.conformance.within import NoWithinConformance, WithinConformance  # noqa: E402
@@ -94,6 +120,16 @@ class StoreConformance(
     AttemptsConformance,
     OldestConformance,
     PurityConformance,
+    OperationStartConformance,
+    OperationKeyConformance,
+    AdvanceConformance,
+    KeepConformance,
+    GlobalsConformance,
+    OperationKeepConformance,
+    SignalConformance,
+    UndoConformance,
+    AmendConformance,
+    StepSplitConformance,
     WaitConformance,
     CloseConformance,
     SchemaConformance,
@@ -102,6 +138,16 @@ class StoreConformance(
 
 
 __all__ = [
+    "UndoConformance",
+    "StepSplitConformance",
+    "SignalConformance",
+    "AmendConformance",
+    "OperationStartConformance",
+    "OperationKeyConformance",
+    "OperationKeepConformance",
+    "KeepConformance",
+    "GlobalsConformance",
+    "AdvanceConformance",
     "AddConformance",
     "AttemptsConformance",
     "BatchReadConformance",

@@ -53,6 +53,9 @@ class Deleting(FanIn):
         )
         for table in beside:
             table.pop(job.id, None)
+        walked = {operation.digest for operation in self._t.operations.values()}
+        for digest in [digest for digest in self._t.plans if digest not in walked]:
+            del self._t.plans[digest]
         for batch in [batch for batch in self._t.batches.values() if batch.then == job.id]:
             del self._t.batches[batch.id]
         if job.batch is not None:

@@ -72,6 +72,8 @@ class Operators(Walk):
             self._t.amendments[id] = (*made, _line(job, amendment, self._clock.now()))
             if moves:
                 self._move(job, amendment)
+            if amendment.onward:
+                self._set_operation(id, ending=None)
             return Answer.OK
 
     def _movable(self, job: Record) -> bool:
@@ -88,6 +90,7 @@ class Operators(Walk):
             cursor=amendment.cursor,
             attempt=0,
             crashes=0,
+            progress=None,
             expires_at=None,
             queue=job.queue if amendment.queue is None else amendment.queue,
             priority=job.priority if amendment.priority is None else amendment.priority,

@@ -36,8 +36,11 @@ class Walk(FanIn):
 
     def _leave_batch(self, id: str) -> None:
         """It waits for no batch any more; one that is still open there is stopped, for nobody would look at it."""
-        own = self._own(id)
+        self._stop_below(id)
         self._set_job(id, below=None)
+
+    def _stop_below(self, id: str) -> None:
+        own = self._own(id)
         if own is not None and own.state is BatchState.OPEN:
             self._close(own, BatchState.STOPPED)
 
@@ -109,7 +112,7 @@ class Walk(FanIn):
     def _undo(self, id: str) -> None:
         """An operation with an ending may run at once: its worker undoes what it did. All that it waited for is over."""
         self._t.to_undo.pop(id, None)
-        self._leave_batch(id)
+        self._stop_below(id)
         self._stop_listening(id)
         self._t.crashed.pop(id, None)
         ending = self._t.operations[id].ending

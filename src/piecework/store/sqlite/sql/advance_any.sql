@@ -1,4 +1,4 @@
--- Every other advance. Who was asked to stop is no candidate, unless it has come to its end by itself: see advance.py.
+-- Every other advance. Who was asked to stop does not match, unless that has been minded.
 UPDATE piecework_job AS j
 SET state = s.state,
     run = j.run + s.onward,
@@ -13,10 +13,11 @@ SET state = s.state,
     due = s.state <> 'available' OR coalesce(s.delay, 0) <= 0,
     finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
 FROM (
-    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 9 AS state,
+    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 7 AS reason,
+           value ->> 9 AS state,
            value ->> 10 AS onward, value ->> 11 AS queue, value ->> 12 AS priority, value ->> 13 AS result,
-           value ->> 14 AS delay, value ->> 15 AS reason
+           value ->> 14 AS delay
     FROM json_each(:rows)
 ) AS s
 WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'
-  AND (:careful OR j.stopping = 0 OR s.state IN ('completed', 'failed') OR (s.state = 'cancelled' AND j.stopping = 1))
+  AND (:careful OR j.stopping = 0)

@@ -1,0 +1,479 @@
+"""What is done to operations by hand: signals, skips, jumps, edits, forks, undoing; and how they are found and told apart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from leaping import LeapingClock
+from operation_steps import Steps, names, told
+from support import books
+
+from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
+from piecework.errors import BadArguments, JobNotFound, NotSerializable, UsageError
+from piecework.testing.drain import drain
+
+Until = Callable[[Callable[[], object]], None]
+
+
+def boom(step: Step[Any]) -> None:
+    raise ValueError("boom")
+
+
+def done_by_hand(op: Operation[Any]) -> list[tuple[str, str]]:
+    assert all("@" in line.by or line.by == "ann" for line in op.amendments())
+    return [(line.what, line.reason) for line in op.amendments()]
+
+
+# ── signals ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_operation_waits_for_a_signal_and_takes_its_payload(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[steps.charge, wait_for("approval"), steps.email]).later()
+    drain(app)
+    assert (op.status, op.waits_for, op.state) == ("waiting for approval", "approval", State.WAITING)
+    assert op.signal("other") is True
+    drain(app)
+    assert op.status == "waiting for approval"
+    assert op.signal("approval", {"by": "ann"}, by="ann") is True
+    drain(app)
+    assert op.result(timeout=0) == {"approval": {"by": "ann"}}
+    assert op.signal("approval") is False  # it has ended
+    assert [(e.signal, e.by) for e in op.timeline() if e.what == "signal"][1] == ("approval", "ann")
+
+
+def test_a_signal_before_the_wait_is_kept_and_the_oldest_taken_first(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[wait_for("go", into="a"), wait_for("go", into="b", name="again")]).later()
+    for n in (1, 2, 3):
+        op.signal("go", n)
+    drain(app)
+    assert op.result(timeout=0) == {"a": 1, "b": 2}
+
+
+def test_a_wait_that_is_over_leads_elsewhere_or_fails(app: Piecework, steps: Steps, leaping: LeapingClock) -> None:
+    one = app.operation("f", main=[wait_for("ok", timeout=60, otherwise="late")], late=[steps.email]).later()
+    other = app.operation("g", main=[wait_for("ok", timeout=60)]).later()
+    drain(app)
+    leaping.leap(61)
+    drain(app)
+    assert (one.status, told(one)[0][2]) == ("completed", "timed out")
+    assert steps.ran == ["email"]
+    assert other.error is not None
+    assert "no signal 'ok' came within 60 s" in other.error.message
+
+
+def test_waiting_is_not_done_now(app: Piecework, steps: Steps) -> None:
+    with pytest.raises(UsageError, match="waits for a signal in its step 'ok'"):
+        app.operation("f", main=[steps.charge, wait_for("ok")])()
+    assert steps.ran == []
+
+
+def test_a_signal_that_cannot_travel_is_refused(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[wait_for("ok")]).later()
+    with pytest.raises(NotSerializable):
+        op.signal("ok", object())
+    with pytest.raises(BadArguments):
+        op.signal("", 1)
+    with pytest.raises(JobNotFound):
+        Operation(app, "01a1fe00-0000-7000-8000-000000000000").signal("ok")
+    assert app.store.signals(op.id) == []
+
+
+# ── moved by hand ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_failed_step_is_skipped_and_the_rest_goes_on(app: Piecework, steps: Steps) -> None:
+    steps.acts["set_up"] = boom
+    op = app.operation("f", main=[steps.charge, steps.set_up, steps.email], attempts=1).later()
+    drain(app)
+    assert op.skip("done by phone", by="ann").step == "set_up"
+    drain(app)
+    assert (op.status, names(op)) == ("completed", ["charge", "email"])
+    assert [(view.name, view.state) for view in op.steps] == [
+        ("charge", "completed"),
+        ("set_up", "skipped"),
+        ("email", "completed"),
+    ]
+    assert done_by_hand(op) == [("skipped", "done by phone")]
+
+
+def test_the_last_step_can_be_skipped_too_and_a_wait(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[wait_for("ok"), step(steps.email, delay=600)]).later()
+    drain(app)
+    op.skip()
+    drain(app)
+    assert op.status == "scheduled: main/email"
+    op.skip()
+    drain(app)
+    assert (op.status, steps.ran) == ("completed", [])
+    with pytest.raises(UsageError, match="has completed; there is nothing to skip"):
+        op.skip()
+
+
+def test_a_step_that_the_code_does_not_know_any_more_can_be_skipped(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[steps.charge, steps.set_up, steps.email]).later()
+    release = Piecework(app.settings.url)
+    release.operation("f", main=[steps.charge, steps.email])
+    drain(release)
+    assert op.status == "parked at main/set_up"
+    assert "unknown step 'set_up'" in (op.record().reason or "")
+    op.skip("taken out")
+    drain(release)
+    assert (op.status, steps.ran) == ("completed", ["charge", "email"])
+    release.close()
+
+
+def test_an_operation_jumps_by_hand_and_its_visits_go_on_counting(app: Piecework, steps: Steps) -> None:
+    steps.acts["set_up"] = boom
+    op = app.operation(
+        "f", main=[steps.charge, steps.set_up, steps.email], red=[step(steps.b1, queue="low")], attempts=1
+    ).later()
+    drain(app)
+    place = op.jump_to("red", reason="a red one")
+    assert (place.branch, place.step, place.visit) == ("red", "b1", 3)
+    assert op.record().queue == "low"
+    drain(app)
+    assert told(op)[-1] == ("b1", 3, "completed", 1)
+    with pytest.raises(UsageError, match="has completed"):
+        op.jump_to(steps.charge)
+    assert done_by_hand(op) == [("jumped", "a red one")]
+
+
+def test_a_jump_may_leave_it_as_it_is_until_it_is_retried(app: Piecework, steps: Steps) -> None:
+    steps.acts["charge"] = boom
+    op = app.operation("f", main=[steps.charge, steps.email], attempts=1).later()
+    drain(app)
+    op.jump_to("email", resume=False)
+    assert op.status == "failed at main/email"
+    assert op.retry() is True
+    drain(app)
+    assert op.status == "completed"
+
+
+def test_what_runs_is_not_moved(app: Piecework, steps: Steps) -> None:
+    reached, go = threading.Event(), threading.Event()
+
+    def slow(step: Step[Any]) -> None:
+        reached.set()
+        assert go.wait(20)
+
+    steps.acts["charge"] = slow
+    op = app.operation("f", main=[steps.charge, steps.email]).later()
+    with app.worker(concurrency=1):
+        assert reached.wait(20)
+        for move in (op.skip, lambda: op.jump_to("email")):
+            with pytest.raises(UsageError, match=r"runs a step \(main/charge\); cancel it first"):
+                move()
+        go.set()
+        op.result(timeout=20)
+    assert op.amendments() == []
+
+
+def test_edits_are_checked_and_leave_a_line(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[steps.charge]).using(delay=600).later(n=1)
+    op.set({"odd name": [1]}, n=2, reason="a slip", by="ann")
+    op.unset("n")
+    assert op.globals == {"odd name": [1]}
+    for wrong in (lambda: op.set(x=object()), lambda: op.unset("zz"), lambda: op.set(), lambda: op.set(x=1, reason=7)):  # type: ignore[arg-type]
+        with pytest.raises(UsageError):
+            wrong()
+    with pytest.raises(BadArguments, match="the limit is"):
+        op.set(x="y" * 2_000_000)
+    assert done_by_hand(op) == [("edited", "a slip"), ("edited", "")]
+
+
+# ── cancelled, undone ────────────────────────────────────────────────────────────────────────────
+
+
+def undos(ran: list[str], *names: str) -> dict[str, Callable[[Step[Any]], None]]:
+    def make(name: str) -> Callable[[Step[Any]], None]:
+        def undo(step: Step[Any]) -> None:
+            ran.append(f"undo {name}" + (f" after {step.error.message}" if step.error else ""))
+
+        undo.__name__ = f"undo_{name}"
+        return undo
+
+    return {name: make(name) for name in names}
+
+
+def test_a_failure_for_good_undoes_what_completed_newest_first_now_and_later(app: Piecework, steps: Steps) -> None:
+    steps.acts["email"] = boom
+    back = undos(steps.ran, "charge", "set_up")
+    main = [step(steps.charge, undo=back["charge"]), step(steps.set_up, undo=back["set_up"]), steps.email]
+    fulfil = app.operation("f", main=main, attempts=1)
+    op = fulfil.later()
+    drain(app)
+    expected = ["charge", "set_up", "email", "undo set_up after boom", "undo charge after boom"]
+    assert steps.ran == expected
+    assert op.status == "failed"
+    assert op.failed_at is not None
+    assert op.failed_at.step == "email"
+    assert [(view.name, view.state) for view in op.steps] == [
+        ("charge", "undone"),
+        ("set_up", "undone"),
+        ("email", "failed"),
+    ]
+    with pytest.raises(UsageError, match="was undone; fork it"):
+        op.retry()
+    with pytest.raises(UsageError, match="undoes what it did"):
+        op.skip()
+    steps.ran.clear()
+    with pytest.raises(ValueError, match="boom"):
+        fulfil()
+    assert steps.ran == expected
+
+
+def test_a_cancelled_operation_is_undone_if_that_is_asked_for(app: Piecework, steps: Steps, tmp_path: Path) -> None:
+    back = undos(steps.ran, "charge")
+    fulfil = app.operation("f", main=[step(steps.charge, undo=back["charge"]), wait_for("ok"), steps.email])
+    kept, undone = fulfil.later(), fulfil.later()
+    drain(app)
+    assert kept.cancel("not yet") is True
+    assert undone.cancel("withdrawn", undo=True, by="ann") is True
+    drain(app)
+    assert steps.ran == ["charge", "charge", "undo charge"]
+    with pytest.raises(JobCancelled, match="withdrawn"):
+        undone.result(timeout=0)
+    assert (kept.status, done_by_hand(kept)) == ("cancelled at main/ok", [("cancelled", "not yet")])
+    assert done_by_hand(undone) == [("undoing", "withdrawn")]
+    assert kept.resume() is True
+    kept.signal("ok")
+    drain(app)
+    assert (kept.status, kept.resume(), kept.cancel()) == ("completed", False, False)
+    assert books(tmp_path / "jobs.db") == []
+
+
+def test_an_undone_operation_may_jump_and_go_on(app: Piecework, steps: Steps) -> None:
+    steps.acts["email"] = boom
+    back = undos(steps.ran, "charge")
+    op = app.operation("f", main=[step(steps.charge, undo=back["charge"]), steps.email], attempts=1).later()
+    drain(app)
+    steps.acts.clear()
+    op.jump_to("charge", reason="once more")
+    drain(app)
+    assert (op.status, steps.ran) == ("completed", ["charge", "email", "undo charge after boom", "charge", "email"])
+    assert [run.visit for run in op.runs() if run.outcome == "completed"] == [1, 3, 4]
+
+
+# ── forks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_fork_goes_on_behind_a_completed_step_with_the_globals_of_then(app: Piecework, steps: Steps) -> None:
+    steps.acts |= {"charge": lambda step: step.set("paid", step["n"]), "set_up": boom}
+    fulfil = app.operation("f", main=[steps.charge, steps.set_up, steps.email], attempts=1)
+    op = fulfil.later(n=1)
+    drain(app)
+    op.set(later="edit")
+    steps.acts.clear()
+    fork = op.fork(after=steps.charge, n=5)
+    assert (fork.globals, fork.forked_from, fork.kept().forked_after) == ({"n": 5, "paid": 1}, op.id, 1)
+    drain(app)
+    assert told(fork) == [("set_up", 2, "completed", 1), ("email", 3, "completed", 1)]
+    assert steps.ran == ["charge", "set_up", "set_up", "email"]
+    assert op.status == "failed at main/set_up"  # it stays as it was
+    anew = op.fork(n=9)
+    assert anew.globals == {"n": 9}
+    drain(app)
+    assert names(anew) == ["charge", "set_up", "email"]
+    with pytest.raises(UsageError, match="has no completed step 'set_up'"):
+        op.fork(after="set_up")
+    with pytest.raises(UsageError, match="there is nothing behind it"):
+        fork.fork(after=3)
+
+
+def test_a_fork_follows_the_jump_that_was_made(app: Piecework, steps: Steps) -> None:
+    steps.acts["charge"] = lambda step: step.jump_to("red")
+    op = app.operation("f", main=[steps.charge, steps.email], red=[steps.set_up_red]).later()
+    drain(app)
+    op.fork(after=1)
+    drain(app)
+    assert steps.ran == ["charge", "set_up_red", "set_up_red"]
+
+
+# ── found ────────────────────────────────────────────────────────────────────────────────────────
+
+GLOBALS = {"subscription_id": 7, "tags": ["a", "b", "c"], "o": {"p": 1, "q": 2}}
+
+
+@pytest.mark.parametrize(
+    ("part", "n"),
+    [
+        ({"subscription_id": 7}, 1),
+        ({"subscription_id": "7"}, 0),
+        ({}, 1),
+        ({"tags": ["c", "a"]}, 1),
+        ({"tags": ["z"]}, 0),
+        ({"o": {"p": 1}}, 1),
+        ({"o": {"p": 2}}, 0),
+        ({"zz": 1}, 0),
+        ({"subscription_id": 7, "o": {}}, 1),
+    ],
+)
+def test_operations_are_found_by_what_their_globals_contain(
+    app: Piecework, steps: Steps, part: dict[str, Any], n: int
+) -> None:
+    fulfil, other = app.operation("f", main=[steps.charge]), app.operation("g", main=[steps.charge])
+    op = fulfil.later(GLOBALS)
+    other.later(subscription_id=8)
+    found = fulfil.where(part)
+    assert (found.count(), list(found)) == (n, [op] * n)
+    assert found.first() == (op if n else None)
+    assert other.where(part).count() == (part == {})
+
+
+def test_operations_are_found_by_what_their_globals_are_now(app: Piecework, steps: Steps) -> None:
+    fulfil = app.operation("f", main=[steps.charge, wait_for("ok")])
+    steps.acts["charge"] = lambda step: step.update(n=step["n"] + 1, new=True)
+    ops = fulfil.later_many([{"n": n} for n in range(3)])
+    drain(app)
+    assert list(fulfil.where(n=1)) == [ops[0]]
+    assert fulfil.where(new=True).count() == app.operations.where(new=True).count() == 3
+    ops[0].set(n="one")
+    assert (fulfil.where(n=1).first(), fulfil.where(n="one").first()) == (None, ops[0])
+    assert fulfil.where().only(step="ok", state="waiting").count() == 3
+    assert fulfil.where(n=3).only(step="charge").count() == 0
+    with pytest.raises(UsageError, match="no state 'waitng'"):
+        fulfil.where().only(state="waitng")
+
+
+def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecework, steps: Steps) -> None:
+    steps.acts["charge"] = lambda step: boom(step) if step["n"] < 2 else None
+    fulfil = app.operation("f", main=[steps.charge, wait_for("ok")], attempts=1)
+    ops = fulfil.later_many([{"n": n} for n in range(4)])
+    drain(app)
+    failed = fulfil.where().only(state="failed")
+    assert (failed.count(), fulfil.where().retry("again"), failed.count()) == (2, 2, 0)
+    drain(app)
+    assert fulfil.where().only(state="failed").set(n=7, reason="all") == 2
+    assert fulfil.where(n=7).skip("by hand", by="ann") == 2
+    drain(app)
+    assert fulfil.where().only(step="ok").count() == 4
+    assert fulfil.where(n=2).cancel("no") == 1
+    assert fulfil.where().signal("ok", 1) == 3
+    drain(app)
+    assert [op.status for op in ops] == ["completed", "completed", "cancelled at main/ok", "completed"]
+    assert done_by_hand(ops[0]) == [("retried", "again"), ("edited", "all"), ("skipped", "by hand")]
+    assert fulfil.where().skip() == 1  # those that completed stay as they are
+    assert fulfil.where().unset("zz") == 0
+
+
+# ── told apart ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_start_with_a_key_gives_the_first_also_when_that_has_ended(app: Piecework, steps: Steps) -> None:
+    fulfil = app.operation("f", main=[steps.charge])
+    keyed = fulfil.using(key="order-7")
+    op = keyed.later(n=1)
+    assert keyed.later(n=2) == op
+    drain(app)
+    assert keyed.later(n=3) == op == fulfil.get(key="order-7")
+    drain(app)
+    assert steps.ran == ["charge"]
+    with pytest.raises(Duplicate):
+        keyed.using(on_duplicate="raise").later()
+    anew = keyed.using(again=True).later(n=4)
+    assert anew != op
+    assert fulfil.get(key="order-7") == keyed.later(n=5) == anew
+    assert keyed.using(again=True).later(n=6) == anew  # it has not ended
+    with pytest.raises(JobNotFound):
+        fulfil.get(key="order-8")
+
+
+def test_a_key_that_another_kind_of_job_carries_is_an_error(app: Piecework, steps: Steps) -> None:
+    @app.task
+    def other() -> None: ...
+
+    carried = other.using(key="k").later()
+    with pytest.raises(Duplicate, match="which is no operation f, but"):
+        app.operation("f", main=[steps.charge]).using(key="k").later()
+    assert [job.id for job in app.jobs] == [carried.id]
+
+
+def test_the_declared_name_is_the_stored_one_and_finds_it_and_so_does_one_it_had_before(
+    app: Piecework, steps: Steps
+) -> None:
+    op = app.operation("before", main=[steps.charge]).later(n=1)
+    renamed = Piecework(app.settings.url)
+    fulfil = renamed.operation("after", main=[steps.charge], aliases=["before"])
+    assert (op.task, fulfil.where(n=1).count(), fulfil.get(op.id)) == ("before", 1, op)
+    drain(renamed)
+    assert op.status == "completed"
+    renamed.close()
+
+
+def test_a_running_operation_finishes_on_the_plan_that_it_began_with(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[steps.charge, wait_for("ok"), steps.set_up, steps.email]).later()
+    drain(app)
+    release = Piecework(app.settings.url)
+    fulfil = release.operation(
+        "f", main=[steps.b1, wait_for("ok"), step(steps.b2, aliases=["set_up"])], retired=[steps.email]
+    )
+    op.signal("ok")
+    drain(release)
+    assert steps.ran == ["charge", "b2", "email"]
+    assert fulfil.later().plan.branches == {"main": ("b1", "ok", "b2")}
+    assert op.plan.branches == {"main": ("charge", "ok", "set_up", "email")}
+    release.close()
+
+
+def test_jobs_that_are_operations_come_as_such(app: Piecework, steps: Steps) -> None:
+    @app.task
+    def other() -> None: ...
+
+    op, job = app.operation("f", main=[steps.charge]).later(), other.later()
+    assert [type(found).__name__ for found in app.jobs] == ["Operation", "Job"]
+    assert isinstance(app.jobs.get(op.id), Operation)
+    assert app.operations.get(op.id) == op
+    assert list(app.operations) == [op]
+    with pytest.raises(JobNotFound, match="or is a job of another kind"):
+        app.operations.get(job.id)
+    other_app = Piecework(app.settings.url)  # one that declares nothing
+    assert isinstance(other_app.jobs.get(op.id), Operation)
+    other_app.close()
+
+
+def test_a_started_operation_is_stored_with_the_callers_transaction(
+    app: Piecework, steps: Steps, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    fulfil = app.operation("f", main=[steps.charge])
+    app.store.migrate()
+    con = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    for end, n in (("ROLLBACK", 0), ("COMMIT", 1)):
+        con.execute("BEGIN IMMEDIATE")
+        fulfil.using(within=con).later(n=1)
+        con.execute(end)
+        assert fulfil.where(n=1).count() == n
+    con.close()
+    drain(app)
+    assert steps.ran == ["charge"]
+
+
+def test_two_workers_at_once_run_each_step_once(app: Piecework, steps: Steps, tmp_path: Path) -> None:
+    fulfil = app.operation("f", main=[steps.charge, steps.set_up, steps.email])
+    ops = fulfil.later_many([{"n": n} for n in range(40)])
+    with app.worker(concurrency=4), app.worker(concurrency=4, name="other"):
+        for op in ops:
+            op.result(timeout=30)
+    assert sorted(steps.ran) == ["charge"] * 40 + ["email"] * 40 + ["set_up"] * 40
+    assert all(
+        told(op) == [("charge", 1, "completed", 1), ("set_up", 2, "completed", 1), ("email", 3, "completed", 1)]
+        for op in ops
+    )
+    assert books(tmp_path / "jobs.db") == []
+
+
+async def test_the_awaitable_twins_do_the_same(app: Piecework, steps: Steps) -> None:
+    fulfil = app.operation("f", main=[steps.charge, wait_for("ok")], attempts=1)
+    op = await fulfil.alater(n=1)
+    assert len(await fulfil.alater_many([{"n": 2}])) == 1
+    with app.worker(concurrency=2):
+        assert await op.asignal("ok", 5) is True
+        assert await op.aresult(timeout=20) == {"n": 1, "ok": 5}
+    assert await fulfil.where().acount() == 2
+    assert await fulfil.where(n=1).afirst() == op
+    assert (await op.aretry(), await op.aresume(), await op.acancel()) == (False, False, False)
