@@ -150,7 +150,7 @@ def _of_undoing(walked: Walked) -> Iterator[str]:
     there = read_cursor(walked.record.cursor or "")
     if isinstance(there, Undoing) and there.over:
         left = sorted(visit for visit in to_undo if visit < there.before and visit not in undone)
-        if left:
+        if left and not walked.moved:  # somebody may have skipped an undo
             yield f"it was undone, and the visits {left} were not"
         if walked.record.state not in (State.FAILED, State.CANCELLED):
             yield f"it was undone, and is {walked.record.state}"
@@ -173,18 +173,19 @@ def _step(line: AttemptRecord) -> str:
 def _of_globals(walked: Walked) -> Iterator[str]:
     """The globals are those of the start with every change that was recorded, in its order.
 
-    What somebody sets by hand is folded in behind that: rings let people set globals that no step sets.
+    Those that somebody set by hand are left out: what of both came first, the lines do not say to the microsecond.
     """
     folded: dict[str, Any] = _plain(walked.record.args)
-    _fold(folded, (change for line in walked.lines for change in line.changes))
-    _fold(folded, (change for line in walked.amendments for change in line.changes))
+    fold(folded, (change for line in walked.lines for change in line.changes))
     kept = _plain(walked.kept.globals)
-    if kept != folded:
-        names = sorted(key for key in {**kept, **folded} if kept.get(key) != folded.get(key))
+    edited = {change.key for line in walked.amendments for change in line.changes}
+    names = sorted(key for key in {**kept, **folded} if kept.get(key) != folded.get(key) and key not in edited)
+    if names:
         yield f"its globals {names} are {[kept.get(n) for n in names]}, recorded were {[folded.get(n) for n in names]}"
 
 
-def _fold(globals: dict[str, Any], changes: Iterable[Change]) -> None:
+def fold(globals: dict[str, Any], changes: Iterable[Change]) -> None:
+    """Applies changes to globals."""
     for change in changes:
         if change.value is None:
             globals.pop(change.key, None)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from piecework.branches import branch
 from piecework.engine.context import current
 from piecework.plan import Place
 from piecework.split import Piece, Pieces
-from piecework.steps import branch, step, wait_for
 from piecework.stepping import Step
+from piecework.steps import step, wait_for
 
 if TYPE_CHECKING:
     from piecework.testing.simulation.toys import Toys
