@@ -82,10 +82,10 @@ class Oracle:
     def _settled(self, settlements: Any, answers: Any, worker: str) -> None:
         for s, answer in zip(settlements, answers, strict=True):
             self.answers[answer] += 1
-            if answer not in (Answer.OK, Answer.LET_GO):
+            again = answer is Answer.LET_GO and (s.id, s.run) in self._recorded
+            if again or answer not in (Answer.OK, Answer.LET_GO):
+                self.footprints.sent_again(s)
                 continue
-            if answer is Answer.LET_GO and (s.id, s.run) in self._recorded:
-                continue  # sent again
             self.footprints.recorded(s)
             if (s.id, s.run) in self._recorded:
                 self.fail(f"run {s.run} of job {s.id} was recorded twice")

@@ -12,8 +12,7 @@ import msgspec
 from piecework.engine.splitter import placed
 from piecework.errors import StoreUnavailable, UsageError
 from piecework.ids import new_id
-from piecework.job import Amendment, Change, Filter, NewBatch, NewJob, NewSignal, OnFailure, State
-from piecework.plan import Place, Undoing, read_cursor
+from piecework.job import Filter, NewBatch, NewJob, NewSignal, OnFailure, State
 from piecework.split import Piece
 from piecework.store.protocol import Store
 from piecework.testing.simulation.crew import Crew
@@ -181,14 +180,9 @@ class Operator:
 
     def _act(self) -> None:
         chance, store = self._stage.random, self._store
-        what = chance.choice(("cancel", "cancel", "retry", "retry", "pause", "undo", *(["amend"] * 4)))
+        what = chance.choice(("cancel", "cancel", "retry", "retry", "pause"))
         ids = tuple(self._oracle.acknowledged)
-        strollers = [id for id in ids if id in self._oracle.footprints]
-        if what == "undo" and strollers:
-            store.cancel(Filter(ids=(chance.choice(strollers),)), reason="somebody said so", by="him", undo=True)
-        elif what == "amend" and strollers:
-            self._amend(chance.choice(strollers))
-        elif what == "cancel" and ids:
+        if what == "cancel" and ids:
             store.cancel(Filter(ids=(chance.choice(ids),)), reason="an operator said so")
         elif what == "retry":
             store.retry(Filter(state=chance.choice((State.FAILED, State.CANCELLED, State.PARKED))))
@@ -196,37 +190,6 @@ class Operator:
             store.pause(QUEUE)
             self._stage.sleep(chance.random())
             store.pause(QUEUE, False)
-
-    def _amend(self, id: str) -> None:
-        """Sets a global that steps set too, skips a step, or lets an operation jump; as it was seen a moment ago."""
-        found = self._store.get([id])
-        cursor = found[0].cursor if found else None
-        if cursor is None:
-            return
-        what = self._stage.random.choice(("edited", "edited", "skipped", "jumped"))
-        there, said = read_cursor(cursor), Amendment(id=new_id(), what=what, by="him")
-        if what == "edited":
-            said = msgspec.structs.replace(said, changes=(Change("mark", json.dumps(said.id)),))
-        elif what == "jumped":
-            visit = self._last_visit(id, there) + 1
-            place = self._stage.random.choice((Place("main", "close", visit), Place("side", "detour", visit)))
-            said = msgspec.structs.replace(said, cursor=place.cursor, onward=True)
-        elif isinstance(there, Undoing):
-            return
-        else:
-            there = msgspec.structs.replace(there, composing=False, skipping=not there.undoing)
-            behind = Undoing(there.visit) if there.undoing else there
-            said = msgspec.structs.replace(said, cursor=behind.cursor)
-        self._store.amend(id, cursor, said)
-        if self._stage.random.random() < 0.5:
-            self._store.retry(Filter(ids=(id,)))
-
-    def _last_visit(self, id: str, there: Place | Undoing) -> int:
-        """The highest number of a visit that was given."""
-        if isinstance(there, Place) and not there.undoing:
-            return there.visit
-        places = [read_cursor(line.cursor or "") for line in self._store.attempts(id)]
-        return max((place.visit for place in places if isinstance(place, Place)), default=0)
 
 
 class Nemesis:
