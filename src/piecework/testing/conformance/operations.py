@@ -585,7 +585,7 @@ class GlobalsConformance(Conformance):
         run = kept(store, started(store), "main/b/2", change("a", 1), change("b", 1))
         edit = Amendment(id="edit", what="edited", by="somebody", changes=(change("a", "edited"), gone("b")))
         assert store.amend(run.id, "main/b/2", edit) is Answer.OK
-        kept(store, run, "main/c/3", change("c", 1))
+        assert settle(store, stepped(run, "main/c/3", State.AVAILABLE, change("c", 1))) is Answer.OK
         assert globals_of(store, run.id) == {"a": "edited", "c": 1}
 
     @pytest.mark.parametrize("key", ["", 'a"b', "a.b", "$", "ü\n", "a[0]", "\\"])
