@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from piecework.codec import ResultCodec, Signature
+from piecework.engine.walker import IN_UNDO, SPLITTING
 from piecework.errors import BadArguments, StepLimit, UsageError
 from piecework.errortext import describe
 from piecework.job import ErrorInfo
@@ -76,7 +77,15 @@ class _Walk:
         limit = self._app.settings.max_payload
         own = self._spec
         step: Step[Any] = Step(
-            own.name, place, own.plan, self.globals, state=own.state, names=own.names, limit=limit, error=error
+            own.name,
+            place,
+            own.plan,
+            self.globals,
+            state=own.state,
+            names=own.names,
+            limit=limit,
+            error=error,
+            bound=IN_UNDO if place.undoing else None,
         )
         value = _CALLS[spec.kind](self._app, spec, step)
         if isinstance(value, Verdict):
@@ -114,11 +123,19 @@ def _keep(spec: StepSpec, text: str | None, step: Step[Any]) -> None:
 
 
 def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
-    assert spec.function is not None
-    signature = Signature(spec.function, spec.name)
+    function = spec.function
+    assert function is not None
+    signature = Signature(function, spec.name)
+
+    def offering(step: Step[Any]) -> Generator[Any, None, Any]:
+        step.restrict(SPLITTING)
+        returned = yield from function(step)
+        step.restrict(None)
+        return returned
+
     return TaskSpec(
         spec.name,
-        spec.function,
+        offering,
         TaskOptions(),
         signature,
         result,

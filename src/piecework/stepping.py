@@ -273,6 +273,10 @@ class Step(Generic[S]):
         self._gone.discard(key)
         self._values[key] = _plain(text)
 
+    def restrict(self, why: str | None) -> None:
+        """From now on it sets nothing and has no say in the way on, for this reason; with None it may again."""
+        self._bound = self._sealed = why
+
     def excerpt(self, keys: Iterable[str]) -> str:
         """Those of the globals that there are, as JSON text."""
         return encode({key: self._raw(key) for key in keys if key in self}).decode()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -331,12 +333,35 @@ def test_operations_are_found_by_what_their_globals_are_now(app: Piecework, step
     drain(app)
     assert list(fulfil.where(n=1)) == [ops[0]]
     assert fulfil.where(new=True).count() == app.operations.where(new=True).count() == 3
+    for asked in (fulfil.where, app.operations.where):
+        with pytest.raises(BadArguments, match="where: globals are given by name"):
+            asked(5)  # type: ignore[arg-type]
     ops[0].set(n="one")
     assert (fulfil.where(n=1).first(), fulfil.where(n="one").first()) == (None, ops[0])
     assert fulfil.where().only(step="ok", state="waiting").count() == 3
     assert fulfil.where(n=3).only(step="charge").count() == 0
     with pytest.raises(UsageError, match="no state 'waitng'"):
         fulfil.where().only(state="waitng")
+
+
+@dataclass
+class Order:
+    n: int
+    when: datetime | None = None
+
+
+def test_operations_with_a_state_are_found_and_edited_by_its_own_values(app: Piecework, steps: Steps) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    fulfil = app.operation("f", main=[steps.charge], state=Order)
+    op = fulfil.later(Order(7, moment))
+    assert (fulfil.where(when=moment).first(), fulfil.where(when=None).first()) == (op, None)
+    op.set(when=None)
+    assert (op.values, fulfil.where(when=None).first()) == (Order(7), op)
+    for wrong in (lambda: op.set(n="seven"), lambda: op.unset("n"), lambda: op.set(when=object())):
+        with pytest.raises(BadArguments):
+            wrong()
+    drain(app)
+    assert op.result(timeout=0) == Order(7)
 
 
 def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecework, steps: Steps) -> None:

@@ -449,3 +449,37 @@ def test_a_step_that_waits_for_its_pieces_says_so_and_is_not_moved(app: Piecewor
     app.jobs.unpause("later")
     drain(app)
     assert (op.status, op.globals) == ("completed", {"n": 1})
+
+
+def test_now_refuses_what_later_refuses(app: Piecework, steps: Steps) -> None:
+    """A step that yields pieces says nothing while it does, its compose may; and an undo has no say in the way on."""
+
+    @app.task
+    def square(n: int) -> int:
+        return n * n
+
+    def setting(step: Step[Any]) -> Any:
+        yield square.piece(2)
+        step["a"] = 1
+
+    def pieces(step: Step[Any]) -> Any:
+        yield square.piece(2)
+
+    def joined(pieces: Any, step: Step[Any]) -> None:
+        step["sum"] = sum(pieces.results())
+
+    def jumping(made: Step[Any]) -> None:
+        made.jump_to("email")
+
+    steps.acts["email"] = lambda made: made["boom"]
+    wrong = app.operation("wrong", main=[setting], attempts=1)
+    fine = app.operation("fine", main=[step(pieces, compose=joined)])
+    undo = app.operation("undo", main=[step(steps.charge, undo=step(jumping, attempts=1)), steps.email], attempts=1)
+    ops = wrong.later(), fine.later(), undo.later()
+    drain(app)
+    assert [op.state for op in ops] == ["failed", "completed", "failed"]
+    with pytest.raises(UsageError, match="says nothing more while it does"):
+        wrong()
+    assert fine() == ops[1].globals == {"sum": 4}
+    with pytest.raises(UsageError, match="an undo has no say in the way on"):
+        undo()

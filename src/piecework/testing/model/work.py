@@ -135,9 +135,14 @@ class Work(Walk):
             s = replace(s, state=State.CANCELLED, reason=job.reason) if s.advance else _stopped(job, s, State.CANCELLED)
         elif job.stopping and s.state is State.CANCELLED:
             s = replace(s, reason=job.reason or s.reason)
-        elif s.state is State.RUNNING and s.advance is not None and (s.advance.queue or job.queue) in self._t.paused:
+        elif s.state is State.RUNNING and s.advance is not None and self._may_not_stay(job, s.advance.queue):
             s = _made_available(s)
         return s if s.state in (State.COMPLETED, State.RUNNING) else self._judge_by_pieces(s)
+
+    def _may_not_stay(self, job: Record, queue: str | None) -> bool:
+        """Its queue is paused; or its globals were edited by hand during this run, and a fetch is to bring them."""
+        edited = any(line.run == job.run and line.changes for line in self._t.amendments.get(job.id, ()))
+        return edited or (queue or job.queue) in self._t.paused
 
     def _judge_by_pieces(self, s: Settlement) -> Settlement:
         """A splitter, or what follows it, ends as its batch did; what follows an `always` batch decides for itself."""
