@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
@@ -12,7 +13,7 @@ from piecework.job import Filter, Record, State
 from piecework.jobs import PAGE, RETRIABLE
 from piecework.operations import Operation
 from piecework.plan import Place, read_cursor
-from piecework.start import plain_part
+from piecework.start import asked, plain_part
 from piecework.terms import contains, term
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class OperationQuery(Generic[S]):
         for record in self._records():
             yield Operation(self._app, record.id, record)
 
+    def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Operation[S]]:
+        """One page, in order of arrival or the reverse, beginning behind the operation `after`."""
+        filters = self._filters()
+        which = filters[0] if len(filters) == 1 else msgspec.structs.replace(filters[0], task=None)
+        found = (record for record in self._walk(which, after, newest) if self._is_named(record))
+        return [Operation(self._app, record.id, record) for record in islice(found, limit)]
+
     def first(self) -> Operation[S] | None:
         """The oldest, or None."""
         return next(iter(self), None)
@@ -86,10 +94,15 @@ class OperationQuery(Generic[S]):
 
     def _records(self) -> Iterator[Record]:
         for which in self._filters():
-            after: str | None = None
-            while page := self._app.store.find(which, after=after, limit=PAGE):
-                yield from self._matching(page)
-                after = page[-1].id
+            yield from self._walk(which)
+
+    def _walk(self, which: Filter, after: str | None = None, newest: bool = False) -> Iterator[Record]:
+        while page := self._app.store.find(which, after=after, limit=PAGE, newest=newest):
+            yield from self._matching(page)
+            after = page[-1].id
+
+    def _is_named(self, record: Record) -> bool:
+        return self._names is None or record.task in self._names
 
     def _matching(self, page: Sequence[Record]) -> Iterator[Record]:
         """Those of a page whose globals contain what is asked for; the terms have narrowed it down, and no more."""
@@ -181,7 +194,7 @@ class Operations:
 
     def where(self, globals: Mapping[str, Any] | None = None, /, **more: Any) -> OperationQuery[Any]:
         """The operations whose globals contain these; see `OperationTask.where`."""
-        return OperationQuery(self._app, None, {**(globals or {}), **more})
+        return OperationQuery(self._app, None, asked(globals, more))
 
     def get(self, id: str) -> Operation[Any]:
         """A stored operation. Raises `JobNotFound`, also for the id of another job."""

@@ -155,6 +155,15 @@ def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
             globals[change.key] = msgspec.Raw(change.value.encode())
 
 
+def asked(globals: Any, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The globals that `where` was given, as one dict and by name. Raises `BadArguments`."""
+    if globals is not None and not isinstance(globals, Mapping):
+        raise BadArguments(
+            f"where: globals are given by name, subscription_id=7, or as one dict; not as {globals!r:.100}"
+        )
+    return {**(globals or {}), **more}
+
+
 def plain_part(values: Mapping[str, Any], limit: int) -> dict[str, Any]:
     """What globals are asked for, as they are stored. Raises `BadArguments` for what cannot be a global."""
     found: dict[str, Any] = _plain(start_globals(values, "where", limit)[0])

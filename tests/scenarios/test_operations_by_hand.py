@@ -333,6 +333,9 @@ def test_operations_are_found_by_what_their_globals_are_now(app: Piecework, step
     drain(app)
     assert list(fulfil.where(n=1)) == [ops[0]]
     assert fulfil.where(new=True).count() == app.operations.where(new=True).count() == 3
+    for asked in (fulfil.where, app.operations.where):
+        with pytest.raises(BadArguments, match="where: globals are given by name"):
+            asked(5)  # type: ignore[arg-type]
     ops[0].set(n="one")
     assert (fulfil.where(n=1).first(), fulfil.where(n="one").first()) == (None, ops[0])
     assert fulfil.where().only(step="ok", state="waiting").count() == 3

@@ -300,6 +300,13 @@ class AdvanceConformance(Conformance):
         assert line.started_at is not None
         assert line.finished_at - line.started_at == pytest.approx(5.0)
 
+    def test_an_undone_step_leaves_its_line(self, store: Store) -> None:
+        """The end of an undo is kept as a line, as a step's is: what is undone next is read from these."""
+        run = kept(store, started(store), "undo/2")
+        undone = stepped(run, "undo/1", State.AVAILABLE, history="undone", at="undo/main/a/1")
+        assert settle(store, undone) is Answer.OK
+        assert lines(store, run.id) == [(1, "completed", FIRST), (2, "undone", "undo/main/a/1")]
+
     def test_attempts_begin_anew(self, store: Store) -> None:
         """Attempts and crashes begin anew; the settlement's own attempt is kept in the line."""
         id = start(store)
@@ -572,6 +579,14 @@ class GlobalsConformance(Conformance):
         run = started(store, change("a", 1), change("b", None), change("c", "x"))
         kept(store, run, "main/b/2", change("a", {"deep": [1]}), gone("c"), gone("never"))
         assert globals_of(store, run.id) == {"a": {"deep": [1]}, "b": None}
+
+    def test_changes_are_made_once(self, store: Store) -> None:
+        """What a step changed is not changed by it again: an edit made since holds, whatever steps end behind it."""
+        run = kept(store, started(store), "main/b/2", change("a", 1), change("b", 1))
+        edit = Amendment(id="edit", what="edited", by="somebody", changes=(change("a", "edited"), gone("b")))
+        assert store.amend(run.id, "main/b/2", edit) is Answer.OK
+        assert settle(store, stepped(run, "main/c/3", State.AVAILABLE, change("c", 1))) is Answer.OK
+        assert globals_of(store, run.id) == {"a": "edited", "c": 1}
 
     @pytest.mark.parametrize("key", ["", 'a"b', "a.b", "$", "ü\n", "a[0]", "\\"])
     def test_any_text_is_a_key(self, store: Store, key: str) -> None:
