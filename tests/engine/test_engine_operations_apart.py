@@ -98,6 +98,20 @@ def test_a_step_says_that_the_next_waits_and_that_gets_what_came(app: Piecework)
     assert op.globals == {"said": 42}
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_the_delay_of_a_step_that_a_signal_is_waited_for_counts_from_the_signal(app: Piecework, early: bool) -> None:
+    def ask(step: Step) -> None:
+        step.wait_for("answer")
+
+    op = Declared(app, "fulfilment", {"main": [ask, a_step(nothing, name="late", delay=600)]}).start()
+    assert not early or op.signal("answer")
+    drain(app)
+    assert early or (op.state, op.signal("answer")) == ("waiting", True)
+    assert drain(app) == 0
+    assert (op.state, op.record.cursor) == ("available", "main/late/2")
+    assert 590 < op.record.run_at - app.clock.now() < 601
+
+
 def test_a_step_whose_wait_is_over_is_not_run(app: Piecework) -> None:
     ran: list[str] = []
 

@@ -132,7 +132,7 @@ class Store(Protocol):
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
         Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
         hand since that run began, made available: `let go`.
-        One that waits for a signal takes the oldest of that name that was kept, and is available at once if there is one.
+        One that waits for a signal takes the oldest of that name that was kept, as if it had come now.
         One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
         meanwhile is recorded. Where it completes or fails all the same, that ending is dropped.
         One that was let go is told so when it sends again, whoever has the job by then: no run after it has the number
@@ -247,8 +247,8 @@ class Store(Protocol):
     def signal(self, id: str, signal: NewSignal) -> bool:
         """Keeps a signal for an operation, and says whether there is such an operation and it has not ended.
 
-        One that waits for a signal of this name gets it, and is available at once; else it is kept for a wait to come, and the
-        oldest is taken first. A signal with the id of one that was kept is not kept again.
+        One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its `delay` and
+        `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was kept is not kept again.
         """
         ...
 

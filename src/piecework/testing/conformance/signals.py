@@ -160,6 +160,37 @@ class SignalConformance(Conformance):
         settle(store, stepped(run, "main/d/4", State.WAITING, wait=Wait("go")))
         assert state(store, run.id) is State.WAITING
 
+    @pytest.mark.parametrize(
+        ("said", "seconds"),
+        [({"delay": 30.0}, 30.0), ({"run_at": 100.0}, 90.0), ({"delay": 30.0, "run_at": 50.0}, 40.0), ({"run_at": 5.0}, 0.0)],
+    )
+    @pytest.mark.parametrize("before", [True, False])
+    def test_a_wait_says_when_it_is_due_with_its_signal(
+        self, store: Store, clock: FrozenClock, said: dict[str, float], seconds: float, before: bool
+    ) -> None:
+        """With the signal it is available when the wait says, by its `delay` and `run_at`."""
+        began = clock.now()
+        wait = Wait("go", 600.0, delay=said.get("delay"), run_at=began + said["run_at"] if "run_at" in said else None)
+        run = started(store)
+        clock.advance(10.0)
+        assert not before or store.signal(run.id, a_signal("s1"))
+        assert settle(store, stepped(run, "main/b/2", State.WAITING, wait=wait)) is Answer.OK
+        assert before or store.signal(run.id, a_signal("s1"))
+        found = record(store, run.id)
+        assert (found.state, found.run_at) == (State.AVAILABLE, pytest.approx(clock.now() + seconds))
+        if seconds > 0:
+            assert (fetch(store), until_due(store)) == ([], seconds)
+        clock.advance(seconds)
+        again = fetch_one(store)
+        assert (again.operation and again.operation.wait, store.signals(run.id)[0].taken_at) == (wait, began + 10.0)
+
+    def test_without_a_signal_it_is_due_when_its_time_is_over(self, store: Store, clock: FrozenClock) -> None:
+        """… and without one when its time is over, whatever the wait says of its `delay`."""
+        run = started(store)
+        settle(store, stepped(run, "main/b/2", State.WAITING, wait=Wait("go", 60.0, delay=30.0)))
+        clock.advance(60.0)
+        assert fetch_one(store).cursor == "main/b/2"
+
     def test_a_signal_sent_twice_is_one(self, store: Store) -> None:
         """A signal with the id of one that was kept is not kept again."""
         id = waiting(store)

@@ -95,7 +95,7 @@ class Walk(FanIn):
                 now = self._clock.now()
                 self._t.signals[id] = (*signals[:place], replace(signal, taken_at=now), *signals[place + 1 :])
                 self._set_operation(id, received=signal.payload)
-                self._set_job(id, state=State.AVAILABLE, run_at=now)
+                self._set_job(id, state=State.AVAILABLE, run_at=max(now + (wait.delay or 0.0), wait.run_at or 0.0))
                 return
 
     def _wake(self) -> None:
