@@ -196,7 +196,7 @@ class Store(Protocol):
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
         batch, and all below it, along. The id of a batch without a continuation stops that batch.
         With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
-        it did; its batch, if it waits for one, is stopped. One that has that ending already, or that has ended, is left.
+        it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending already, or that has ended, is left.
         """
         ...
 

@@ -327,6 +327,24 @@ class UndoConformance(Conformance):
         assert states(store, pieces) == [State.RUNNING, State.CANCELLED, State.CANCELLED]
         assert record(store, pieces[0]).stopping
 
+    @pytest.mark.parametrize("running", [False, True])
+    def test_the_pieces_of_one_that_is_undone_do_not_come_back(self, store: Store, running: bool) -> None:
+        """… and does not come back with it: cancelled and retried, it is undone, and waits for nothing."""
+        if running:
+            run = started(store)
+            pieces = offering(store, run, 3)
+            undo(store, run.id)
+            store.reap("w.1")
+            id = run.id
+        else:
+            id, pieces = splitting_operation(store)
+            undo(store, id)
+        assert record(store, id).below is None
+        assert store.cancel(Filter(ids=(id,)), reason="enough") == 1
+        assert store.retry(Filter(ids=(id,))) == 1
+        assert (state(store, id), set(states(store, pieces))) == (State.AVAILABLE, {State.CANCELLED})
+        assert store.retry(Filter(ids=tuple(pieces))) == 0
+
     def test_other_jobs_are_cancelled(self, store: Store) -> None:
         """Only operations are undone."""
         plain, id = add(store), start(store)

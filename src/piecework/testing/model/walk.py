@@ -112,7 +112,7 @@ class Walk(FanIn):
     def _undo(self, id: str) -> None:
         """An operation with an ending may run at once: its worker undoes what it did. All that it waited for is over."""
         self._t.to_undo.pop(id, None)
-        self._stop_below(id)
+        self._leave_batch(id)
         self._stop_listening(id)
         self._t.crashed.pop(id, None)
         ending = self._t.operations[id].ending
