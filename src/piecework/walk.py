@@ -60,7 +60,9 @@ def settle_operation(
         return _undo_next(job, outcome, walk, keep)
     if isinstance(outcome, Undone):
         assert isinstance(walk.place, Place)
-        return _advance(job, _kept(Next(Undoing(walk.place.visit).cursor), keep), outcome.changes, "undone")
+        return _advance(
+            job, _kept(Next(Undoing(walk.place.visit, run=walk.place.run).cursor), keep), outcome.changes, "undone"
+        )
     settlement = settle(job, outcome, options, draw)
     if settlement.seal is not None:
         assert isinstance(walk.place, Place)

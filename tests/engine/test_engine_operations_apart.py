@@ -414,7 +414,7 @@ def test_an_operation_that_fails_for_good_undoes_what_it_did_newest_first(app: P
     assert op.record.error is not None
     assert (op.record.error.type, op.record.error.message) == ("ValueError", "c is bad")
     assert op.globals == {"error": "c is bad"}
-    assert [line for line in op.story if "undone" in line] == ["undo/main/b/3 undone", "undo/main/a/1 undone"]
+    assert [line for line in op.story if "undone" in line] == ["undo/main/b/3/3 undone", "undo/main/a/1/1 undone"]
     retry(app, op)
     drain(app)
     assert op.state == "failed"
@@ -429,7 +429,7 @@ def test_an_undo_that_fails_says_so_and_is_tried_again_alone(app: Piecework, und
     drain(app)
     assert undone.done == ["a", "b", "c", "unb"]
     assert op.state == "failed"
-    assert op.record.cursor == "undo/main/b/2"
+    assert op.record.cursor == "undo/main/b/2/2"
     assert op.record.error is not None
     assert op.record.error.message == "the undo of main/b (visit 2) failed: unb is bad"
     undone.bad = set()

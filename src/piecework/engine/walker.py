@@ -251,7 +251,7 @@ class Walker:
         if at.over:
             return Failed(describe(BadArguments("it was undone; fork it, or start another")))
         try:
-            place = next_undo(self._store, spot.operation, now.job.id, at.before)
+            place = next_undo(self._store, spot.operation, now.job.id, at)
             if place is not None:
                 called(spot.operation, place)
         except BadArguments as error:

@@ -292,11 +292,14 @@ class Store(Protocol):
         """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or only of those that failed, were cancelled or are parked."""
         ...
 
-    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+    def attempts(
+        self, id: str, *, after: int = -1, before: int | None = None, limit: int = 1_000_000, newest: bool = False
+    ) -> list[AttemptRecord]:
         """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100.
 
         Of an operation also every step that was completed or undone, and of each visit of a step so many of the others.
-        `after` and `limit` page through them by run.
+        `after`, `before` and `limit` page through them by run, with `newest` from the newest to the oldest. A page has all
+        lines of a run or none: where the last run has several, it has more than `limit`.
         """
         ...
 

@@ -78,7 +78,7 @@ def _undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> 
         if by is not None:
             tx.run("undo_asked", ids=ids, by=by, now=tx.now)
         waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in still})
-    for id, queue, state, batch, counted_at in still:
+    for _, queue, state, batch, counted_at in still:
         tx.moved(queue, state, "available")
         if counted_at is not None and batch is not None:
             tx.run("retry_uncount", id=batch, failed=1, cancelled=0)

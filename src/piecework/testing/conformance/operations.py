@@ -314,6 +314,18 @@ class AdvanceConformance(Conformance):
         assert lines(store, id) == [(1, "retry", FIRST), (2, "crashed", FIRST), (3, "completed", FIRST)]
         assert store.attempts(id)[-1].attempt == 2
 
+    def test_its_lines_are_read_from_the_newest_to_the_oldest(self, store: Store) -> None:
+        """With `newest` from the newest to the oldest, whatever the lines tell of."""
+        run = started(store)
+        settle(store, retried(run))
+        run = kept(store, fetch_one(store))
+        settle(store, retried(run))
+        kept(store, fetch_one(store), "main/c/3")
+        told = lines(store, run.id)
+        assert [line[:2] for line in told] == [(1, "retry"), (2, "completed"), (3, "retry"), (4, "completed")]
+        back = [store.attempts(run.id, before=before, limit=2, newest=True) for before in (None, 3)]
+        assert [(line.run, line.outcome, line.cursor) for page in back for line in page] == told[::-1]
+
     def test_a_failed_attempt_leaves_the_cursor(self, store: Store) -> None:
         """Without an advance the operation stays where it is, and its line says where that was."""
         run = started(store, change("n", 1))

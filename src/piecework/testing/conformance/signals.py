@@ -162,7 +162,12 @@ class SignalConformance(Conformance):
 
     @pytest.mark.parametrize(
         ("said", "seconds"),
-        [({"delay": 30.0}, 30.0), ({"run_at": 100.0}, 90.0), ({"delay": 30.0, "run_at": 50.0}, 40.0), ({"run_at": 5.0}, 0.0)],
+        [
+            ({"delay": 30.0}, 30.0),
+            ({"run_at": 100.0}, 90.0),
+            ({"delay": 30.0, "run_at": 50.0}, 40.0),
+            ({"run_at": 5.0}, 0.0),
+        ],
     )
     @pytest.mark.parametrize("before", [True, False])
     def test_a_wait_says_when_it_is_due_with_its_signal(
