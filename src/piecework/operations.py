@@ -359,10 +359,5 @@ class Operation(Job[S]):
         return self._globals().value(self.kept().globals)
 
 
-def walks(record: Record) -> bool:
-    """Whether a job is an operation: its cursor is a place on a plan, and never a single word."""
-    return record.cursor is not None and "/" in record.cursor
-
-
 def _who(by: str | None) -> str:
     return whoami() if by is None else check_text(by, "by", longest=200)

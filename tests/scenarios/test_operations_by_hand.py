@@ -30,6 +30,32 @@ def done_by_hand(op: Operation[Any]) -> list[tuple[str, str]]:
     return [(line.what, line.reason) for line in op.amendments()]
 
 
+@pytest.mark.parametrize("one", [False, True])
+def test_what_is_done_through_the_jobs_leaves_a_line_with_operations_too(
+    app: Piecework, steps: Steps, one: bool
+) -> None:
+    @app.task
+    def plain() -> None:
+        """A job of another kind: it keeps its cancellation, and has no such lines."""
+
+    op, job = app.operation("f", main=[steps.charge]).later(), plain.later()
+    jobs = app.jobs.where(queue="default")
+
+    def each(act: Callable[[Any], object]) -> None:
+        assert [act(found) for found in list(jobs)] == [True, True] if one else act(jobs) == 2
+
+    each(lambda found: found.cancel("too early", by="ann"))
+    each(lambda found: found.resume())
+    each(lambda found: found.cancel("again"))
+    each(lambda found: found.retry())
+    assert done_by_hand(op) == [("cancelled", "too early"), ("resumed", ""), ("cancelled", "again"), ("retried", "")]
+    assert job.state is op.state is State.AVAILABLE
+    assert (jobs.retry(), len(op.amendments())) == (0, 4)
+    jobs.cancel("x")
+    jobs.retry("because", by="bob")
+    assert [(line.what, line.reason, line.by) for line in op.amendments()][-1] == ("retried", "because", "bob")
+
+
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -276,7 +276,7 @@ def cancel(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
 @_verb("resume", "Every job that was cancelled.")
 def resume(chosen: Choice, as_json: bool) -> int:
     """Let cancelled jobs go on, and below them what was still open: by id, or by filter. What had failed stays failed."""
-    return _told("resumed", chosen.each(Job.resume, Query.resume), len(chosen.jobs), as_json)
+    return _told("resumed", chosen.each(lambda job: job.resume(), Query.resume), len(chosen.jobs), as_json)
 
 
 @_verb("delete", "Every job that ended or is parked.")
