@@ -225,8 +225,7 @@ class Walker:
             if failed is None:
                 raise
             return failed
-        if handle.changes():
-            raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+        refuse_changes(step, handle)
         return seal
 
     def _failed_pieces(self, batch: NewBatch) -> Outcome | None:
@@ -262,6 +261,12 @@ class Walker:
 def batch_of(id: str, visit: int) -> str:
     """The id of the batch into which a step was split."""
     return f"{id}/{visit}"
+
+
+def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
+    """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
+    if handle.changes():
+        raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
 
 
 def _of(now: Running) -> tuple[Spot, OperationRun]:
