@@ -150,7 +150,7 @@ class OperationQuery(Generic[S]):
         return self._each(act)
 
     def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> int:
-        """Sends a signal to those that have not ended."""
+        """Sends a signal to those that have not completed."""
         return self._each(lambda op: op.signal(name, payload, by=by))
 
     def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> int:

@@ -160,9 +160,9 @@ class Operation(Job[S]):
     # ── signals ──────────────────────────────────────────────────────────────────────────────────
 
     def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> bool:
-        """Sends a signal, which is kept until a step waits for it. False where the operation has ended.
+        """Sends a signal, which is kept until a step waits for it. False where the operation has completed.
 
-        `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
+        One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
         text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
         self.record()

@@ -69,7 +69,7 @@ def test_an_operation_waits_for_a_signal_and_takes_its_payload(app: Piecework, s
     assert op.signal("approval", {"by": "ann"}, by="ann") is True
     drain(app)
     assert op.result(timeout=0) == {"approval": {"by": "ann"}}
-    assert op.signal("approval") is False  # it has ended
+    assert op.signal("approval") is False  # it has completed
     assert [(e.signal, e.by) for e in op.timeline() if e.what == "signal"][1] == ("approval", "ann")
 
 
@@ -91,6 +91,19 @@ def test_a_wait_that_is_over_leads_elsewhere_or_fails(app: Piecework, steps: Ste
     assert steps.ran == ["email"]
     assert other.error is not None
     assert "no signal 'ok' came within 60 s" in other.error.message
+
+
+def test_a_signal_that_comes_too_late_is_taken_by_a_retry(app: Piecework, steps: Steps, leaping: LeapingClock) -> None:
+    op = app.operation("f", main=[wait_for("ok", timeout=60)]).later()
+    drain(app)
+    leaping.leap(60)
+    drain(app)
+    assert op.state is State.FAILED
+    assert op.signal("ok", "late, but well") is True
+    assert op.state is State.FAILED
+    assert op.retry("it came") is True
+    drain(app)
+    assert op.result(timeout=0) == {"ok": "late, but well"}
 
 
 def test_waiting_is_not_done_now(app: Piecework, steps: Steps) -> None:
@@ -400,7 +413,7 @@ def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecewo
     drain(app)
     assert fulfil.where().only(step="ok").count() == 4
     assert fulfil.where(n=2).cancel("no") == 1
-    assert fulfil.where().signal("ok", 1) == 3
+    assert fulfil.where().signal("ok", 1) == 4  # the one that was cancelled keeps it, should it be retried
     drain(app)
     assert [op.status for op in ops] == ["completed", "completed", "cancelled at main/ok", "completed"]
     assert done_by_hand(ops[0]) == [("retried", "again"), ("edited", "all"), ("skipped", "by hand")]

@@ -245,10 +245,11 @@ class Store(Protocol):
         ...
 
     def signal(self, id: str, signal: NewSignal) -> bool:
-        """Keeps a signal for an operation, and says whether there is such an operation and it has not ended.
+        """Keeps a signal for an operation, and says whether there is such an operation and it has not completed.
 
         One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its `delay` and
         `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was kept is not kept again.
+        One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ from piecework.testing.conformance.kit import (
     fetch_one,
     leaves,
     offer,
+    parked,
     pieces_of,
     record,
     retried,
@@ -204,14 +206,29 @@ class SignalConformance(Conformance):
         assert store.signal(id, a_signal("s1", payload=1))
         assert whole(store, id) == before
 
-    def test_who_has_ended_takes_no_signal(self, store: Store) -> None:
-        """It says whether there is such an operation and it has not ended; else nothing is kept."""
+    def test_who_has_completed_takes_no_signal(self, store: Store) -> None:
+        """It says whether there is such an operation and it has not completed; else nothing is kept."""
         run = started(store)
         assert not store.signal("nobody", a_signal("s1"))
         assert not store.signal(add(store), a_signal("s1"))
         settle(store, stepped(run, FIRST, State.COMPLETED))
         assert not store.signal(run.id, a_signal("s1"))
         assert store.signals(run.id) == []
+
+    @pytest.mark.parametrize("end", [failed, cancelled, parked])
+    def test_who_did_not_end_well_keeps_a_signal_for_its_retry(
+        self, store: Store, clock: FrozenClock, end: Callable[[Fetched], Settlement]
+    ) -> None:
+        """One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again."""
+        id = waiting(store, timeout=60.0)
+        clock.advance(60.0)
+        settle(store, end(fetch_one(store)))
+        before = record(store, id)
+        assert store.signal(id, a_signal("late", payload=1))
+        assert (record(store, id), store.signals(id)[0].taken_at, fetch(store)) == (before, None, [])
+        assert store.retry(Filter(ids=(id,))) == 1
+        run = fetch_one(store)
+        assert (run.operation and run.operation.received, store.signals(id)[0].taken_at) == ("1", clock.now())
 
     def test_a_wait_is_over_after_its_timeout(self, store: Store, clock: FrozenClock) -> None:
         """An operation whose wait is over without a signal is due."""
