@@ -417,8 +417,21 @@ def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecewo
     drain(app)
     assert [op.status for op in ops] == ["completed", "completed", "cancelled at main/ok", "completed"]
     assert done_by_hand(ops[0]) == [("retried", "again"), ("edited", "all"), ("skipped", "by hand")]
-    assert fulfil.where().skip() == 1  # those that completed stay as they are
+    skipped = fulfil.where().skip()
+    assert skipped == 1
+    there_is_nothing = "has completed; there is nothing to skip"
+    assert skipped.refused == [(op.id, f"operation {op.id} {there_is_nothing}") for op in (ops[0], ops[1], ops[3])]
+    assert fulfil.where().retry().refused == []  # they are none of those that it retries
     assert fulfil.where().unset("zz") == 0
+
+
+def test_of_many_that_refuse_the_first_are_named(app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("piecework.operationquery.MOST_REFUSED", 2)
+    fulfil = app.operation("f", main=[steps.charge])
+    ops = fulfil.later_many([{}] * 3)
+    drain(app)
+    jumped = fulfil.where().jump_to("charge")
+    assert (jumped, [id for id, _ in jumped.refused]) == (0, [op.id for op in ops[:2]])
 
 
 # ── told apart ───────────────────────────────────────────────────────────────────────────────────
