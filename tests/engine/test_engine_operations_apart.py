@@ -230,8 +230,13 @@ def test_a_failed_piece_fails_the_operation_and_comes_back_with_it(
     assert offered == [1]
 
 
-def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piecework) -> None:
-    """`fail_fast`, and the generator has not come to its end: what it offers then is refused."""
+@pytest.mark.parametrize("kind", ["pieces", "split"])
+@pytest.mark.parametrize("more", [200, 60])
+def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piecework, kind: str, more: int) -> None:
+    """`fail_fast`, and the generator has not come to its end: what it offers then, or the seal, finds that it failed.
+
+    The operation fails with its piece's error; it is not cancelled, which would be somebody's wish.
+    """
     bad = [True]
 
     @app.task(name="check", attempts=1)
@@ -241,17 +246,30 @@ def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piec
         return n
 
     def export(step: Step) -> Iterator[Piece[int]]:
+        yield from made()
+
+    def made() -> Iterator[Piece[int]]:
         for n in range(60):
             yield check.piece(n)
         if bad[0]:
-            until(lambda: _of(app, step.operation_id).state is BatchState.FAILED)
-        for n in range(60, 200):
+            until(lambda: _of(app, op.id).state is BatchState.FAILED)
+        for n in range(60, more):
             yield check.piece(n)
 
     def join(pieces: Pieces[int], step: Step) -> int:
         return sum(pieces.results())
 
+    @app.split(name="split", on_failure="fail_fast")
+    def split() -> Iterator[Piece[int]]:
+        yield from made()
+
+    @split.compose
+    def sums(pieces: Pieces[int]) -> int:
+        return sum(pieces.results())
+
     step = a_step(export, compose=joined(join), on_failure=OnFailure.FAIL_FAST)
+    if kind == "split":
+        step = a_step(split, name="export")
     op = Declared(app, "fulfilment", {"main": [step]}).start()
     with app.worker(concurrency=2):
         until(lambda: op.record.state.finished)
@@ -262,7 +280,7 @@ def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piec
         retry(app, op)
         until(lambda: op.record.state.finished)
     assert op.state == "completed"
-    assert op.globals == {"export": sum(range(200))}
+    assert op.globals == {"export": sum(range(more))}
 
 
 def _of(app: Piecework, id: str) -> Any:

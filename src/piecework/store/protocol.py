@@ -335,7 +335,10 @@ class Store(Protocol):
         ...
 
     def next_due(self) -> float | None:
-        """Seconds until the next job that is not due yet will be, or the next one expires; None when there is none."""
+        """Seconds until the next job that is not due yet will be, or the next one expires; None when there is none.
+
+        0.0 where the time of one came, and no fetch has looked since.
+        """
         ...
 
     def close(self) -> None:

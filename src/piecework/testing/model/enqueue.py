@@ -73,6 +73,7 @@ class Enqueue(Walk):
             cursor=new.operation.cursor if new.operation is not None else None,
             options=new.options,
         )
+        self._place(new.id)
         if new.operation is not None:
             self._begin(new, new.operation)
         return new.id

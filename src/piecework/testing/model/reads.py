@@ -122,7 +122,7 @@ class Reads(Walk):
         with self._changed:
             now = self._clock.now()
             open = [job for job in self._t.jobs.values() if job.state is State.AVAILABLE]
-            later = [job.run_at for job in open if job.run_at > now]
+            later = [job.run_at for job in open if job.id in self._t.ahead]
             later += [job.expires_at for job in open if job.expires_at is not None]
             later += [job.run_at for job in self._t.jobs.values() if self._has_timeout(job)]
             return max(0.0, min(later) - now) if later else None
