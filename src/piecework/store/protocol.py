@@ -84,7 +84,7 @@ class Store(Protocol):
         A piece added to a batch that is sealed raises `UsageError`; to one that failed or was stopped, `JobCancelled`.
         A job with `operation` begins at its cursor, with its globals and its plan, which is stored once for all.
         An operation whose unique key is held by another is not stored, even where that one has ended: the answer is that
-        one's id; with `again`, the key is taken over from one that has ended.
+        one's id, also where another job carries the key by now; with `again`, the key is taken over from one that has ended.
         With `fence`, nothing is stored unless that run still owns its job: `LeaseLost`.
         With `within`, everything is written on the caller's connection, and lives and dies with its transaction;
         a store that cannot raises `WithinNotSupported`.
@@ -196,7 +196,8 @@ class Store(Protocol):
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
         batch, and all below it, along. The id of a batch without a continuation stops that batch.
         With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
-        it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending already, or that has ended, is left.
+        it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending
+        already, or that has ended, is left.
         """
         ...
 
@@ -247,8 +248,9 @@ class Store(Protocol):
     def signal(self, id: str, signal: NewSignal) -> bool:
         """Keeps a signal for an operation, and says whether there is such an operation and it has not completed.
 
-        One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its `delay` and
-        `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was kept is not kept again.
+        One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its `delay`
+        and `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was
+        kept is not kept again.
         One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again.
         """
         ...

@@ -275,6 +275,14 @@ class OperationKeyConformance(Conformance):
         plain = add(store, key="k")
         assert (plain != first, operation(store, first).key) == (True, "k")
 
+    def test_the_operation_that_holds_a_key_is_the_answer_whoever_else_carries_it(self, store: Store) -> None:
+        """… also where another job carries the key by now: a start that is sent again finds what it found before."""
+        first = start(store, key="k")
+        self.complete(store, first)
+        plain = add(store, key="k")
+        assert store.add([an_operation("second", key="k")]) == [first]
+        assert store.add([an_operation("third", key="k", again=True)]) == [plain]
+
     def test_starts_that_race_are_one(self, store: Store) -> None:
         """Of starts with one key at one moment, one is stored."""
         answers = together(*[lambda: store.add([an_operation(key="k")]) for _ in range(4)])
