@@ -54,7 +54,7 @@ def skipped(record: Record) -> tuple[Place, str]:
     if place is None:
         raise UsageError(f"operation {record.id} undoes what it did, and is at no step; let it jump, or fork it")
     if place.undoing:
-        return place, Undoing(place.visit).cursor
+        return place, Undoing(place.visit, run=place.run).cursor
     return place, msgspec.structs.replace(place, composing=False, skipping=True).cursor
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.codec import ResultCodec, Signature
-from piecework.engine.walker import IN_UNDO, SPLITTING
+from piecework.engine.walker import IN_UNDO, SPLITTING, refuse_changes
 from piecework.errors import BadArguments, StepLimit, UsageError
 from piecework.errortext import describe
 from piecework.ids import new_id
@@ -132,6 +132,8 @@ def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
     def offering(step: Step[Any]) -> Generator[Any, None, Any]:
         step.restrict(SPLITTING)
         returned = yield from function(step)
+        if not isinstance(returned, Verdict):
+            refuse_changes(spec, step)
         step.restrict(None)
         return returned
 

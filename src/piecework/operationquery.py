@@ -24,11 +24,33 @@ S = TypeVar("S")
 _plain = msgspec.json.Decoder().decode
 
 
+MOST_REFUSED = 100
+
+
+class Changed(int):
+    """How many operations a verb changed; `refused` has the others that it was to change, each as (id, why not).
+
+    Only the first 100 of those are in it.
+
+    Example::
+
+        done = fulfil.where(plan="gold").skip("by hand")
+        print(done, "skipped;", *(f"{id}: {why}" for id, why in done.refused))
+    """
+
+    refused: list[tuple[str, str]]
+
+    def __new__(cls, n: int, refused: Sequence[tuple[str, str]] = ()) -> Changed:
+        changed = super().__new__(cls, n)
+        changed.refused = list(refused)
+        return changed
+
+
 class OperationQuery(Generic[S]):
     """Some operations: iterate over them in order of arrival, count them, or act on each.
 
     A verb takes what its fellow of `Operation` takes, and answers how many it changed; those that it does not fit stay
-    as they are. Each that it changed keeps a line of it: who, when and why.
+    as they are, and the answer's `refused` says why. Each that it changed keeps a line of it: who, when and why.
     """
 
     def __init__(
@@ -117,31 +139,31 @@ class OperationQuery(Generic[S]):
 
     # ── verbs ────────────────────────────────────────────────────────────────────────────────────
 
-    def retry(self, reason: str = "", *, by: str | None = None) -> int:
+    def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
         """Retries those that failed, were cancelled or are parked."""
         return self._each(lambda op: op.retry(reason, by=by), RETRIABLE)
 
-    def resume(self, reason: str = "", *, by: str | None = None) -> int:
+    def resume(self, reason: str = "", *, by: str | None = None) -> Changed:
         """Lets those that were cancelled go on."""
         return self._each(lambda op: op.resume(reason, by=by), (State.CANCELLED,))
 
-    def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> int:
+    def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> Changed:
         """Cancels those that have not ended; with `undo`, after what they did was undone."""
         return self._each(lambda op: op.cancel(reason, by=by, undo=undo))
 
-    def skip(self, reason: str = "", *, by: str | None = None, resume: bool = True) -> int:
+    def skip(self, reason: str = "", *, by: str | None = None, resume: bool = True) -> Changed:
         """Lets each go on behind the step where it is."""
         return self._each(lambda op: bool(op.skip(reason, by=by, resume=resume)))
 
     def jump_to(
         self, target: Any, step: Any = None, *, reason: str = "", by: str | None = None, resume: bool = True
-    ) -> int:
+    ) -> Changed:
         """Lets each go on at a branch or step. Raises `BadArguments` for what is not on the plan of one of them."""
         return self._each(lambda op: bool(op.jump_to(target, step, reason=reason, by=by, resume=resume)))
 
     def set(
         self, globals: Mapping[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any
-    ) -> int:
+    ) -> Changed:
         """Sets some globals of each."""
         values = {**(globals or {}), **more}
 
@@ -151,7 +173,7 @@ class OperationQuery(Generic[S]):
 
         return self._each(act)
 
-    def unset(self, *names: str, reason: str = "", by: str | None = None) -> int:
+    def unset(self, *names: str, reason: str = "", by: str | None = None) -> Changed:
         """Takes some globals away from each that has them all."""
 
         def act(op: Operation[S]) -> bool:
@@ -162,13 +184,13 @@ class OperationQuery(Generic[S]):
 
         return self._each(act)
 
-    def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> int:
-        """Sends a signal to those that have not ended."""
+    def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> Changed:
+        """Sends a signal to those that have not completed."""
         return self._each(lambda op: op.signal(name, payload, by=by))
 
-    def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> int:
+    def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
         """Acts on each, page by page; one that the verb does not fit hides none behind it."""
-        done = 0
+        done, refused = 0, list[tuple[str, str]]()
         for op in self:
             if states and op.known.state not in states:
                 continue
@@ -176,9 +198,10 @@ class OperationQuery(Generic[S]):
                 done += act(op)
             except BadArguments:  # of the call itself: it would be wrong for the others, too
                 raise
-            except (UsageError, JobNotFound):  # of this one: it runs, it has completed, its key is carried by another
-                continue
-        return done
+            except (UsageError, JobNotFound) as error:  # of this one: it runs, it has completed, its key is taken
+                if len(refused) < MOST_REFUSED:
+                    refused.append((op.id, str(error)))
+        return Changed(done, refused)
 
 
 def _is_at(record: Record, step: str) -> bool:

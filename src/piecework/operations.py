@@ -158,9 +158,9 @@ class Operation(Job[S]):
     # ── signals ──────────────────────────────────────────────────────────────────────────────────
 
     def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> bool:
-        """Sends a signal, which is kept until a step waits for it. False where the operation has ended.
+        """Sends a signal, which is kept until a step waits for it. False where the operation has completed.
 
-        `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
+        One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
         text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
         self.record()
@@ -367,11 +367,6 @@ class Operation(Job[S]):
 
     def _result(self, record: Record) -> Any:
         return self._globals().value(self.kept().globals)
-
-
-def walks(record: Record) -> bool:
-    """Whether a job is an operation: its cursor is a place on a plan, and never a single word."""
-    return record.cursor is not None and "/" in record.cursor
 
 
 def _who(by: str | None) -> str:

@@ -261,6 +261,7 @@ class Step(Generic[S]):
 
         The signal's payload becomes the global `into` (the signal's name). After `timeout` seconds without it the operation
         goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
+        A `delay` of the next step counts from the signal; a `sleep` of this step from its end.
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")

@@ -122,6 +122,22 @@ WELL: dict[str, tuple[str, Outcome, Settlement]] = {
         Stepped(jump="main/email", wait=Wait("ok", 5.0)),
         moved("main/charge/1", State.WAITING, "main/email/2", history="completed", wait=Wait("ok", 5.0)),
     ),
+    "a wait before a step with a delay, which counts from the signal": (
+        "main/charge/1",
+        Stepped(wait=Wait("ok", 5.0)),
+        moved("main/charge/1", State.WAITING, "main/set_up/2", history="completed", wait=Wait("ok", 5.0, delay=60.0),
+              queue="slow", priority=9),
+    ),
+    "a wait and a pause, which counts from the step's end": (
+        "main/charge/1",
+        Stepped(jump="main/email", delay=90.0, wait=Wait("ok")),
+        moved("main/charge/1", State.WAITING, "main/email/2", history="completed", wait=Wait("ok", run_at=NOW + 90.0)),
+    ),
+    "a wait before a step that begins at a moment": (
+        "main/charge/1",
+        Stepped(jump="red/set_up_red", delay=10.0, wait=Wait("ok")),
+        moved("main/charge/1", State.WAITING, "red/set_up_red/2", history="completed", wait=Wait("ok", run_at=NOW + 30.0)),
+    ),
     "a step that was skipped": (
         "main/email/3/skip",
         Stepped(said="skipped"),

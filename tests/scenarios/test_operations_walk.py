@@ -462,6 +462,14 @@ def test_now_refuses_what_later_refuses(app: Piecework, steps: Steps) -> None:
         yield square.piece(2)
         step["a"] = 1
 
+    def leaping(step: Step[Any]) -> Any:
+        step.jump_to("main")
+        yield square.piece(2)
+
+    def appending(step: Step[Any]) -> Any:
+        yield square.piece(2)
+        step["kept"].append(1)
+
     def pieces(step: Step[Any]) -> Any:
         yield square.piece(2)
 
@@ -472,15 +480,20 @@ def test_now_refuses_what_later_refuses(app: Piecework, steps: Steps) -> None:
         made.jump_to("email")
 
     steps.acts["email"] = lambda made: made["boom"]
-    wrong = app.operation("wrong", main=[setting], attempts=1)
+    wrong = [app.operation(act.__name__, main=[act], attempts=1) for act in (setting, leaping, appending)]
     fine = app.operation("fine", main=[step(pieces, compose=joined)])
     undo = app.operation("undo", main=[step(steps.charge, undo=step(jumping, attempts=1)), steps.email], attempts=1)
-    ops = wrong.later(), fine.later(), undo.later()
+    ops = [operation.later(kept=[]) for operation in wrong]
+    good, bad = fine.later(), undo.later()
     drain(app)
-    assert [op.state for op in ops] == ["failed", "completed", "failed"]
-    with pytest.raises(UsageError, match="says nothing more while it does"):
-        wrong()
-    assert fine() == ops[1].globals == {"sum": 4}
+    assert [op.state for op in (*ops, good, bad)] == ["failed", "failed", "failed", "completed", "failed"]
+    for operation, op in zip(wrong, ops, strict=True):
+        with pytest.raises(UsageError, match="says nothing more while it does") as raised:
+            operation(kept=[])
+        assert op.error is not None
+        assert op.error.type.endswith(type(raised.value).__name__)
+        assert op.error.message == str(raised.value)
+    assert fine() == good.globals == {"sum": 4}
     with pytest.raises(UsageError, match="an undo has no say in the way on"):
         undo()
 

@@ -25,8 +25,7 @@ from piecework.cli.common import (
 )
 from piecework.errors import UsageError
 from piecework.job import AttemptRecord, BatchRecord, Record, State
-from piecework.jobs import ErrorNode, Job, Query
-from piecework.operations import walks
+from piecework.jobs import ErrorNode, Job, Query, walks
 from piecework.plan import Place
 from piecework.trail import place_of
 
@@ -288,7 +287,7 @@ def cancel(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
 @_verb("resume", "Every job that was cancelled.")
 def resume(chosen: Choice, as_json: bool) -> int:
     """Let cancelled jobs go on, and below them what was still open: by id, or by filter. What had failed stays failed."""
-    return _told("resumed", chosen.each(Job.resume, Query.resume), len(chosen.jobs), as_json)
+    return _told("resumed", chosen.each(lambda job: job.resume(), Query.resume), len(chosen.jobs), as_json)
 
 
 @_verb("delete", "Every job that ended or is parked.")

@@ -225,8 +225,7 @@ class Walker:
             if failed is None:
                 raise
             return failed
-        if handle.changes():
-            raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+        refuse_changes(step, handle)
         return seal
 
     def _failed_pieces(self, batch: NewBatch) -> Outcome | None:
@@ -252,7 +251,7 @@ class Walker:
             return Failed(describe(BadArguments("it was undone; fork it, or start another")))
         failpoint("undo.looking")
         try:
-            place = next_undo(self._store, spot.operation, now.job.id, at.before)
+            place = next_undo(self._store, spot.operation, now.job.id, at)
             if place is not None:
                 called(spot.operation, place)
         except BadArguments as error:
@@ -263,6 +262,12 @@ class Walker:
 def batch_of(id: str, visit: int) -> str:
     """The id of the batch into which a step was split."""
     return f"{id}/{visit}"
+
+
+def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
+    """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
+    if handle.changes():
+        raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
 
 
 def _of(now: Running) -> tuple[Spot, OperationRun]:

@@ -42,6 +42,8 @@ class Work(Walk):
         if claim.limit <= 0:
             return []
         now = self._clock.now()
+        for id in [id for id in self._t.ahead if self._t.jobs[id].run_at <= now]:
+            del self._t.ahead[id]
         self._wake()
         for job in sorted(self._t.jobs.values(), key=lambda job: job.expires_at or 0.0):
             if _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
