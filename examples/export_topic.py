@@ -9,19 +9,23 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from piecework import Piece, Pieces, Piecework
+from piecework import JobFailed, Piece, Pieces, Piecework, current
 
 TOPICS = {1: "Ruby", 2: "An empty topic"}
 POSTS = {1: [("A", "1"), ("B", "2"), ("C", "3")], 2: []}
+
+LOCKED = {"B"}  # posts that cannot be read just now
 
 folder = tempfile.TemporaryDirectory()
 app = Piecework(f"sqlite:///{Path(folder.name) / 'jobs.db'}")
 
 
-@app.task
+@app.task(attempts=1)
 def export_post(topic_id: int, number: int) -> str:
     """One piece: the slow part, were it not an example."""
     title, body = POSTS[topic_id][number]
+    if current.inside and title in LOCKED:
+        raise PermissionError(f"post {title} is locked")
     return f"{title}: {body}"
 
 
@@ -55,6 +59,8 @@ def main() -> None:
     print(f"now:    {now}")
 
     with app.worker(concurrency=4):
+        retry_what_failed()
+
         job = export_topic.later(1)
         later = job.result(timeout=30)
         print(f"later:  {later}")
@@ -70,6 +76,19 @@ def main() -> None:
         print(f"nested: {forum.result(timeout=30)!r}")
         assert forum.progress is not None
         print(f"        {forum.progress.done:g} of {forum.progress.total:g} topics, composed once")
+
+
+def retry_what_failed() -> None:
+    """One piece fails, and with it the topic; a retry runs that piece again, and no other."""
+    job = export_topic.later(1)
+    try:
+        job.result(timeout=30)
+    except JobFailed as error:
+        print(f"failed: {error.error.message if error.error else error}")
+    LOCKED.clear()
+    job.retry()
+    print(f"retried: {job.result(timeout=30)}")
+    print(f"        runs of the pieces: {[piece.record().run for piece in job.pieces()]}")
 
 
 if __name__ == "__main__":

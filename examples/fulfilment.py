@@ -1,4 +1,4 @@
-"""An operation: named steps, each run, recorded and retried by itself. It resumes where it failed, and never repeats a step.
+"""An operation: named steps, each run, recorded and retried by itself. It goes on where it failed, and repeats no step.
 
 Run it: ``python examples/fulfilment.py``
 """
@@ -18,6 +18,9 @@ app = Piecework(f"sqlite:///{Path(folder.name) / 'jobs.db'}")
 outage = True
 
 
+# ── the steps ────────────────────────────────────────────────────────────────────────────────────
+
+
 def charge_credit_card(step: Step) -> None:
     """Reads and sets the operation's globals, and says where it goes on."""
     kind = SUBSCRIPTIONS[step["subscription_id"]]
@@ -25,30 +28,8 @@ def charge_credit_card(step: Step) -> None:
     if kind == "red":
         step.jump_to("red")  # the first step of that branch
     elif kind == "blue":
-        step.jump_to(set_up_blue)  # one step of a branch
+        step.jump_to("blue", SetUpBlueSubscription)  # one step of a branch
     # A jump does not end the step: it says what is next when this has ended.
-
-
-def set_up_subscription(step: Step) -> None:
-    if SUBSCRIPTIONS[step["subscription_id"]] == "broken" and outage:
-        raise ConnectionError("the provisioning service does not answer")
-
-
-def email_receipt(step: Step) -> None:
-    step["receipt"] = f"{step['charge_id']}, {step.get('colour', 'no colour')}"
-
-
-def set_up_red(step: Step) -> None:
-    step["colour"] = "red"
-
-
-def blue_paint(step: Step) -> None:
-    step["painted"] = True
-
-
-def set_up_blue(step: Step) -> None:
-    step["colour"] = "blue"
-    step.jump_to("main", email_receipt)
 
 
 def refund(step: Step) -> None:
@@ -56,19 +37,47 @@ def refund(step: Step) -> None:
     step["refunded"] = step["charge_id"]
 
 
+def set_up_subscription(step: Step) -> None:
+    if SUBSCRIPTIONS[step["subscription_id"]] == "broken" and outage:
+        raise ConnectionError("the provisioning service does not answer")
+
+
+def send_email_receipt(step: Step) -> None:
+    step["receipt"] = f"{step['charge_id']}, {step.get('colour', 'no colour')}"
+
+
+def set_up_red_subscription(step: Step) -> None:
+    step["colour"] = "red"
+
+
+def mix_blue(step: Step) -> None:
+    step["mixed"] = True
+
+
+class SetUpBlueSubscription:
+    """A step may be a class."""
+
+    @staticmethod
+    def call(step: Step) -> None:
+        step["colour"] = "blue"
+        step.jump_to("main", send_email_receipt)  # back to the main branch
+
+
+# ── the plans ────────────────────────────────────────────────────────────────────────────────────
+
 fulfil = app.operation(
     "fulfilment",
-    main=[
-        step(charge_credit_card, undo=refund),
-        step(set_up_subscription, attempts=1),
-        email_receipt,
-    ],
-    red=branch(set_up_red, then="main/email_receipt"),  # where the branch goes on
-    blue=[blue_paint, set_up_blue],
+    main=[charge_credit_card, step(set_up_subscription, attempts=1), send_email_receipt],
+    red=branch(set_up_red_subscription, then="main/send_email_receipt"),  # where the branch goes on
+    blue=[mix_blue, SetUpBlueSubscription],
 )
 
-onboard = app.operation("onboarding", main=[charge_credit_card, step(set_up_subscription, attempts=1), email_receipt],
-                        red=[set_up_red], blue=[set_up_blue])  # fmt: skip
+careful = app.operation(
+    "careful_fulfilment",
+    main=[step(charge_credit_card, undo=refund), step(set_up_subscription, attempts=1), send_email_receipt],
+    red=branch(set_up_red_subscription, then="main/send_email_receipt"),
+    blue=[SetUpBlueSubscription],
+)
 
 
 def show(operation: Operation) -> None:
@@ -76,40 +85,53 @@ def show(operation: Operation) -> None:
 
 
 def main() -> None:
-    global outage
     print(f"now:     {fulfil(subscription_id=1)['receipt']}")
 
     with app.worker(concurrency=4):
         for number in (1, 2, 3):
             operation = fulfil.later(subscription_id=number)
             print(f"later:   {operation.result(timeout=30)['receipt']}")
-            print(f"         {' → '.join(step.name for step in operation.steps if step.state == 'completed')}")
+            print(f"         {' → '.join(run.name for run in operation.runs())}")
 
         found = fulfil.where(subscription_id=2).first()
         assert found is not None
         print(f"found:   {found.globals}")
 
-        operation = onboard.later(subscription_id=4)
-        try:
-            operation.result(timeout=30)
-        except JobFailed as error:
-            print(f"failed:  {error}")
-        show(operation)
-        outage = False
-        operation.retry()  # goes on at the failed step
-        print(f"resumed: {operation.result(timeout=30)['receipt']}")
-        show(operation)
-
-        outage = True
-        operation = fulfil.later(subscription_id=4)
-        try:
-            operation.result(timeout=30)
-        except JobFailed:
-            print(f"undone:  {operation.globals['refunded']} was given back")
+        resume_where_it_failed()
+        undo_what_was_done()
 
         twice = fulfil.using(key="order-7")
         assert twice.later(subscription_id=1) == twice.later(subscription_id=1)
         print("once:    two starts with one key are one operation")
+
+
+def resume_where_it_failed() -> None:
+    global outage
+    operation = fulfil.later(subscription_id=4)
+    try:
+        operation.result(timeout=30)
+    except JobFailed:
+        print(f"failed:  {operation.status}")
+    error = operation.error
+    assert error is not None
+    print(f"         {error.type}: {error.message}, with {len(error.traceback.splitlines())} lines of traceback")
+    show(operation)
+    outage = False
+    operation.retry("the service answers again", by="ann")  # goes on at the failed step
+    print(f"resumed: {operation.result(timeout=30)['receipt']}")
+    show(operation)
+    for event in operation.timeline():
+        print(f"         {event.what} {event.step}{f' by {event.by}' if event.what == 'retried' else ''}")
+
+
+def undo_what_was_done() -> None:
+    global outage
+    outage = True
+    operation = careful.later(subscription_id=4)
+    try:
+        operation.result(timeout=30)
+    except JobFailed:
+        print(f"undone:  {operation.globals['refunded']} was given back")
 
 
 if __name__ == "__main__":

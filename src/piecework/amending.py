@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from piecework.errors import UsageError
-from piecework.job import Record, State, Wait
+from piecework.job import OperationRecord, Record, State
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions, check_text, effective
 from piecework.plan import Place, Undoing, read_cursor
@@ -24,8 +24,8 @@ def awaits(record: Record) -> bool:
     return record.state is State.WAITING and record.below is None
 
 
-def status_of(record: Record, wait: Wait | None, now: float) -> str:
-    """Where an operation stands, in a few words; `wait` is what it waits for, and `now` is by the store's clock."""
+def status_of(record: Record, kept: OperationRecord | None, now: float) -> str:
+    """Where an operation stands, in a few words; `kept` is what its store keeps of it beside its job, `now` is the store's."""
     step = step_of(record)
     if record.state is State.COMPLETED:
         return "completed"
@@ -33,15 +33,17 @@ def status_of(record: Record, wait: Wait | None, now: float) -> str:
         return str(record.state) if step is None else f"{record.state} at {step.name}"
     if step is None or step.undoing:
         return "undoing" if step is None else f"undoing {step.name}"
-    if wait is not None:
-        return f"waiting for {wait.name}"
+    if kept is not None and kept.wait is not None and awaits(record):
+        return f"waiting for {kept.wait.name}"
     if record.state is State.WAITING:
         return (
             f"waiting for the pieces of {step.name}" if step.composing else f"waiting for the batch before {step.name}"
         )
-    if record.state is State.AVAILABLE:
-        return f"{'scheduled' if record.run_at > now else 'due'}: {step.name}"
-    return f"{record.state} {step.name}"
+    if record.state is not State.AVAILABLE:
+        return f"{record.state} {step.name}"
+    if kept is not None and kept.ending is not None:
+        return f"undoing what was before {step.name}"
+    return f"{'scheduled' if record.run_at > now else 'due'}: {'behind ' if step.skipping else ''}{step.name}"
 
 
 def skipped(record: Record) -> tuple[Place, str]:
@@ -52,7 +54,7 @@ def skipped(record: Record) -> tuple[Place, str]:
     if place is None:
         raise UsageError(f"operation {record.id} undoes what it did, and is at no step; let it jump, or fork it")
     if place.undoing:
-        return place, Undoing(place.visit).cursor
+        return place, Undoing(place.visit, run=place.run).cursor
     return place, msgspec.structs.replace(place, composing=False, skipping=True).cursor
 
 

@@ -20,10 +20,10 @@ from piecework.engine.embedded import EmbeddedWorker
 from piecework.engine.processes import PoolSettings
 from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
-from piecework.jobs import Job, Jobs
+from piecework.jobs import Job, Jobs, walks
 from piecework.objects import ObjectRegistry
 from piecework.operationquery import Operations
-from piecework.operations import Operation, walks
+from piecework.operations import Operation
 from piecework.operationtask import OperationTask, declared_operation
 from piecework.options import (
     CallKeywords,

@@ -34,6 +34,8 @@ NAMES = frozenset({
     "step.kept",
     "step.splitting",
     "step.composing",
+    "undo.looking",
+    "undo.running",
 })  # fmt: skip
 
 

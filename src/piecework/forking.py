@@ -47,7 +47,7 @@ def _completed(source: Operation[Any], after: Any) -> StepRun:
     if found is None:
         what = f"step {name!r}" if name is not None else f"visit {visit}"
         raise UsageError(
-            f"operation {source.id} has no completed {what}; fork it after one of those that steps() shows"
+            f"operation {source.id} has no completed {what}; fork it after one of those that its steps show"
         )
     return found
 

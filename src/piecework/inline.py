@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from piecework.codec import ResultCodec, Signature
+from piecework.engine.walker import IN_UNDO, SPLITTING, refuse_changes
 from piecework.errors import BadArguments, StepLimit, UsageError
 from piecework.errortext import describe
+from piecework.ids import new_id
 from piecework.job import ErrorInfo
 from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
@@ -39,6 +41,7 @@ class _Walk:
     def __init__(self, app: Piecework, spec: OperationSpec, globals: str) -> None:
         self._app = app
         self._spec = spec
+        self._id = new_id()  # its own, as a stored one has: steps make the keys of their effects of it
         self.globals = globals
         self._done: list[Place] = []
 
@@ -76,7 +79,15 @@ class _Walk:
         limit = self._app.settings.max_payload
         own = self._spec
         step: Step[Any] = Step(
-            own.name, place, own.plan, self.globals, state=own.state, names=own.names, limit=limit, error=error
+            self._id,
+            place,
+            own.plan,
+            self.globals,
+            state=own.state,
+            names=own.names,
+            limit=limit,
+            error=error,
+            bound=IN_UNDO if place.undoing else None,
         )
         value = _CALLS[spec.kind](self._app, spec, step)
         if isinstance(value, Verdict):
@@ -114,11 +125,21 @@ def _keep(spec: StepSpec, text: str | None, step: Step[Any]) -> None:
 
 
 def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
-    assert spec.function is not None
-    signature = Signature(spec.function, spec.name)
+    function = spec.function
+    assert function is not None
+    signature = Signature(function, spec.name)
+
+    def offering(step: Step[Any]) -> Generator[Any, None, Any]:
+        step.restrict(SPLITTING)
+        returned = yield from function(step)
+        if not isinstance(returned, Verdict):
+            refuse_changes(spec, step)
+        step.restrict(None)
+        return returned
+
     return TaskSpec(
         spec.name,
-        spec.function,
+        offering,
         TaskOptions(),
         signature,
         result,
@@ -135,7 +156,9 @@ def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     missing = ", ".join(map(repr, signature.missing(step)))
     if missing:
         there = ", ".join(map(repr, step)) or "none"
-        raise BadArguments(f"{step!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}")
+        raise BadArguments(
+            f"the step {spec.name!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}"
+        )
     args, kwargs = signature.decode(step.excerpt(signature.names))
     value = app.task_of(spec.task)(*args, **kwargs)
     if spec.task.is_async:

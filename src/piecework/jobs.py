@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from piecework import aio
-from piecework.errors import JobCancelled, JobFailed, JobNotFound, JobParked, ResultTimeout, UsageError
+from piecework.errors import BadArguments, JobCancelled, JobFailed, JobNotFound, JobParked, ResultTimeout, UsageError
 from piecework.job import (
     AttemptRecord,
     BatchRecord,
@@ -291,6 +291,11 @@ class Job(Generic[R]):
         return self._app.store.delete(Filter(ids=(self.id,)))
 
 
+def walks(record: Record) -> bool:
+    """Whether a job is an operation: its cursor is a place on a plan, and never a single word."""
+    return record.cursor is not None and "/" in record.cursor
+
+
 def _why_and_who(reason: str, by: str | None) -> tuple[str, str]:
     return check_text(reason, "cancel: reason"), whoami() if by is None else check_text(by, "cancel: by", longest=200)
 
@@ -423,7 +428,10 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Query:
-    """Some jobs: iterate over them in order of arrival, count them, or act on them in bounded bites."""
+    """Some jobs: iterate over them in order of arrival, count them, or act on them in bounded bites.
+
+    Operations among them are acted on one by one: each keeps a line of who did it, when and why.
+    """
 
     def __init__(self, app: Piecework, which: Filter) -> None:
         self._app = app
@@ -449,31 +457,59 @@ class Query:
         """How many there are; by queue and state alone, from counters."""
         return self._app.store.count(self._which)
 
-    def retry(self) -> int:
-        """Retries all that failed, were cancelled or are parked; how many. Those that cannot come back stay as they are."""
-        return self._by_state(RETRIABLE, lambda ids: self._app.store.retry(ids, limit=BITE))
+    def retry(self, reason: str = "", *, by: str | None = None) -> int:
+        """Retries all that failed, were cancelled or are parked; how many. Those that cannot come back stay as they are.
 
-    def resume(self) -> int:
-        """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are."""
-        return self._by_state((State.CANCELLED,), lambda ids: self._app.store.retry(ids, limit=BITE, resume=True))
+        `reason` and `by` (unless given, the user and host of this process) are kept with operations.
+        """
+        why, store = check_text(reason, "retry: reason"), self._app.store
+        return self._by_state(RETRIABLE, lambda ids: store.retry(ids, limit=BITE), lambda op: op.retry(why, by=by))
+
+    def resume(self, reason: str = "", *, by: str | None = None) -> int:
+        """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are.
+
+        `reason` and `by` (unless given, the user and host of this process) are kept with operations.
+        """
+        why, store = check_text(reason, "resume: reason"), self._app.store
+        return self._by_state(
+            (State.CANCELLED,),
+            lambda ids: store.retry(ids, limit=BITE, resume=True),
+            lambda op: op.resume(why, by=by),
+        )
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
         why, who = _why_and_who(reason, by)
-        return self._by_state(UNFINISHED, lambda ids: self._app.store.cancel(ids, reason=why, by=who, limit=BITE))
+        return self._by_state(
+            UNFINISHED,
+            lambda ids: self._app.store.cancel(ids, reason=why, by=who, limit=BITE),
+            lambda op: op.cancel(why, by=who),
+        )
 
-    def _by_state(self, states: Sequence[State], act: Callable[[Filter], int]) -> int:
+    def _by_state(self, states: Sequence[State], act: Callable[[Filter], int], one: Callable[[Any], bool]) -> int:
         """Acts page by page, in order of arrival: a page of which nothing changes hides none behind it.
 
-        The pages are read beside the work of others; only the change of a page takes the store's lock.
+        The pages are read beside the work of others; only the change of a page takes the store's lock. Of a page, the
+        operations come first: they take their pieces along.
         """
         done = 0
         for state in states if self._which.state is None else {self._which.state} & set(states):
             after, which = None, msgspec.structs.replace(self._which, state=state)
             while page := self._app.store.find(which, after=after, limit=BITE):
-                done += act(Filter(ids=tuple(record.id for record in page)))
+                done += sum(self._by_hand(record, one) for record in page if walks(record))
+                if plain := tuple(record.id for record in page if not walks(record)):
+                    done += act(Filter(ids=plain))
                 after = page[-1].id
         return done
+
+    def _by_hand(self, record: Record, one: Callable[[Any], bool]) -> bool:
+        """Acts on an operation; one that cannot be changed, or is gone, stays as it is."""
+        try:
+            return one(self._app.handle(record.id, record))
+        except BadArguments:  # of the call itself: it would be wrong for the others, too
+            raise
+        except (UsageError, JobNotFound):
+            return False
 
     def delete(self) -> int:
         """Deletes all that ended or are parked, with all below them; how many that were.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
@@ -12,7 +13,7 @@ from piecework.job import Filter, Record, State
 from piecework.jobs import PAGE, RETRIABLE
 from piecework.operations import Operation
 from piecework.plan import Place, read_cursor
-from piecework.start import plain_part
+from piecework.start import asked, plain_part
 from piecework.terms import contains, term
 
 if TYPE_CHECKING:
@@ -23,11 +24,33 @@ S = TypeVar("S")
 _plain = msgspec.json.Decoder().decode
 
 
+MOST_REFUSED = 100
+
+
+class Changed(int):
+    """How many operations a verb changed; `refused` has the others that it was to change, each as (id, why not).
+
+    Only the first 100 of those are in it.
+
+    Example::
+
+        done = fulfil.where(plan="gold").skip("by hand")
+        print(done, "skipped;", *(f"{id}: {why}" for id, why in done.refused))
+    """
+
+    refused: list[tuple[str, str]]
+
+    def __new__(cls, n: int, refused: Sequence[tuple[str, str]] = ()) -> Changed:
+        changed = super().__new__(cls, n)
+        changed.refused = list(refused)
+        return changed
+
+
 class OperationQuery(Generic[S]):
     """Some operations: iterate over them in order of arrival, count them, or act on each.
 
     A verb takes what its fellow of `Operation` takes, and answers how many it changed; those that it does not fit stay
-    as they are. Each that it changed keeps a line of it: who, when and why.
+    as they are, and the answer's `refused` says why. Each that it changed keeps a line of it: who, when and why.
     """
 
     def __init__(
@@ -61,6 +84,13 @@ class OperationQuery(Generic[S]):
         for record in self._records():
             yield Operation(self._app, record.id, record)
 
+    def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Operation[S]]:
+        """One page, in order of arrival or the reverse, beginning behind the operation `after`."""
+        filters = self._filters()
+        which = filters[0] if len(filters) == 1 else msgspec.structs.replace(filters[0], task=None)
+        found = (record for record in self._walk(which, after, newest) if self._is_named(record))
+        return [Operation(self._app, record.id, record) for record in islice(found, limit)]
+
     def first(self) -> Operation[S] | None:
         """The oldest, or None."""
         return next(iter(self), None)
@@ -86,10 +116,15 @@ class OperationQuery(Generic[S]):
 
     def _records(self) -> Iterator[Record]:
         for which in self._filters():
-            after: str | None = None
-            while page := self._app.store.find(which, after=after, limit=PAGE):
-                yield from self._matching(page)
-                after = page[-1].id
+            yield from self._walk(which)
+
+    def _walk(self, which: Filter, after: str | None = None, newest: bool = False) -> Iterator[Record]:
+        while page := self._app.store.find(which, after=after, limit=PAGE, newest=newest):
+            yield from self._matching(page)
+            after = page[-1].id
+
+    def _is_named(self, record: Record) -> bool:
+        return self._names is None or record.task in self._names
 
     def _matching(self, page: Sequence[Record]) -> Iterator[Record]:
         """Those of a page whose globals contain what is asked for; the terms have narrowed it down, and no more."""
@@ -104,31 +139,31 @@ class OperationQuery(Generic[S]):
 
     # ── verbs ────────────────────────────────────────────────────────────────────────────────────
 
-    def retry(self, reason: str = "", *, by: str | None = None) -> int:
+    def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
         """Retries those that failed, were cancelled or are parked."""
         return self._each(lambda op: op.retry(reason, by=by), RETRIABLE)
 
-    def resume(self, reason: str = "", *, by: str | None = None) -> int:
+    def resume(self, reason: str = "", *, by: str | None = None) -> Changed:
         """Lets those that were cancelled go on."""
         return self._each(lambda op: op.resume(reason, by=by), (State.CANCELLED,))
 
-    def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> int:
+    def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> Changed:
         """Cancels those that have not ended; with `undo`, after what they did was undone."""
         return self._each(lambda op: op.cancel(reason, by=by, undo=undo))
 
-    def skip(self, reason: str = "", *, by: str | None = None, resume: bool = True) -> int:
+    def skip(self, reason: str = "", *, by: str | None = None, resume: bool = True) -> Changed:
         """Lets each go on behind the step where it is."""
         return self._each(lambda op: bool(op.skip(reason, by=by, resume=resume)))
 
     def jump_to(
         self, target: Any, step: Any = None, *, reason: str = "", by: str | None = None, resume: bool = True
-    ) -> int:
+    ) -> Changed:
         """Lets each go on at a branch or step. Raises `BadArguments` for what is not on the plan of one of them."""
         return self._each(lambda op: bool(op.jump_to(target, step, reason=reason, by=by, resume=resume)))
 
     def set(
         self, globals: Mapping[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any
-    ) -> int:
+    ) -> Changed:
         """Sets some globals of each."""
         values = {**(globals or {}), **more}
 
@@ -138,7 +173,7 @@ class OperationQuery(Generic[S]):
 
         return self._each(act)
 
-    def unset(self, *names: str, reason: str = "", by: str | None = None) -> int:
+    def unset(self, *names: str, reason: str = "", by: str | None = None) -> Changed:
         """Takes some globals away from each that has them all."""
 
         def act(op: Operation[S]) -> bool:
@@ -149,13 +184,13 @@ class OperationQuery(Generic[S]):
 
         return self._each(act)
 
-    def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> int:
-        """Sends a signal to those that have not ended."""
+    def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> Changed:
+        """Sends a signal to those that have not completed."""
         return self._each(lambda op: op.signal(name, payload, by=by))
 
-    def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> int:
+    def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
         """Acts on each, page by page; one that the verb does not fit hides none behind it."""
-        done = 0
+        done, refused = 0, list[tuple[str, str]]()
         for op in self:
             if states and op.known.state not in states:
                 continue
@@ -163,9 +198,10 @@ class OperationQuery(Generic[S]):
                 done += act(op)
             except BadArguments:  # of the call itself: it would be wrong for the others, too
                 raise
-            except (UsageError, JobNotFound):  # of this one: it runs, it has completed, its key is carried by another
-                continue
-        return done
+            except (UsageError, JobNotFound) as error:  # of this one: it runs, it has completed, its key is taken
+                if len(refused) < MOST_REFUSED:
+                    refused.append((op.id, str(error)))
+        return Changed(done, refused)
 
 
 def _is_at(record: Record, step: str) -> bool:
@@ -181,7 +217,7 @@ class Operations:
 
     def where(self, globals: Mapping[str, Any] | None = None, /, **more: Any) -> OperationQuery[Any]:
         """The operations whose globals contain these; see `OperationTask.where`."""
-        return OperationQuery(self._app, None, {**(globals or {}), **more})
+        return OperationQuery(self._app, None, asked(globals, more))
 
     def get(self, id: str) -> Operation[Any]:
         """A stored operation. Raises `JobNotFound`, also for the id of another job."""

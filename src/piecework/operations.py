@@ -107,9 +107,7 @@ class Operation(Job[S]):
     @property
     def status(self) -> str:
         """Where it stands, in a few words: "scheduled", "running main/charge", "failed at main/set_up", …"""
-        record = self.record()
-        wait = self.kept().wait if awaits(record) else None
-        return status_of(record, wait, self._app.store.now())
+        return status_of(self.record(), self.kept(), self._app.store.now())
 
     @property
     def plan(self) -> Plan:
@@ -160,9 +158,9 @@ class Operation(Job[S]):
     # ── signals ──────────────────────────────────────────────────────────────────────────────────
 
     def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> bool:
-        """Sends a signal, which is kept until a step waits for it. False where the operation has ended.
+        """Sends a signal, which is kept until a step waits for it. False where the operation has completed.
 
-        `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
+        One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
         text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
         self.record()
@@ -278,14 +276,26 @@ class Operation(Job[S]):
 
         self._edit(changes, reason, by)
 
-    def fork(self, globals: dict[str, Any] | None = None, /, *, after: Any = None, **more: Any) -> Operation[S]:
+    def fork(
+        self,
+        globals: dict[str, Any] | None = None,
+        /,
+        *,
+        after: Any = None,
+        reason: str = "",
+        by: str | None = None,
+        **more: Any,
+    ) -> Operation[S]:
         """Stores a new operation which begins behind a completed step of this one, with the globals that there were then.
 
         `after` is the number of a visit, a step of `steps()`, or a step's name or function (its last completion); without
         it, the new one begins at the beginning. Globals that are given replace those of their names. It walks the plan of
         the code as it is now. Raises `UsageError` for a step that has not completed, or behind which there is none.
         """
-        return Operation(self._app, fork(self._app, self, after, {**(globals or {}), **more}))
+        who, why = _who(by), check_why(reason)
+        made = fork(self._app, self, after, {**(globals or {}), **more})
+        self._note("forked", f"{made}: {why}" if why else made, who)
+        return Operation(self._app, made)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
@@ -357,11 +367,6 @@ class Operation(Job[S]):
 
     def _result(self, record: Record) -> Any:
         return self._globals().value(self.kept().globals)
-
-
-def walks(record: Record) -> bool:
-    """Whether a job is an operation: its cursor is a place on a plan, and never a single word."""
-    return record.cursor is not None and "/" in record.cursor
 
 
 def _who(by: str | None) -> str:

@@ -18,7 +18,7 @@ from piecework.options import CallKeywords, CallOptions, call_options, overrides
 from piecework.plan import Place, Plan
 from piecework.registry import TaskSpec, task_name
 from piecework.split import Piece
-from piecework.start import Globals, as_changes
+from piecework.start import Globals, as_changes, asked
 from piecework.stepping import with_changes
 from piecework.task import Task, expires_of
 
@@ -182,7 +182,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
         Example: ``fulfil.where(subscription_id=7).first()``
         """
         names = self._app.registry.names_of(self.name)
-        return OperationQuery(self._app, names, {**(globals or {}), **more})
+        return OperationQuery(self._app, names, self._globals.part(asked(globals, more)))
 
     def get(self, id: str | None = None, *, key: str | None = None) -> Operation[S]:
         """A stored operation of this name, by its id, or the last that took a unique key. Raises `JobNotFound`."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from piecework.job import AmendmentRecord, ErrorInfo, Record, State, as_utc
-from piecework.plan import Place, Plan, Undoing, read_cursor
+from piecework.plan import MAIN, Place, Plan, Undoing, read_cursor
 from piecework.trail import COMPLETED, UNDONE, StepRun
 
 SPENT = frozenset({COMPLETED, "retry", "failed", "timed out"})  # what a run that spent an attempt came to
@@ -69,18 +69,22 @@ def _view(
     is_here = isinstance(here, Place) and here.visit == visit and not here.undoing
     place = runs[0].place if runs else here if is_here and isinstance(here, Place) else passed[visit]
     own = [run for run in runs if not run.place.undoing]
-    state = _ended_as(runs) or (_stands(record, now) if is_here else SKIPPED if visit in passed else _last(own))
+    leaves = isinstance(here, Place) and here.skipping
+    state = _ended_as(runs) or (
+        _stands(record, now) if is_here and not leaves else SKIPPED if visit in passed else _last(own)
+    )
     done = state in (COMPLETED, UNDONE)
-    current = is_here and state not in (COMPLETED, UNDONE)
+    current = is_here and state not in (COMPLETED, UNDONE, SKIPPED)
+    live = current and record.state in (State.RUNNING, State.WAITING)
     return StepView(
         name=place.step,
         branch=place.branch,
         state=state,
         visit=visit,
         attempts=sum(run.outcome in SPENT for run in own),
-        started_at=as_utc(record.started_at) if current and record.run else own[0].started_at if own else None,
+        started_at=as_utc(record.started_at) if live else own[0].started_at if own else None,
         finished_at=runs[-1].finished_at if runs and not current else None,
-        worker=record.worker if current else own[-1].worker if own else None,
+        worker=record.worker if live else own[-1].worker if own else None,
         error=None if done else record.error if current else own[-1].error if own else None,
         runs=tuple(runs),
     )
@@ -108,7 +112,8 @@ def _others(record: Record, plan: Plan, here: Place | Undoing | None, views: lis
     """The steps that were not come to: pending, or passed by."""
     known = {(view.branch, view.name) for view in views}
     entered = {branch for branch, _ in known}
-    for branch, steps in plan.branches.items():
+    for branch in sorted(plan.branches, key=lambda name: name != MAIN):
+        steps = plan.branches[branch]
         reached = max((n for n, step in enumerate(steps) if (branch, step) in known), default=-1)
         for n, step in enumerate(steps):
             if (branch, step) not in known:

@@ -17,7 +17,7 @@ class Place(msgspec.Struct, frozen=True):
     """A step of a branch, and which visit of any step it is, from 1: a loop comes to a step again as another visit.
 
     `composing` when the pieces that it was split into have settled; `skipping` when somebody said to go on behind it;
-    `undoing` when it is the undo of this visit.
+    `undoing` when it is the undo of this visit; what is undone after that is found in the lines of the runs before `run`.
     """
 
     branch: str
@@ -26,13 +26,14 @@ class Place(msgspec.Struct, frozen=True):
     composing: bool = False
     undoing: bool = False
     skipping: bool = False
+    run: int | None = None
 
     @property
     def cursor(self) -> str:
         """The place as stores keep it."""
         text = f"{self.branch}/{self.step}/{self.visit}"
         if self.undoing:
-            return f"{UNDO}/{text}"
+            return f"{UNDO}/{text}{_before(self.run)}"
         if self.skipping:
             return f"{text}/{SKIPPING}"
         return f"{text}/{COMPOSING}" if self.composing else text
@@ -44,30 +45,42 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Undoing(msgspec.Struct, frozen=True):
-    """An operation that undoes what it did before a visit; `over` when nothing is left of that."""
+    """An operation that undoes what it did before a visit; `over` when nothing is left of that.
+
+    The lines of the runs before `run` say all that is to be known of those visits; None: every line may.
+    """
 
     before: int
     over: bool = False
+    run: int | None = None
 
     @property
     def cursor(self) -> str:
         """The place as stores keep it."""
-        return f"{UNDONE if self.over else UNDO}/{self.before}"
+        return f"{UNDONE if self.over else UNDO}/{self.before}{_before(self.run)}"
+
+
+def _before(run: int | None) -> str:
+    return "" if run is None else f"/{run}"
 
 
 def read_cursor(text: str) -> Place | Undoing:
     """Where a cursor points. Raises `BadArguments` for text that is none."""
     parts = text.split("/")
     try:
-        if parts[0] in (UNDO, UNDONE) and len(parts) == 2:
-            return Undoing(int(parts[1]), over=parts[0] == UNDONE)
+        if parts[0] in (UNDO, UNDONE) and len(parts) < 4:
+            before, *run = map(int, parts[1:])
+            return Undoing(before, parts[0] == UNDONE, *run)
         if parts[0] == UNDO:
-            _, branch, step, visit = parts
-            return Place(branch, step, int(visit), undoing=True)
-        branch, step, visit, *rest = parts
+            _, branch, step, *numbers = parts
+            if len(numbers) > 2:
+                raise ValueError(numbers)
+            visit, *run = map(int, numbers)
+            return Place(branch, step, visit, undoing=True, run=run[0] if run else None)
+        branch, step, number, *rest = parts
         if rest not in ([], [COMPOSING], [SKIPPING]):
             raise ValueError(rest)
-        return Place(branch, step, int(visit), composing=rest == [COMPOSING], skipping=rest == [SKIPPING])
+        return Place(branch, step, int(number), composing=rest == [COMPOSING], skipping=rest == [SKIPPING])
     except ValueError:
         raise BadArguments(f"{text!r} is not the cursor of an operation") from None
 

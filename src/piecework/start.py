@@ -91,6 +91,12 @@ class Globals:
         self.value(after)
         return changes
 
+    def part(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked for, as it is stored: of a declared state also what is no plain value. Raises `NotSerializable`."""
+        if self.state is None:
+            return dict(values)
+        return {key: _plain((self._edit(key, value).value or "null").encode()) for key, value in values.items()}
+
     def without(self, stored: str, names: Sequence[str]) -> tuple[Change, ...]:
         """What taking some globals away changes. Raises `BadArguments` where the state cannot be without them."""
         there = _raw.decode(stored)
@@ -147,6 +153,15 @@ def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
             globals.pop(change.key, None)
         else:
             globals[change.key] = msgspec.Raw(change.value.encode())
+
+
+def asked(globals: Any, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The globals that `where` was given, as one dict and by name. Raises `BadArguments`."""
+    if globals is not None and not isinstance(globals, Mapping):
+        raise BadArguments(
+            f"where: globals are given by name, subscription_id=7, or as one dict; not as {globals!r:.100}"
+        )
+    return {**(globals or {}), **more}
 
 
 def plain_part(values: Mapping[str, Any], limit: int) -> dict[str, Any]:

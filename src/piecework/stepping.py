@@ -95,7 +95,7 @@ class Step(Generic[S]):
 
     @property
     def operation_id(self) -> str:
-        """The operation's id."""
+        """The operation's id; of one that runs now, an id of that walk alone."""
         return self._operation
 
     @property
@@ -261,6 +261,7 @@ class Step(Generic[S]):
 
         The signal's payload becomes the global `into` (the signal's name). After `timeout` seconds without it the operation
         goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
+        A `delay` of the next step counts from the signal; a `sleep` of this step from its end.
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
@@ -272,6 +273,10 @@ class Step(Generic[S]):
         """Sets a global from JSON text: what was received, or what the pieces came to."""
         self._gone.discard(key)
         self._values[key] = _plain(text)
+
+    def restrict(self, why: str | None) -> None:
+        """From now on it sets nothing and has no say in the way on, for this reason; with None it may again."""
+        self._bound = self._sealed = why
 
     def excerpt(self, keys: Iterable[str]) -> str:
         """Those of the globals that there are, as JSON text."""

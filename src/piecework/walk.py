@@ -60,7 +60,9 @@ def settle_operation(
         return _undo_next(job, outcome, walk, keep)
     if isinstance(outcome, Undone):
         assert isinstance(walk.place, Place)
-        return _advance(job, _kept(Next(Undoing(walk.place.visit).cursor), keep), outcome.changes, "undone")
+        return _advance(
+            job, _kept(Next(Undoing(walk.place.visit, run=walk.place.run).cursor), keep), outcome.changes, "undone"
+        )
     settlement = settle(job, outcome, options, draw)
     if settlement.seal is not None:
         assert isinstance(walk.place, Place)
@@ -121,19 +123,20 @@ def next_place(walk: Walk, jump: str | None) -> Place | None:
 
 
 def onward(walk: Walk, place: Place, now: float, *, pause: float | None = None, wait: Wait | None = None) -> Next:
-    """How an operation comes to a place: through which queue, after how long, and after which signal."""
+    """How an operation comes to a place: through which queue, after how long, and after which signal.
+
+    Where it waits for a signal, a step's own delay counts from that; a pause, and a moment, are what they are.
+    """
     step = walk.spec.step(place.step)  # None where the code does not know it: whoever fetches it parks it
     said: dict[str, Any] = dict(step.options) if step is not None else {}
-    delays = [pause, step.delay if step else None, step.at - now if step and step.at is not None else None]
-    delay = max((seconds for seconds in delays if seconds is not None), default=0.0)
-    return Next(
-        place.cursor,
-        State.AVAILABLE if wait is None else State.WAITING,
-        delay if delay > 0 else None,
-        wait,
-        said.get("queue", walk.queue),
-        said.get("priority", walk.priority),
-    )
+    where = said.get("queue", walk.queue), said.get("priority", walk.priority)
+    own = step.delay if step is not None else None
+    moments = [now + pause if pause else None, step.at if step is not None else None]
+    moment = max((at for at in moments if at is not None), default=None)
+    if wait is not None:  # its own delay counts from the signal
+        return Next(place.cursor, State.WAITING, None, msgspec.structs.replace(wait, delay=own, run_at=moment), *where)
+    delay = max(own or 0.0, 0.0 if moment is None else moment - now)
+    return Next(place.cursor, State.AVAILABLE, delay if delay > 0 else None, None, *where)
 
 
 def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool) -> Settlement:

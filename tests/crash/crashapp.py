@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crashsteps import declare
+
 from piecework import Piece, Pieces, Piecework, current, failpoints
 
-RECORD = 128
+RECORD = 160
 SPLIT, TASK, COMPOSE = "split", "task", "compose"
 WIDE = 120  # more than the first bite of a splitter, so that it is stored in two
 
@@ -204,6 +206,9 @@ def slow_wide(pieces: int, gate: str) -> Iterator[Piece[Any]]:
 def slow_total(pieces: Pieces[int], asked: int, gate: str) -> int:
     with noted(COMPOSE):
         return sum(pieces.results())
+
+
+operations = declare(app, square, noted, _write)
 
 
 # ── arming ───────────────────────────────────────────────────────────────────────────────────────

@@ -6,11 +6,13 @@ import importlib.util
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crashwalks import wrong_walk
 from processes import Tree, alive, state_of
 from support import books, opened, until
 
@@ -27,7 +29,7 @@ class Entry(NamedTuple):
     """One record of the ledger."""
 
     what: str  # start, end
-    kind: str  # task, split, compose
+    kind: str  # task, split, compose; of a step of an operation its place
     job: str
     run: int
     pid: int
@@ -87,6 +89,16 @@ class Yard:
         tree = Tree(command, env, self.folder / f"worker-{len(self._trees)}.log")
         self._trees.append(tree)
         return tree
+
+    def send(self, verb: str, operation: str, *points: str) -> int:
+        """Sends a verb about an operation from a process of its own, with these points armed; its exit code."""
+        path = os.pathsep.join([str(HERE), str(SOURCE)])
+        env = {**os.environ, **self._names(), "PYTHONPATH": path, "PIECEWORK_FAILPOINTS": ""}
+        env.pop("CRASHAPP_LIVES")
+        command = [sys.executable, str(HERE / "crashverb.py"), verb, operation, *points]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
 
     def freeze(self, tree: Tree) -> None:
         """Stops a whole tree at a moment at which it does not hold the file's write lock, which would stop everybody."""
@@ -159,15 +171,19 @@ class Yard:
             entries[entry.job].append(entry)
         with opened(self.path) as con:
             found += [f"session {id} is left" for (id,) in con.execute("SELECT id FROM piecework_session")]
-            rows = con.execute("SELECT id, task, state, run, cursor, finished_at, batch FROM piecework_job").fetchall()
+            rows = con.execute("SELECT id, task, state, run, cursor, finished_at, seq FROM piecework_job").fetchall()
+            operations = {seq for (seq,) in con.execute("SELECT job FROM piecework_operation")}
             history: dict[str, set[int]] = defaultdict(set)
             for id, run in con.execute("SELECT job, run FROM piecework_attempt"):
                 history[id].add(run)
             batches = {
                 row[0]: row[1:] for row in con.execute("SELECT id, state, sealed, open, total FROM piecework_batch")
             }
-        for id, task, state, run, cursor, finished_at, _ in rows:
+        for id, task, state, run, cursor, finished_at, seq in rows:
             own = entries.pop(id, [])
+            if seq in operations:
+                found += wrong_walk(self.app.store, id, own)
+                continue
             if state != "completed":
                 found.append(f"{task} {id} is lost: it is {state}")
                 continue

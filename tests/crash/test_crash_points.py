@@ -6,8 +6,10 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+import msgspec
 import pytest
 from crashkit import Yard
+from crashwalks import walked, wrong_attempts
 from support import until
 
 from piecework.failpoints import NAMES
@@ -19,8 +21,9 @@ LIVES = 2  # fewer than the crashes that park a job
 
 
 def enqueue(yard: Yard) -> list[tuple[Any, Any]]:
-    """The workload: jobs, each with the result of the direct call."""
+    """The workload: jobs, each with the result of the direct call; and operations."""
     app = yard.app_module
+    enqueue_operations(app.operations)
     jobs = [(job, n * n) for n, job in enumerate(app.square.later_many([(n,) for n in range(20)]))]
     jobs += [(job, n * n) for n, job in enumerate(app.asquare.later_many([(n,) for n in range(5)]))]
     jobs += [(app.flaky.later(n, n), f"flaky {n}") for n in range(4)]
@@ -28,11 +31,55 @@ def enqueue(yard: Yard) -> list[tuple[Any, Any]]:
     return jobs
 
 
+def enqueue_operations(operations: Any) -> None:
+    """Some that complete, on two ways; some that are undone; some that wait, in vain and not in vain."""
+    for n, colour in enumerate(("plain", "red", "plain")):
+        operations.order.later(n=n, fails=n, colour=colour)
+    for n in range(2):
+        operations.order.later(n=n, fails=0, doomed=True)
+    for n in range(2):
+        approved = operations.approved.later(n=n)
+        approved.signal("approval", {"by": "a test"})
+        approved.signal("early", n)
+        operations.expired.later(n=n)
+
+
+def check_operations(yard: Yard) -> None:
+    """What these operations should have come to."""
+    own = yard.app_module.operations
+    ledger = yard.ledger()
+    for op in (*own.order.where(), *own.approved.where(), *own.expired.where()):
+        found = walked(yard.app.store, op.id, [e for e in ledger if e.job == op.id])
+        assert list(wrong_attempts(found)) == []
+    for op in own.order.where():
+        begun = dict(msgspec.json.decode(op.record().args))
+        final = op.globals
+        if begun.get("doomed"):
+            assert op.state == "failed"
+            assert final["undone"] == [*("pack", "pay", "reserve") * 2]
+            assert "it cannot be done" in str(op.record().error)
+        else:
+            assert final == own.order(**begun)
+            assert op.state == "completed"
+    for op in own.approved.where():
+        assert (op.state, op.globals["approval"], op.globals["early"]) == (
+            "completed",
+            {"by": "a test"},
+            op.globals["n"],
+        )
+        assert all(line.taken_at is not None for line in yard.app.store.signals(op.id))
+    for op in own.expired.where():
+        assert (op.state, op.globals["late"], "ended" in op.globals) == ("completed", True, False)
+
+
 def check(yard: Yard, jobs: list[tuple[Any, Any]]) -> None:
     """The oracle, and what this workload should have come to."""
     assert yard.wrong() == []
     assert [job.result(timeout=0) for job, _ in jobs] == [result for _, result in jobs]
+    check_operations(yard)
     for job in yard.app.jobs:
+        if job.known.cursor is not None and "/" in job.known.cursor:
+            continue
         spent = 1 + len([line for line in job.attempts() if line.outcome == "retry"])
         assert job.known.attempt == spent, "a crash spent an attempt"
     sizes = {"forest": 6, "tree": 5, "wide": yard.app_module.WIDE}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from piecework.engine.binding import call_with_rows
+from piecework.engine.binding import call_with_rows, with_rows
 
 
 class Rows:
@@ -38,7 +38,8 @@ class Rows:
 def run(rows: Rows, function: Any) -> Any:
     now: Any = SimpleNamespace(job=SimpleNamespace(args="args"), options=None)
     spec: Any = SimpleNamespace(signature=rows, function=function)
-    return call_with_rows(now, spec, rows)  # type: ignore[arg-type]
+    unit: Any = rows
+    return call_with_rows(function, lambda: with_rows(now, spec, unit), unit)
 
 
 async def test_rows_are_loaded_then_used_then_let_go() -> None:

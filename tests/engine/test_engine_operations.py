@@ -455,6 +455,27 @@ def test_a_store_that_refuses_the_end_of_a_step_has_its_worker_forget_the_operat
     assert op.walked == ["main/lose", "main/next"]
 
 
+def test_a_refused_end_does_not_have_its_worker_forget_the_run_that_it_fetched_since(
+    app: Piecework, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[int] = []
+
+    def lose(step: Step) -> None:
+        ran.append(op.record.run)
+        if len(ran) == 1:
+            assert app.store.reap(op.record.worker or "") == [op.id]
+            until(lambda: len(ran) > 1, "the same worker to fetch it again")
+        else:
+            until(lambda: "refused its outcome" in caplog.text, "the first run to be refused")
+
+    op = Declared(app, "fulfilment", {"main": [lose, noted([], "next")]}).start()
+    with caplog.at_level(logging.WARNING):
+        drain(app)
+    assert ran == [1, 2]
+    assert op.state == "completed"
+    assert op.walked == ["main/lose", "main/next"]
+
+
 def test_what_is_given_up_on_is_said_of_steps_too(app: Piecework) -> None:
     def fail(step: Step) -> None:
         raise KeyError("gone")

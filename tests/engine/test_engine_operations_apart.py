@@ -98,6 +98,20 @@ def test_a_step_says_that_the_next_waits_and_that_gets_what_came(app: Piecework)
     assert op.globals == {"said": 42}
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_the_delay_of_a_step_that_a_signal_is_waited_for_counts_from_the_signal(app: Piecework, early: bool) -> None:
+    def ask(step: Step) -> None:
+        step.wait_for("answer")
+
+    op = Declared(app, "fulfilment", {"main": [ask, a_step(nothing, name="late", delay=600)]}).start()
+    assert not early or op.signal("answer")
+    drain(app)
+    assert early or (op.state, op.signal("answer")) == ("waiting", True)
+    assert drain(app) == 0
+    assert (op.state, op.record.cursor) == ("available", "main/late/2")
+    assert 590 < op.record.run_at - app.clock.now() < 601
+
+
 def test_a_step_whose_wait_is_over_is_not_run(app: Piecework) -> None:
     ran: list[str] = []
 
@@ -216,8 +230,13 @@ def test_a_failed_piece_fails_the_operation_and_comes_back_with_it(
     assert offered == [1]
 
 
-def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piecework) -> None:
-    """`fail_fast`, and the generator has not come to its end: what it offers then is refused."""
+@pytest.mark.parametrize("kind", ["pieces", "split"])
+@pytest.mark.parametrize("more", [200, 60])
+def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piecework, kind: str, more: int) -> None:
+    """`fail_fast`, and the generator has not come to its end: what it offers then, or the seal, finds that it failed.
+
+    The operation fails with its piece's error; it is not cancelled, which would be somebody's wish.
+    """
     bad = [True]
 
     @app.task(name="check", attempts=1)
@@ -227,17 +246,30 @@ def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piec
         return n
 
     def export(step: Step) -> Iterator[Piece[int]]:
+        yield from made()
+
+    def made() -> Iterator[Piece[int]]:
         for n in range(60):
             yield check.piece(n)
         if bad[0]:
-            until(lambda: _of(app, step.operation_id).state is BatchState.FAILED)
-        for n in range(60, 200):
+            until(lambda: _of(app, op.id).state is BatchState.FAILED)
+        for n in range(60, more):
             yield check.piece(n)
 
     def join(pieces: Pieces[int], step: Step) -> int:
         return sum(pieces.results())
 
+    @app.split(name="split", on_failure="fail_fast")
+    def split() -> Iterator[Piece[int]]:
+        yield from made()
+
+    @split.compose
+    def sums(pieces: Pieces[int]) -> int:
+        return sum(pieces.results())
+
     step = a_step(export, compose=joined(join), on_failure=OnFailure.FAIL_FAST)
+    if kind == "split":
+        step = a_step(split, name="export")
     op = Declared(app, "fulfilment", {"main": [step]}).start()
     with app.worker(concurrency=2):
         until(lambda: op.record.state.finished)
@@ -248,7 +280,7 @@ def test_a_piece_that_fails_while_others_are_still_made_fails_the_step(app: Piec
         retry(app, op)
         until(lambda: op.record.state.finished)
     assert op.state == "completed"
-    assert op.globals == {"export": sum(range(200))}
+    assert op.globals == {"export": sum(range(more))}
 
 
 def _of(app: Piecework, id: str) -> Any:
@@ -400,7 +432,7 @@ def test_an_operation_that_fails_for_good_undoes_what_it_did_newest_first(app: P
     assert op.record.error is not None
     assert (op.record.error.type, op.record.error.message) == ("ValueError", "c is bad")
     assert op.globals == {"error": "c is bad"}
-    assert [line for line in op.story if "undone" in line] == ["undo/main/b/3 undone", "undo/main/a/1 undone"]
+    assert [line for line in op.story if "undone" in line] == ["undo/main/b/3/3 undone", "undo/main/a/1/1 undone"]
     retry(app, op)
     drain(app)
     assert op.state == "failed"
@@ -415,7 +447,7 @@ def test_an_undo_that_fails_says_so_and_is_tried_again_alone(app: Piecework, und
     drain(app)
     assert undone.done == ["a", "b", "c", "unb"]
     assert op.state == "failed"
-    assert op.record.cursor == "undo/main/b/2"
+    assert op.record.cursor == "undo/main/b/2/2"
     assert op.record.error is not None
     assert op.record.error.message == "the undo of main/b (visit 2) failed: unb is bad"
     undone.bad = set()

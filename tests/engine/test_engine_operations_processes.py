@@ -42,8 +42,8 @@ def test_steps_run_where_they_say_and_their_outcomes_come_back(house: House) -> 
         ("main/dies_once/3", "completed"),
         ("main/pid/4", "completed"),
         ("main/takes_long/5", "failed"),
-        ("undo/main/in_process/1", "undone"),
-        ("undo/1", "failed"),
+        ("undo/main/in_process/1/1", "undone"),
+        ("undo/1/1", "failed"),
     ]
     record = op.record()
     assert record.error is not None

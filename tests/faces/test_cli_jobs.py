@@ -384,9 +384,9 @@ def test_what_is_no_queue_is_not_paused(call: Call, shop: Any, verb: str) -> Non
     ("seconds", "said"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (12.4, "12 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")]
 )  # fmt: skip
 def test_ages_in_few_figures(seconds: float, said: str) -> None:
-    from piecework.cli.queues import _duration
+    from piecework.cli.common import duration
 
-    assert _duration(seconds) == said
+    assert duration(seconds) == said
 
 
 # ── watch ────────────────────────────────────────────────────────────────────────────────────────

@@ -11,8 +11,9 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHOWN = {
-    "export_topic.py": ["now:    Ruby: A: 1;B: 2;C: 3", "later:  Ruby: A: 1;B: 2;C: 3", "nested: 'Ruby: A: 1;B: 2;C: 3\\nAn empty topic: '"],
-    "now_or_later_objects.py": ["good morning ee6f1d66, right here", "good morning ee6f1d66, in the background", "now_or_later_objects.SomeProcess.call with", "the child says: hello 1/3, in the background", "waited for ee6f1d66", "_secret cannot run later: it is private"],
+    "export_topic.py": ["now:    Ruby: A: 1;B: 2;C: 3", "later:  Ruby: A: 1;B: 2;C: 3", "piece A: completed", "retried: Ruby: A: 1;B: 2;C: 3", "runs of the pieces: [1, 2, 1]", "nested: 'Ruby: A: 1;B: 2;C: 3\\nAn empty topic: '"],
+    "fulfilment.py": ["now:     charge of subscription 1, no colour", "charge_credit_card → set_up_subscription → send_email_receipt", "charge_credit_card → set_up_red_subscription → send_email_receipt", "later:   charge of subscription 3, blue\n         charge_credit_card → SetUpBlueSubscription → send_email_receipt", "found:   {'subscription_id': 2,", "failed:  failed at main/set_up_subscription", "ConnectionError: the provisioning service does not answer, with", "set_up_subscription failed/1, send_email_receipt pending/0", "charge_credit_card completed/1, set_up_subscription completed/2, send_email_receipt completed/1", "retried main/set_up_subscription by ann", "undone:  charge of subscription 4 was given back", "once:    two starts"],
+    "now_or_later_objects.py": ["good morning Ada, right here", "later:  good morning Ada, in the background\n        delivered to Ada", "now_or_later_objects.SomeProcess.call with", "the child says: hello 1/3, in the background", "waited for Ada", "_secret cannot run later: it is private"],
     "now_or_later.py": ["right here", "in the background, attempt 2", "ConnectionError", "hello Ada, hello Grace", "hello asyncio", "argument since"],
     "web_app.py": ["lifespan.startup.complete", "hello ada", "web polled", "lifespan.shutdown.complete"],
 }  # fmt: skip

@@ -18,7 +18,13 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"README.md": "jobs", "docs/tour.md": "shop"}  # with the module that holds the app
+PAGES = {  # with the module that holds the app
+    "README.md": "jobs",
+    "docs/tour.md": "shop",
+    "docs/later.md": "shop",
+    "docs/splits.md": "shop",
+    "docs/operations.md": "shop",
+}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 MODULE = re.compile(r"# (\w+)\.py\b")
 

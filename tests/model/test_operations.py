@@ -223,6 +223,7 @@ class OperationMachine(Twins):
             return replace(s, advance=moved, state=data.draw(st.sampled_from([State.RUNNING, State.AVAILABLE])))
         if end == "waiting":
             wait = Wait(data.draw(st.sampled_from(NAMES)), data.draw(st.sampled_from([None, 5.0])), into="m")
+            wait = replace(wait, delay=data.draw(st.sampled_from([None, None, 3.0])))
             return replace(s, state=State.WAITING, advance=replace(advance, wait=wait))
         return s if end == "available" else replace(s, state=State.COMPLETED, cursor=None, result='"done"')
 

@@ -97,6 +97,7 @@ class Twins(RuleBasedStateMachine):
         assert {place: n for place, n in self.store.counts().items() if n} == self.model.counts()
         assert self.store.paused() == self.model.paused()
         assert self.store.oldest_due() == self.model.oldest_due()
+        assert self.store.next_due() == self.model.next_due()
         assert beats(self.store) == beats(self.model)
 
 

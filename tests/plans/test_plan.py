@@ -25,13 +25,32 @@ def test_a_place_is_read_as_it_was_written(branch: str, step: str, visit: int, f
     assert read_cursor(place.cursor) == place
 
 
-@given(VISITS, st.booleans())
-def test_an_undoing_is_read_as_it_was_written(before: int, over: bool) -> None:
-    assert read_cursor(Undoing(before, over).cursor) == Undoing(before, over)
+@given(NAMES, NAMES, VISITS, st.none() | VISITS)
+def test_an_undo_is_read_as_it_was_written(branch: str, step: str, visit: int, run: int | None) -> None:
+    place = Place(branch, step, visit, undoing=True, run=run)
+    assert read_cursor(place.cursor) == place
+
+
+@given(VISITS, st.booleans(), st.none() | VISITS)
+def test_an_undoing_is_read_as_it_was_written(before: int, over: bool, run: int | None) -> None:
+    assert read_cursor(Undoing(before, over, run).cursor) == Undoing(before, over, run)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "compose", "main", "main/a", "main/a/x", "main/a/1/2", "main/a/1/compose/x", "undo/x"]
+    "text",
+    [
+        "",
+        "compose",
+        "main",
+        "main/a",
+        "main/a/x",
+        "main/a/1/2",
+        "main/a/1/compose/x",
+        "undo/x",
+        "undo/1/x",
+        "undo",
+        "undo/a/b/1/2/3",
+    ],
 )
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(BadArguments, match="is not the cursor"):

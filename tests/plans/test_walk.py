@@ -65,7 +65,7 @@ def settled(
 ) -> Settlement:
     run = OperationRun(PLAN.digest, '{"b":2}', ending=ending)
     job = Fetched("j", 7, "f", queue, 3, attempt, 1, batch, None, cursor, None, 1.0, "{}", run)
-    walk = Walk(spec(undoes=undoes), PLAN, read_cursor(cursor), run, "orders", 3)
+    walk = Walk(spec(undoes=undoes), PLAN, read_cursor(cursor), "orders", 3)
     return settle_operation(job, outcome, walk, TWICE, 0.0, NOW, keep=keep)
 
 
@@ -121,6 +121,22 @@ WELL: dict[str, tuple[str, Outcome, Settlement]] = {
         "main/charge/1",
         Stepped(jump="main/email", wait=Wait("ok", 5.0)),
         moved("main/charge/1", State.WAITING, "main/email/2", history="completed", wait=Wait("ok", 5.0)),
+    ),
+    "a wait before a step with a delay, which counts from the signal": (
+        "main/charge/1",
+        Stepped(wait=Wait("ok", 5.0)),
+        moved("main/charge/1", State.WAITING, "main/set_up/2", history="completed", wait=Wait("ok", 5.0, delay=60.0),
+              queue="slow", priority=9),
+    ),
+    "a wait and a pause, which counts from the step's end": (
+        "main/charge/1",
+        Stepped(jump="main/email", delay=90.0, wait=Wait("ok")),
+        moved("main/charge/1", State.WAITING, "main/email/2", history="completed", wait=Wait("ok", run_at=NOW + 90.0)),
+    ),
+    "a wait before a step that begins at a moment": (
+        "main/charge/1",
+        Stepped(jump="red/set_up_red", delay=10.0, wait=Wait("ok")),
+        moved("main/charge/1", State.WAITING, "red/set_up_red/2", history="completed", wait=Wait("ok", run_at=NOW + 30.0)),
     ),
     "a step that was skipped": (
         "main/email/3/skip",
@@ -202,11 +218,21 @@ def test_a_step_that_fails_for_good_begins_the_undoing_of_those_before_it(cursor
 
 @pytest.mark.parametrize(
     ("cursor", "undoes"),
-    [("main/charge/1", True), ("main/email/3", False), ("undo/main/charge/1", True), ("undone/1", True)],
-    ids=["nothing was done", "nothing has an undo", "an undo failed", "everything was undone"],
+    [("main/charge/1", True), ("main/email/3", False), ("undone/1", True)],
+    ids=["nothing was done", "nothing has an undo", "everything was undone"],
 )
 def test_where_there_is_nothing_to_undo_it_fails_at_once(cursor: str, undoes: bool) -> None:
     assert settled(cursor, Failed(ERROR), undoes=undoes) == plain(State.FAILED, 1, "failed", error=ERROR)
+
+
+def test_an_undo_that_failed_says_which_it_was() -> None:
+    end = settled("undo/main/charge/1", Failed(ERROR))
+    assert end == plain(State.FAILED, 1, "failed", error=end.error)
+    assert end.error is not None
+    assert (end.error.type, end.error.message) == (
+        ERROR.type,
+        f"the undo of main/charge (visit 1) failed: {ERROR.message}",
+    )
 
 
 def test_a_cancelled_step_undoes_nothing() -> None:

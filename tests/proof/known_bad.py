@@ -14,8 +14,22 @@ from msgspec.structs import replace
 from piecework.engine.keeper import Keeper
 from piecework.errors import StoreUnavailable
 from piecework.ids import new_id
-from piecework.job import Answer, BatchRecord, Claim, Fence, Fetched, NewBatch, NewJob, Record, State
-from piecework.outcome import Settlement
+from piecework.job import (
+    Amendment,
+    Answer,
+    AttemptRecord,
+    BatchRecord,
+    Change,
+    Claim,
+    Fence,
+    Fetched,
+    NewBatch,
+    NewJob,
+    Record,
+    State,
+)
+from piecework.outcome import Advance, Settlement
+from piecework.plan import Place, read_cursor
 from piecework.store.protocol import Store
 from piecework.testing import ModelStore
 from piecework.testing.simulation import Protocol
@@ -78,14 +92,18 @@ class CallerComposes(ModelStore):
             self._telling = True
 
 
-class ComposingClient:
-    """The caller of `CallerComposes`."""
+class Client:
+    """A process's own view of the store."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._store, verb)
+
+
+class ComposingClient(Client):
+    """The caller of `CallerComposes`."""
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         answers, jobs = self._store.exchange(settlements, claim)
@@ -170,17 +188,121 @@ class OneTransactionEach(ModelStore):
         return job is not None and job.state in (State.RUNNING, State.AVAILABLE)
 
 
+# ── operations ───────────────────────────────────────────────────────────────────────────────────
+
+
+class AdvanceWithoutFence(ModelStore):
+    """An operation moves on by whatever run says that its step has ended, as long as some run is at it."""
+
+    def _settle(self, s: Settlement) -> Answer:
+        job = self._t.jobs.get(s.id)
+        if s.advance is not None and job is not None and job.state is State.RUNNING:
+            s = replace(s, run=job.run)
+        return super()._settle(s)
+
+
+class MovesThoughItFailed(ModelStore):
+    """The place is moved when the step is begun, so an attempt that fails leaves it behind the step."""
+
+    def _settle(self, s: Settlement) -> Answer:
+        job = self._t.jobs.get(s.id)
+        if s.history == "retry" and s.advance is None and job is not None and job.id in self._t.operations:
+            place = read_cursor(job.cursor or "")
+            if isinstance(place, Place) and not place.undoing:
+                s = replace(s, cursor=replace(place, visit=place.visit + 1, composing=False).cursor)
+        return super()._settle(s)
+
+
+class LineWithoutMove(ModelStore):
+    """That a step has completed and where the operation goes on are two writes, and the second may be lost."""
+
+    def _record(self, job: Record, s: Settlement) -> None:
+        super()._record(job, s)
+        if s.history == "completed" and s.state is State.AVAILABLE:
+            self._set_job(s.id, cursor=job.cursor)
+
+
+class ChangesTwice(ModelStore):
+    """What a step changed is applied once more with the end of the next one, over what was changed since."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._last: dict[str, tuple[Change, ...]] = {}
+
+    def _advance(self, id: str, advance: Advance) -> None:
+        self._change_globals(id, self._last.get(id, ()))
+        self._last[id] = advance.changes
+        super()._advance(id, advance)
+
+
+class GlobalsWhole(ModelStore):
+    """A step's end writes all globals as its worker read them, over what was changed since."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._read: dict[str, dict[str, Change]] = {}
+
+    def _fetched(self, job: Record) -> Fetched:
+        self._read[job.id] = dict(self._t.globals.get(job.id, {}))
+        return super()._fetched(job)
+
+    def _advance(self, id: str, advance: Advance) -> None:
+        self._t.globals[id] = dict(self._read[id])
+        super()._advance(id, advance)
+        self._read[id] = dict(self._t.globals[id])
+
+
+class SignalTwice(ModelStore):
+    """A signal that was taken stays in the line, for the next wait of that name."""
+
+    def _hear(self, id: str) -> None:
+        super()._hear(id)
+        self._t.signals[id] = tuple(
+            replace(signal, taken_at=None) if self._t.operations[id].received == signal.payload else signal
+            for signal in self._t.signals.get(id, ())
+        )
+
+
+class SignalMissed(ModelStore):
+    """Only who waits already hears a signal; one that came before is never looked for."""
+
+    def _listen(self, id: str) -> None:
+        wait = self._awaited_signal(self._t.jobs[id])
+        if wait is not None:
+            self._set_job(id, run_at=self._clock.now() + (wait.timeout or 0.0))
+
+
+class UndoneUnsaid(ModelStore):
+    """No line says that a step was undone, so its undo comes again."""
+
+    def _record(self, job: Record, s: Settlement) -> None:
+        super()._record(job, replace(s, history=None) if s.history == "undone" else s)
+
+
+class AmendedBlindly(ModelStore):
+    """An operation is moved by hand wherever it is by now, also while it runs."""
+
+    def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
+        with self._transaction():
+            return super().amend(id, self._t.jobs[id].cursor or "" if id in self._t.jobs else cursor, amendment)
+
+    def _movable(self, job: Record) -> bool:
+        return job.state is not State.COMPLETED
+
+
+class KeyFreedAtTheEnd(ModelStore):
+    """An operation's key is that of a job: whoever ends gives it back, and a second start begins another."""
+
+    def _holder(self, new: NewJob) -> str | None:
+        carrier = self._carrier(new.key)
+        return None if carrier is None else carrier.id
+
+
 # ── the client's part ────────────────────────────────────────────────────────────────────────────
 
 
-class AssumedAcks:
+class AssumedAcks(Client):
     """A worker that takes a settlement for recorded when the store did not answer."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def __getattr__(self, verb: str) -> Any:
-        return getattr(self._store, verb)
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         try:
@@ -188,6 +310,39 @@ class AssumedAcks:
         except StoreUnavailable:
             return [Answer.OK for _ in settlements], []
         return answer
+
+
+class GoesOnThoughLetGo(Client):
+    """A worker that runs the next step though it was told that the operation does not run on here."""
+
+    def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
+        answers, jobs = self._store.exchange(settlements, claim)
+        return [Answer.OK if answer is Answer.LET_GO else answer for answer in answers], jobs
+
+
+class UndoesWhatFailed(Client):
+    """A worker that undoes every step that was begun, also the one that failed."""
+
+    def attempts(self, id: str, **page: Any) -> list[AttemptRecord]:
+        lines: list[AttemptRecord] = self._store.attempts(id, **page)
+        return [replace(line, outcome="completed") if line.outcome == "retry" else line for line in lines]
+
+
+class UndoesOldestFirst(Client):
+    """A worker that undoes in the order in which the steps were done."""
+
+    def attempts(self, id: str, **page: Any) -> list[AttemptRecord]:
+        if not page.get("newest"):
+            return list(self._store.attempts(id, **page))
+        lines = self._store.attempts(id)
+        undone = {visit(line) for line in lines if line.outcome == "undone"}
+        return [line for line in lines if line.outcome == "completed" and visit(line) not in undone][:1]
+
+
+def visit(line: AttemptRecord) -> int:
+    place = read_cursor(line.cursor or "")
+    assert isinstance(place, Place)
+    return place.visit
 
 
 class WallClockKeeper(Keeper):
@@ -220,5 +375,18 @@ BROKEN: dict[str, tuple[Protocol, type[ModelStore] | None]] = {
     "nothing is answered already": (on(NoAlready), NoAlready),
     "reap returns what was settled": (on(ReapSettled), ReapSettled),
     "acks are assumed": (on(ModelStore, connect=lambda s: cast(Store, AssumedAcks(s))), None),
+    "an advance without a fence": (on(AdvanceWithoutFence), AdvanceWithoutFence),
+    "the place moves though the step failed": (on(MovesThoughItFailed), MovesThoughItFailed),
+    "a completion without the move": (on(LineWithoutMove), LineWithoutMove),
+    "changes are applied twice": (on(ChangesTwice), ChangesTwice),
+    "globals are written whole": (on(GlobalsWhole), GlobalsWhole),
+    "a signal is delivered twice": (on(SignalTwice), SignalTwice),
+    "an early signal is missed": (on(SignalMissed), SignalMissed),
+    "an undo leaves no line": (on(UndoneUnsaid), UndoneUnsaid),
+    "moved by hand while it runs": (on(AmendedBlindly), AmendedBlindly),
+    "a key is freed at the end": (on(KeyFreedAtTheEnd), KeyFreedAtTheEnd),
+    "a step is run though let go": (on(ModelStore, connect=lambda s: cast(Store, GoesOnThoughLetGo(s))), None),
+    "a step that failed is undone": (on(ModelStore, connect=lambda s: cast(Store, UndoesWhatFailed(s))), None),
+    "the oldest step is undone first": (on(ModelStore, connect=lambda s: cast(Store, UndoesOldestFirst(s))), None),
     "liveness by wall clock": (on(ModelStore, keeper=WallClockKeeper), None),
 }

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ import swept  # noqa: E402
 from support import books  # noqa: E402
 
 import piecework  # noqa: E402
+from piecework.job import Record  # noqa: E402
+from piecework.testing.walks import Deed, Walked, wrongs  # noqa: E402
 
 SOURCE = Path(piecework.__file__).parents[1]
 STRACE = "strace is not installed, and the sweep needs it: apt-get install strace"
@@ -132,11 +135,14 @@ def _of_jobs(programs: swept.Programs, before: list[str], ledger: Path) -> list[
             found.append(f"job {id} was acknowledged, and is not stored")
     starts: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for line in ledger.read_text().splitlines():
-        what, id, run, at = line.split()
+        what, id, *_, run, at = line.split()
         if what == "start":
             starts[id].append((int(run), float(at)))
     for id, record in records.items():
         name = f"{record.task} {id}"
+        if record.task == "walk":
+            found += [f"{name}: {wrong}" for wrong in _of_walk(programs, record, ledger)]
+            continue
         if record.state != "completed":
             found.append(f"{name} is lost: it is {record.state}")
             continue
@@ -162,6 +168,20 @@ def _of_jobs(programs: swept.Programs, before: list[str], ledger: Path) -> list[
     return found + _of_notes(programs.path, records)
 
 
+def _of_walk(programs: swept.Programs, record: Record, ledger: Path) -> Iterator[str]:
+    """An operation: no step of it ran again once it had completed, and its undoing is whole."""
+    store = programs.app.store
+    told = [line.split() for line in ledger.read_text().splitlines() if line.startswith(f"step {record.id} ")]
+    deeds = [Deed(what, place, int(run)) for _, _, place, run, _ in told for what in ("begin", "end")]
+    (kept,), lines = store.operations([record.id]), store.attempts(record.id)
+    yield from wrongs(Walked(record, kept, lines, (), deeds, {"first", "spread"}))
+    doomed, globals = json.loads(record.args)["doomed"], json.loads(kept.globals)
+    trail = ["main/first/1", "main/spread/2/compose"]
+    trail += ["undo/main/spread/2", "undo/main/first/1"] if doomed else ["main/last/3"]
+    if (record.state, globals.get("trail")) != ("failed" if doomed else "completed", trail):
+        yield f"it is {record.state}, and its steps laid the trail {globals.get('trail')}"
+
+
 def _of_notes(path: str, records: dict[str, object]) -> list[str]:
     """What the caller wrote in his own transaction, and the job in it, are both there or both not."""
     with closing(sqlite3.connect(path)) as con:
@@ -175,7 +195,7 @@ def _of_notes(path: str, records: dict[str, object]) -> list[str]:
 EVERYTHING = [
     *(
         Sweep(program, call)
-        for program in ("migrate", "enqueue", "last", "work", "threads")
+        for program in ("migrate", "enqueue", "last", "work", "walks", "threads")
         for call in ("pwrite64", "fdatasync")
     ),
     *(

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from piecework import Piece, Pieces, Piecework, current
+from piecework import Piece, Pieces, Piecework, Step, current, step
 from piecework.engine import worker as worker_module
 from piecework.engine.context import Running
 from piecework.engine.keeper import Keeper
@@ -27,6 +27,7 @@ from piecework.errors import StoreUnavailable
 from piecework.job import Claim, NewBatch, SessionRecord
 from piecework.options import TaskOptions
 from piecework.outcome import Seal
+from piecework.plan import Place
 from piecework.settle import settle
 from piecework.store import Store
 from piecework.store.sqlite import database, fanin
@@ -67,6 +68,38 @@ class Programs:
             return sum(pieces.results())
 
         self.square, self.total = square, total
+        self._declare_operation()
+
+    def _declare_operation(self) -> None:
+        """Steps, pieces and undos; each body is told under its place."""
+
+        def done(step: Step, *, undoing: bool = False, composing: bool = False) -> None:
+            place = Place(step.branch, step.name, step.visit, composing, undoing).cursor
+            self.note("step", f"{current.id} {place}", current.run)
+            step["trail"] = [*step.get("trail", []), place]
+
+        def first(step: Step) -> None:
+            done(step)
+
+        def undo(step: Step) -> None:
+            done(step, undoing=True)
+
+        def spread(step: Step) -> Iterator[Piece[Any]]:
+            for n in range(2):
+                yield square.piece(n)
+
+        def joined(pieces: Pieces[int], step: Step) -> None:
+            done(step, composing=True)
+
+        def last(step: Step) -> None:
+            if step["doomed"]:
+                raise ValueError("it cannot be done")
+            done(step)
+
+        square = self.square
+        self.walk = self.app.operation(
+            "walk", main=[step(first, undo=undo), step(spread, compose=joined, undo=undo), last], attempts=1, retry=0
+        )
 
     # ── the programs ─────────────────────────────────────────────────────────────────────────────
 
@@ -105,6 +138,10 @@ class Programs:
         ).run()
         self._until_it_works(keeper.leave)
         self.app.close()
+
+    def walks(self) -> None:
+        """The same with operations alone: one that completes, and one that is undone."""
+        self.work()
 
     def last(self) -> None:
         """The same where only the last piece of a split is left: the step that may release a compose twice, or never."""
@@ -169,6 +206,9 @@ def prepare(path: Path, program: str) -> None:
     if program in ("work", "threads"):
         programs.total.later(WIDE)
         programs.square.later_many([(n,) for n in range(2)])
+    elif program == "walks":
+        programs.walk.later(doomed=False)
+        programs.walk.later(doomed=True)
     elif program == "last":
         _split_up(programs.app.store, programs.total.later(1).id, programs.square.piece(0))
     programs.app.close()

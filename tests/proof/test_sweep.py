@@ -23,6 +23,7 @@ def swept(sweep: Sweep, folder: Path) -> Sweep:
         Sweep("enqueue", "fdatasync"),
         Sweep("single", "pwrite64"),
         Sweep("last", "pwrite64"),
+        Sweep("walks", "fdatasync"),
         Sweep("work", "fdatasync", options=("--checkpoints",)),
         Sweep("enqueue", "unlink"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,32 @@ def done_by_hand(op: Operation[Any]) -> list[tuple[str, str]]:
     return [(line.what, line.reason) for line in op.amendments()]
 
 
+@pytest.mark.parametrize("one", [False, True])
+def test_what_is_done_through_the_jobs_leaves_a_line_with_operations_too(
+    app: Piecework, steps: Steps, one: bool
+) -> None:
+    @app.task
+    def plain() -> None:
+        """A job of another kind: it keeps its cancellation, and has no such lines."""
+
+    op, job = app.operation("f", main=[steps.charge]).later(), plain.later()
+    jobs = app.jobs.where(queue="default")
+
+    def each(act: Callable[[Any], object]) -> None:
+        assert [act(found) for found in list(jobs)] == [True, True] if one else act(jobs) == 2
+
+    each(lambda found: found.cancel("too early", by="ann"))
+    each(lambda found: found.resume())
+    each(lambda found: found.cancel("again"))
+    each(lambda found: found.retry())
+    assert done_by_hand(op) == [("cancelled", "too early"), ("resumed", ""), ("cancelled", "again"), ("retried", "")]
+    assert job.state is op.state is State.AVAILABLE
+    assert (jobs.retry(), len(op.amendments())) == (0, 4)
+    jobs.cancel("x")
+    jobs.retry("because", by="bob")
+    assert [(line.what, line.reason, line.by) for line in op.amendments()][-1] == ("retried", "because", "bob")
+
+
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -41,7 +69,7 @@ def test_an_operation_waits_for_a_signal_and_takes_its_payload(app: Piecework, s
     assert op.signal("approval", {"by": "ann"}, by="ann") is True
     drain(app)
     assert op.result(timeout=0) == {"approval": {"by": "ann"}}
-    assert op.signal("approval") is False  # it has ended
+    assert op.signal("approval") is False  # it has completed
     assert [(e.signal, e.by) for e in op.timeline() if e.what == "signal"][1] == ("approval", "ann")
 
 
@@ -63,6 +91,19 @@ def test_a_wait_that_is_over_leads_elsewhere_or_fails(app: Piecework, steps: Ste
     assert steps.ran == ["email"]
     assert other.error is not None
     assert "no signal 'ok' came within 60 s" in other.error.message
+
+
+def test_a_signal_that_comes_too_late_is_taken_by_a_retry(app: Piecework, steps: Steps, leaping: LeapingClock) -> None:
+    op = app.operation("f", main=[wait_for("ok", timeout=60)]).later()
+    drain(app)
+    leaping.leap(60)
+    drain(app)
+    assert op.state is State.FAILED
+    assert op.signal("ok", "late, but well") is True
+    assert op.state is State.FAILED
+    assert op.retry("it came") is True
+    drain(app)
+    assert op.result(timeout=0) == {"ok": "late, but well"}
 
 
 def test_waiting_is_not_done_now(app: Piecework, steps: Steps) -> None:
@@ -332,12 +373,35 @@ def test_operations_are_found_by_what_their_globals_are_now(app: Piecework, step
     drain(app)
     assert list(fulfil.where(n=1)) == [ops[0]]
     assert fulfil.where(new=True).count() == app.operations.where(new=True).count() == 3
+    for asked in (fulfil.where, app.operations.where):
+        with pytest.raises(BadArguments, match="where: globals are given by name"):
+            asked(5)  # type: ignore[arg-type]
     ops[0].set(n="one")
     assert (fulfil.where(n=1).first(), fulfil.where(n="one").first()) == (None, ops[0])
     assert fulfil.where().only(step="ok", state="waiting").count() == 3
     assert fulfil.where(n=3).only(step="charge").count() == 0
     with pytest.raises(UsageError, match="no state 'waitng'"):
         fulfil.where().only(state="waitng")
+
+
+@dataclass
+class Order:
+    n: int
+    when: datetime | None = None
+
+
+def test_operations_with_a_state_are_found_and_edited_by_its_own_values(app: Piecework, steps: Steps) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    fulfil = app.operation("f", main=[steps.charge], state=Order)
+    op = fulfil.later(Order(7, moment))
+    assert (fulfil.where(when=moment).first(), fulfil.where(when=None).first()) == (op, None)
+    op.set(when=None)
+    assert (op.values, fulfil.where(when=None).first()) == (Order(7), op)
+    for wrong in (lambda: op.set(n="seven"), lambda: op.unset("n"), lambda: op.set(when=object())):
+        with pytest.raises(BadArguments):
+            wrong()
+    drain(app)
+    assert op.result(timeout=0) == Order(7)
 
 
 def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecework, steps: Steps) -> None:
@@ -353,12 +417,25 @@ def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecewo
     drain(app)
     assert fulfil.where().only(step="ok").count() == 4
     assert fulfil.where(n=2).cancel("no") == 1
-    assert fulfil.where().signal("ok", 1) == 3
+    assert fulfil.where().signal("ok", 1) == 4  # the one that was cancelled keeps it, should it be retried
     drain(app)
     assert [op.status for op in ops] == ["completed", "completed", "cancelled at main/ok", "completed"]
     assert done_by_hand(ops[0]) == [("retried", "again"), ("edited", "all"), ("skipped", "by hand")]
-    assert fulfil.where().skip() == 1  # those that completed stay as they are
+    skipped = fulfil.where().skip()
+    assert skipped == 1
+    there_is_nothing = "has completed; there is nothing to skip"
+    assert skipped.refused == [(op.id, f"operation {op.id} {there_is_nothing}") for op in (ops[0], ops[1], ops[3])]
+    assert fulfil.where().retry().refused == []  # they are none of those that it retries
     assert fulfil.where().unset("zz") == 0
+
+
+def test_of_many_that_refuse_the_first_are_named(app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("piecework.operationquery.MOST_REFUSED", 2)
+    fulfil = app.operation("f", main=[steps.charge])
+    ops = fulfil.later_many([{}] * 3)
+    drain(app)
+    jumped = fulfil.where().jump_to("charge")
+    assert (jumped, [id for id, _ in jumped.refused]) == (0, [op.id for op in ops[:2]])
 
 
 # ── told apart ───────────────────────────────────────────────────────────────────────────────────

@@ -450,3 +450,73 @@ def test_a_step_that_waits_for_its_pieces_says_so_and_is_not_moved(app: Piecewor
     app.jobs.unpause("later")
     drain(app)
     assert (op.status, op.globals) == ("completed", {"n": 1})
+
+
+def test_now_refuses_what_later_refuses(app: Piecework, steps: Steps) -> None:
+    """A step that yields pieces says nothing while it does, its compose may; and an undo has no say in the way on."""
+
+    @app.task
+    def square(n: int) -> int:
+        return n * n
+
+    def setting(step: Step[Any]) -> Any:
+        yield square.piece(2)
+        step["a"] = 1
+
+    def leaping(step: Step[Any]) -> Any:
+        step.jump_to("main")
+        yield square.piece(2)
+
+    def appending(step: Step[Any]) -> Any:
+        yield square.piece(2)
+        step["kept"].append(1)
+
+    def pieces(step: Step[Any]) -> Any:
+        yield square.piece(2)
+
+    def joined(pieces: Any, step: Step[Any]) -> None:
+        step["sum"] = sum(pieces.results())
+
+    def jumping(made: Step[Any]) -> None:
+        made.jump_to("email")
+
+    steps.acts["email"] = lambda made: made["boom"]
+    wrong = [app.operation(act.__name__, main=[act], attempts=1) for act in (setting, leaping, appending)]
+    fine = app.operation("fine", main=[step(pieces, compose=joined)])
+    undo = app.operation("undo", main=[step(steps.charge, undo=step(jumping, attempts=1)), steps.email], attempts=1)
+    ops = [operation.later(kept=[]) for operation in wrong]
+    good, bad = fine.later(), undo.later()
+    drain(app)
+    assert [op.state for op in (*ops, good, bad)] == ["failed", "failed", "failed", "completed", "failed"]
+    for operation, op in zip(wrong, ops, strict=True):
+        with pytest.raises(UsageError, match="says nothing more while it does") as raised:
+            operation(kept=[])
+        assert op.error is not None
+        assert op.error.type.endswith(type(raised.value).__name__)
+        assert op.error.message == str(raised.value)
+    assert fine() == good.globals == {"sum": 4}
+    with pytest.raises(UsageError, match="an undo has no say in the way on"):
+        undo()
+
+
+def test_each_walk_now_has_an_id_of_its_own_that_all_its_steps_and_undos_share(app: Piecework) -> None:
+    """Steps make the keys of their effects of it: two orders that run now must not be taken for one."""
+    seen: list[str] = []
+
+    def note(step: Step[Any]) -> None:
+        seen.append(step.operation_id)
+
+    def fail(step: Step[Any]) -> None:
+        raise ValueError("no")
+
+    twice = app.operation("twice", main=[note, step(note, name="again")])
+    twice()
+    twice()
+    assert len(set(seen)) == 2
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+    seen.clear()
+    with pytest.raises(ValueError, match="no"):
+        app.operation("undone", main=[step(note, undo=note), fail])()
+    assert len(seen) == 2
+    assert len(set(seen)) == 1

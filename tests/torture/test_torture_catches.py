@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from torturekit import Small, words
 
-from piecework.job import Answer, NewJob, PieceResult, State
+from piecework.job import Answer, NewJob, PieceResult, Record, State
 from piecework.outcome import Settlement
 from piecework.testing import ModelStore
 from piecework.torture.ledger import Kind
@@ -24,7 +24,8 @@ def test_a_sound_store_is_found_sound_behind_a_bad_line(small: Make) -> None:
     torture.run()
     verdict = torture.verdict()
     assert verdict.told == {word: [] for word in Word}
-    assert verdict.jobs == {State.COMPLETED: 65, State.FAILED: 2, State.CANCELLED: 1}
+    assert verdict.jobs == {State.COMPLETED: 65 + 2 + 15, State.FAILED: 2 + 1, State.CANCELLED: 1}
+    assert (verdict.steps, verdict.undone) == (8 + 6 + 7, 5)
     assert verdict.composes == 3 * 2 + 1
     tried = {Kind.LOST_REQUEST, Kind.LOST_REPLY, Kind.FORGED_STALE, Kind.FORGED_ALREADY}
     assert {kind for kind in tried if not torture.kinds[kind]} == set()
@@ -173,6 +174,44 @@ def test_a_compose_that_does_not_see_every_piece(small: Make) -> None:
     verdict = torture.verdict()
     assert words(verdict) == {Word.WRONG}
     assert "its compose returned 3" in verdict.told[Word.WRONG][0]
+
+
+class RecordsWithoutMoving(ModelStore):
+    """Keeps the line of a step that has completed, and forgets to move the operation on."""
+
+    left = 1
+
+    def _record(self, job: Record, s: Settlement) -> None:
+        super()._record(job, s)
+        if s.history == "completed" and self.left:
+            self.left -= 1
+            self._set_job(s.id, cursor=job.cursor)
+
+
+def test_a_step_that_runs_again_after_its_completion(small: Make) -> None:
+    torture = small(RecordsWithoutMoving())
+    torture.enqueue(torture.jobs.steps.piece(1))
+    torture.run()
+    assert {Word.STEP_AGAIN, Word.FORKED} <= words(torture.verdict())
+
+
+class StopsUndoing(ModelStore):
+    """Says after the first undo that nothing is left to be undone."""
+
+    def _settle(self, s: Settlement) -> Answer:
+        if s.history != "undone":
+            return super()._settle(s)
+        answer = super()._settle(replace(s, cursor="undo/1", state=State.AVAILABLE))
+        return Answer.LET_GO if answer is Answer.OK else answer
+
+
+def test_an_undoing_that_is_not_whole(small: Make) -> None:
+    torture = small(StopsUndoing())
+    torture.enqueue(torture.jobs.steps.piece(1, doomed=True))
+    torture.run()
+    verdict = torture.verdict()
+    assert words(verdict) == {Word.UNDO}
+    assert "the visits [1, 2] were not" in verdict.told[Word.UNDO][0]
 
 
 @pytest.mark.parametrize(("reason", "expected"), [(None, {Word.LOST}), ("its worker died 3 times", set())])

@@ -36,7 +36,10 @@ class Small:
         self.kinds: Counter[Kind] = Counter()
 
     def enqueue(self, *pieces: Piece[object]) -> list[str]:
-        jobs = [NewJob(f"{n:08x}-0000-7000-8000-000000000000", p.task, p.args, p.queue) for n, p in enumerate(pieces)]
+        jobs = [
+            NewJob(f"{n:08x}-0000-7000-8000-000000000000", p.task, p.args, p.queue, operation=p.operation)
+            for n, p in enumerate(pieces)
+        ]
         ids = insist(lambda: self.jobs.app.store.add(jobs))
         self.ledger.note_all([(Kind.ACKNOWLEDGED, id, 0) for id in ids])
         return ids
@@ -54,6 +57,9 @@ class Small:
             jobs.withdrawn.piece(),
             *[jobs.nest.piece(2, 4)] * 3,
             jobs.mixed.piece(3),
+            jobs.steps.piece(2),
+            jobs.steps.piece(1, aside=True),
+            jobs.steps.piece(2, doomed=True),
         )
 
     def run(self, *, until_state: Callable[[], bool] | None = None) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, assert_type
 
 from piecework import Job, Operation, OperationTask, Piece, Piecework, Step, branch, step, wait_for
+from piecework.operationquery import Changed
 
 app = Piecework("sqlite:///jobs.db")
 
@@ -133,7 +134,8 @@ for run in op.runs():
 
 assert_type(fulfil.where(subscription_id=7).first(), Operation[Order] | None)
 assert_type(fulfil.where({"odd name": 7}).only(state="failed", step="email").count(), int)
-assert_type(fulfil.where().retry("again"), int)
+assert_type(fulfil.where().retry("again"), Changed)
+assert_type(fulfil.where().retry("again").refused, list[tuple[str, str]])
 assert_type(fulfil.get(key="k"), Operation[Order])
 assert_type(app.operations.where(subscription_id=7).first(), Operation[Any] | None)
 fulfil.where(7)  # error

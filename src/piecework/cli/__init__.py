@@ -13,6 +13,7 @@ from piecework import __version__
 COMMANDS = {
     "work": ("piecework.cli.work", "Run jobs."),
     "jobs": ("piecework.cli.jobs", "List, show, retry, cancel, resume and delete jobs."),
+    "operations": ("piecework.cli.operations", "List and show operations; retry, skip, jump, fork and signal them."),
     "queues": ("piecework.cli.queues", "List queues, pause and unpause them."),
     "watch": ("piecework.cli.watching", "Watch a job and its pieces until it ends."),
     "health": ("piecework.cli.health", "Say which workers live, and when they polled."),

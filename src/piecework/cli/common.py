@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,11 +18,13 @@ from piecework.app import Piecework
 from piecework.appref import app_reference, load_app
 from piecework.errors import UsageError
 from piecework.errortext import clean
+from piecework.job import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 app_option = click.option("-a", "--app", "reference", metavar="MODULE:APP", help="The app; default: $PIECEWORK_APP.")
 store_option = click.option("--store", "url", metavar="URL", help="The store, without an app; default: $PIECEWORK_URL.")
+states = click.Choice([state.value for state in State])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -48,6 +53,12 @@ def plain(text: Any, limit: int = 200) -> str:
     return "".join(c if c.isprintable() else "·" for c in said)
 
 
+def short(text: Any, limit: int) -> str:
+    """The beginning of a text from a job, safe for a terminal and on one line."""
+    said = plain(text, 10_000)
+    return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
+
 def block(text: str) -> str:
     """Text of several lines, safe for a terminal."""
     return "\n".join("".join(c if c.isprintable() or c == "\t" else "·" for c in line) for line in text.split("\n"))
@@ -58,6 +69,31 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def style_of(state: State) -> dict[str, Any]:
+    """How a state is drawn."""
+    colours = {State.FAILED: "red", State.COMPLETED: "green", State.RUNNING: "cyan", State.PARKED: "yellow"}
+    return {"fg": colours.get(state)}
+
+
+def terminal_width(default: int) -> int:
+    """Columns of the terminal that is printed to; `default` where the output is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else default
+
+
+def fitted(text: str, used: int, least: int = 20) -> str:
+    """The end of a line, cut to what a terminal has left of it; whole where the output is no terminal."""
+    room = max(least, terminal_width(default=used + len(text)) - used)
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def duration(seconds: float) -> str:
+    """Two figures at most: 0.4 s, 12 s, 3 min, 5 h, 2 days."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
 def when(seconds: float | None) -> str:
     """A moment in local time."""
     if seconds is None:
@@ -65,6 +101,28 @@ def when(seconds: float | None) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Progress:
+    """A line on a terminal for those who wait long: how many were done."""
+
+    AFTER, EVERY = 3.0, 1.0  # seconds
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = time.monotonic() + self.AFTER
+        self._told = False
+
+    def tell(self, n: int) -> None:
+        """Notes how many there are by now."""
+        if time.monotonic() >= self._next and sys.stderr.isatty():
+            self._told, self._next = True, time.monotonic() + self.EVERY
+            click.echo(f"\r{n:,} {self._what}", nl=False, err=True)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._told:
+            click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def set_up_logging(level: str) -> None:

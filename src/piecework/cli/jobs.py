@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
+from piecework.amending import step_of
 from piecework.app import Piecework
 from piecework.cli.common import (
     app_option,
@@ -17,16 +18,18 @@ from piecework.cli.common import (
     json_option,
     plain,
     print_json,
+    states,
     store_option,
+    style_of,
     when,
 )
 from piecework.errors import UsageError
 from piecework.job import AttemptRecord, BatchRecord, Record, State
-from piecework.jobs import ErrorNode, Job, Query
+from piecework.jobs import ErrorNode, Job, Query, walks
+from piecework.plan import Place
+from piecework.trail import place_of
 
 FIRST_SHOWN, LAST_SHOWN = 2, 8  # runs of a job that ran often
-
-states = click.Choice([state.value for state in State])
 
 
 @click.group("jobs")
@@ -80,13 +83,18 @@ def list_jobs(
 
 def _line(record: Record) -> str:
     said = record.error.message if record.error else record.reason or ""
-    colour = {State.FAILED: "red", State.COMPLETED: "green", State.RUNNING: "cyan", State.PARKED: "yellow"}.get(
-        record.state
-    )
+    if walks(record) and record.state is not State.COMPLETED:
+        said = f"{whereabouts(record)}{': ' if said else ''}{said}"
     return (
-        f"{record.id}  {click.style(f'{record.state:10}', fg=colour)} {plain(record.queue, 20):12} "
+        f"{record.id}  {click.style(f'{record.state:10}', **style_of(record.state))} {plain(record.queue, 20):12} "
         f"{when(record.created_at)}  {plain(record.task, 60)}{('  ' + plain(said, 60)) if said else ''}"
     )
+
+
+def whereabouts(record: Record) -> str:
+    """The step where an operation is."""
+    step = step_of(record)
+    return "at no step" if step is None else f"at {step.name}"
 
 
 def _echo_counts(counts: dict[tuple[str, str], int]) -> None:
@@ -143,6 +151,7 @@ def _facts(record: Record, job: Job[Any]) -> list[tuple[str, str]]:
         ("worker", record.worker),
         ("key", record.key),
         ("piece", f"{record.piece_key} of {record.batch}" if record.batch else None),
+        ("operation", f"{whereabouts(record)}; piecework operations show tells its steps" if walks(record) else None),
         ("progress", f"{progress.done:g} of {'?' if progress.total is None else f'{progress.total:g}'} {progress.note}" if progress else None),
         ("expires", when(record.expires_at) if record.expires_at else None),
         ("stopped", f"{record.stopped_by}, {when(record.stopped_at)}" if record.stopped_by else None),
@@ -173,8 +182,10 @@ def _echo_attempts(attempts: list[AttemptRecord]) -> None:
 def _echo_attempt(attempt: AttemptRecord) -> None:
     said = f": {plain(attempt.error.type)}: {plain(attempt.error.message, 500)}" if attempt.error else ""
     why = f" ({plain(attempt.reason)})" if attempt.reason else ""
+    step = place_of(attempt.cursor) if attempt.cursor and "/" in attempt.cursor else None
+    at = f" of {plain(step.name)}" if isinstance(step, Place) else ""
     click.echo(
-        f"\nrun {attempt.run}, {when(attempt.started_at)} to {when(attempt.finished_at)}: {attempt.outcome}{said}{why}"
+        f"\nrun {attempt.run}{at}, {when(attempt.started_at)} to {when(attempt.finished_at)}: {attempt.outcome}{said}{why}"
     )
     if attempt.error and attempt.error.traceback:
         click.echo(block(attempt.error.traceback.rstrip()))
@@ -276,7 +287,7 @@ def cancel(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
 @_verb("resume", "Every job that was cancelled.")
 def resume(chosen: Choice, as_json: bool) -> int:
     """Let cancelled jobs go on, and below them what was still open: by id, or by filter. What had failed stays failed."""
-    return _told("resumed", chosen.each(Job.resume, Query.resume), len(chosen.jobs), as_json)
+    return _told("resumed", chosen.each(lambda job: job.resume(), Query.resume), len(chosen.jobs), as_json)
 
 
 @_verb("delete", "Every job that ended or is parked.")

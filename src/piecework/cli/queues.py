@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from piecework.cli.common import app_option, find_app, json_option, plain, print_json, store_option
+from piecework.cli.common import app_option, duration, find_app, json_option, plain, print_json, store_option
 from piecework.job import State
 from piecework.jobs import Queue
 
@@ -31,17 +31,9 @@ def command(context: click.Context, reference: str | None, url: str | None, as_j
 
 def _line(queue: Queue) -> str:
     numbers = ", ".join(f"{n:,} {state}" for state in State if (n := queue.counts.get(state)))
-    oldest = "" if queue.oldest_due is None else f"; oldest due for {_duration(queue.oldest_due)}"
+    oldest = "" if queue.oldest_due is None else f"; oldest due for {duration(queue.oldest_due)}"
     paused = click.style("  (paused)", fg="yellow") if queue.paused else ""
     return f"{plain(queue.name, 40)}: {numbers or 'no jobs'}{oldest}{paused}"
-
-
-def _duration(seconds: float) -> str:
-    """Two figures at most: 0.4 s, 12 s, 3 min, 5 h, 2 days."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 @command.command("pause")

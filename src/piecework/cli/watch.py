@@ -16,9 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from piecework.amending import status_of, step_of
 from piecework.clock import SystemClock
 from piecework.errors import JobNotFound, StoreUnavailable
-from piecework.job import BatchRecord, BatchState, Filter, Record, State
+from piecework.job import BatchRecord, BatchState, Filter, OperationRecord, Record, State
+from piecework.jobs import walks
 from piecework.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -126,7 +128,13 @@ class _Watcher:
         [record] = records
         batch = None if record.below is None else self._store.batch(record.below)
         below = self._nested.rows(batch) if batch is not None and not _ended(record) else ()
-        return _Picture(record, _root_row(record, batch), below)
+        return _Picture(record, self._root(record, batch), below)
+
+    def _root(self, record: Record, batch: BatchRecord | None) -> _Row:
+        if not walks(record):
+            return _root_row(record, batch)
+        kept = self._store.operations([record.id])
+        return _operation_row(record, batch, kept[0] if kept else None)
 
 
 class _Node(msgspec.Struct, frozen=True):
@@ -217,6 +225,15 @@ def _root_row(record: Record, batch: BatchRecord | None) -> _Row:
         note = _plain(progress.note) if not _ended(record) else ""
         return _Row(label, 0, progress.done, progress.total, note=note or _phase(record, None))
     return _Row(label, note=_phase(record, None))
+
+
+def _operation_row(record: Record, batch: BatchRecord | None, kept: OperationRecord | None) -> _Row:
+    """An operation: how many steps it has come to, and where it stands. How many are left, nobody knows: it may jump."""
+    note = record.state.value if _ended(record) else _plain(status_of(record, kept, _now()))
+    if batch is not None and record.state is State.WAITING:
+        return msgspec.structs.replace(_batch_row(_task(record), batch, 0), note=note)
+    step = step_of(record)
+    return _Row(_task(record), done=step.visit if step is not None else 0, unit="steps", note=note)
 
 
 def _nested_row(record: Record, batch: BatchRecord, depth: int) -> _Row:

@@ -39,3 +39,11 @@ class Keeping:
             return Running(job, None, None), prepared
         prepared.held_since = ended.held_since
         return prepared
+
+
+def put_down(in_hand: dict[str, Running], settlement: Settlement) -> Running | None:
+    """Takes out the run that ended; None where its worker has fetched the job again since, and is at a later run."""
+    running = in_hand.get(settlement.id)
+    if running is None or running.job.run != settlement.run:
+        return None
+    return in_hand.pop(settlement.id)

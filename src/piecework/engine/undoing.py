@@ -1,42 +1,55 @@
-"""What an operation undoes next: read from its lines, newest first, so that a crash between two undos forgets none."""
+"""What an operation undoes next: read from its lines, newest first, so that a crash between two undos forgets none.
+
+The cursor of an undo says behind which run nothing is to be looked for any more. So the thousandth undo costs what the
+first did, however many lines there are.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from piecework.engine.spots import called
 from piecework.job import AttemptRecord
 from piecework.operation import OperationSpec
-from piecework.plan import Place, read_cursor
+from piecework.plan import Place, Undoing, read_cursor
 from piecework.store.protocol import Store
 
-PAGE = 1000
+FIRST_PAGE, PAGE = 10, 1000  # most often the line before is the one that is looked for
 
 
-def next_undo(store: Store, operation: OperationSpec, id: str, before: int) -> Place | None:
-    """The newest visit before a number that was completed, was not undone yet, and has an undo; None where none is left.
+def next_undo(store: Store, operation: OperationSpec, id: str, at: Undoing) -> Place | None:
+    """The newest visit before `at` that was completed, was not undone yet, and has an undo; None where none is left.
 
     Raises `BadArguments` for a step that the code does not know: it may have had an undo.
     """
-    done: dict[int, Place] = {}
-    after = -1
-    while page := store.attempts(id, after=after, limit=PAGE):
-        for line in page:
-            _note(line, done)
-        after = page[-1].run
-    for visit in sorted(done, reverse=True):
-        there = Place(done[visit].branch, done[visit].step, visit)
-        if visit < before and called(operation, there).undo is not None:
-            return Place(there.branch, there.step, visit, undoing=True)
+    undone: set[int] = set()
+    for line, place in _newest_first(store, id, at.run):
+        if line.outcome == "undone":
+            undone.add(place.visit)
+        elif place.visit < at.before and place.visit not in undone and called(operation, _step(place)).undo is not None:
+            return Place(place.branch, place.step, place.visit, undoing=True, run=_onward(at, line, place, undone))
     return None
 
 
-def _note(line: AttemptRecord, done: dict[int, Place]) -> None:
-    """Keeps the visits that were completed and not undone."""
-    if line.cursor is None or line.outcome not in ("completed", "undone"):
-        return
-    place = read_cursor(line.cursor)
-    if not isinstance(place, Place):
-        return
-    if line.outcome == "completed":
-        done[place.visit] = place
-    else:
-        done.pop(place.visit, None)
+def _onward(at: Undoing, line: AttemptRecord, place: Place, undone: set[int]) -> int | None:
+    """The run before which the next one is looked for: that of this line.
+
+    Where lines behind it say that an earlier visit was undone, which was by an undoing that did not come to its end, they
+    are to be read again.
+    """
+    return at.run if any(visit < place.visit for visit in undone) else line.run
+
+
+def _step(place: Place) -> Place:
+    return Place(place.branch, place.step, place.visit)
+
+
+def _newest_first(store: Store, id: str, before: int | None) -> Iterator[tuple[AttemptRecord, Place]]:
+    """The lines of steps that were completed or undone, and which."""
+    limit = FIRST_PAGE
+    while page := store.attempts(id, before=before, limit=limit, newest=True):
+        for line in page:
+            place = read_cursor(line.cursor) if line.cursor is not None else None
+            if isinstance(place, Place) and line.outcome in ("completed", "undone"):
+                yield line, place
+        before, limit = page[-1].run, PAGE

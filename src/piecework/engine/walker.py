@@ -74,7 +74,7 @@ class Walker:
             return _wait_step(spot, spot.step, run, handle)
         if spot.splits:
             return self._split(now, spot.step, spot.place, handle)
-        failpoint("step.running")
+        _begins(spot.place)
         if spot.step.task is not None:
             with self._arguments(now, spot.step, spot.step.task, handle) as (args, kwargs):
                 result = spot.step.task.function(*args, **kwargs)
@@ -225,8 +225,7 @@ class Walker:
             if failed is None:
                 raise
             return failed
-        if handle.changes():
-            raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+        refuse_changes(step, handle)
         return seal
 
     def _failed_pieces(self, batch: NewBatch) -> Outcome | None:
@@ -250,8 +249,9 @@ class Walker:
     def _next_undo(self, now: Running, spot: Spot, run: OperationRun, at: Undoing) -> Outcome:
         if at.over:
             return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+        failpoint("undo.looking")
         try:
-            place = next_undo(self._store, spot.operation, now.job.id, at.before)
+            place = next_undo(self._store, spot.operation, now.job.id, at)
             if place is not None:
                 called(spot.operation, place)
         except BadArguments as error:
@@ -264,10 +264,24 @@ def batch_of(id: str, visit: int) -> str:
     return f"{id}/{visit}"
 
 
+def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
+    """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
+    if handle.changes():
+        raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+
+
 def _of(now: Running) -> tuple[Spot, OperationRun]:
     assert now.spot is not None
     assert now.job.operation is not None
     return now.spot, now.job.operation
+
+
+def _begins(place: Place) -> None:
+    """The user's code is called next: a test may want to be there."""
+    if place.undoing:
+        failpoint("undo.running")
+    else:
+        failpoint("step.running")
 
 
 def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | None:

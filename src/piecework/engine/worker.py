@@ -17,7 +17,7 @@ from enum import Enum
 from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.foresight import Foresight
-from piecework.engine.keeping import Keeping
+from piecework.engine.keeping import Keeping, put_down
 from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
@@ -275,6 +275,7 @@ class Worker:
     def _plan_look(self, limit: int, jobs: Sequence[Fetched]) -> None:
         """When to look next: at once after a look that found work, else with the next hint, due job or poll."""
         if limit <= 0:
+            self._hinted, self._empty = True, False  # what was settled may have made something due
             return
         now = self._clock.monotonic()
         self._empty = not jobs
@@ -357,7 +358,7 @@ class Worker:
 
     def _forget(self, settlements: Sequence[Settlement], answers: Sequence[Answer], to_keep: int) -> list[Running]:
         """Lets go of what has ended, and answers which operations go on here."""
-        ended = [self._in_hand.pop(s.id, None) for s in settlements]
+        ended = [put_down(self._in_hand, s) for s in settlements]
         if not to_keep:
             return []
         kept = []
@@ -366,8 +367,6 @@ class Worker:
                 continue
             if answer is Answer.OK or answer is Answer.ALREADY:
                 kept += self._go_on(running, s)
-            elif answer is Answer.LET_GO:
-                self._hinted, self._empty = True, False  # it may be there to be fetched
         return kept
 
     def _go_on(self, running: Running, settlement: Settlement) -> list[Running]:

@@ -84,7 +84,7 @@ class Store(Protocol):
         A piece added to a batch that is sealed raises `UsageError`; to one that failed or was stopped, `JobCancelled`.
         A job with `operation` begins at its cursor, with its globals and its plan, which is stored once for all.
         An operation whose unique key is held by another is not stored, even where that one has ended: the answer is that
-        one's id; with `again`, the key is taken over from one that has ended.
+        one's id, also where another job carries the key by now; with `again`, the key is taken over from one that has ended.
         With `fence`, nothing is stored unless that run still owns its job: `LeaseLost`.
         With `within`, everything is written on the caller's connection, and lives and dies with its transaction;
         a store that cannot raises `WithinNotSupported`.
@@ -132,7 +132,7 @@ class Store(Protocol):
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
         Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
         hand since that run began, made available: `let go`.
-        One that waits for a signal takes the oldest of that name that was kept, and is available at once if there is one.
+        One that waits for a signal takes the oldest of that name that was kept, as if it had come now.
         One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
         meanwhile is recorded. Where it completes or fails all the same, that ending is dropped.
         One that was let go is told so when it sends again, whoever has the job by then: no run after it has the number
@@ -196,7 +196,8 @@ class Store(Protocol):
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
         batch, and all below it, along. The id of a batch without a continuation stops that batch.
         With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
-        it did; its batch, if it waits for one, is stopped. One that has that ending already, or that has ended, is left.
+        it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending
+        already, or that has ended, is left.
         """
         ...
 
@@ -245,10 +246,12 @@ class Store(Protocol):
         ...
 
     def signal(self, id: str, signal: NewSignal) -> bool:
-        """Keeps a signal for an operation, and says whether there is such an operation and it has not ended.
+        """Keeps a signal for an operation, and says whether there is such an operation and it has not completed.
 
-        One that waits for a signal of this name gets it, and is available at once; else it is kept for a wait to come, and the
-        oldest is taken first. A signal with the id of one that was kept is not kept again.
+        One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its `delay`
+        and `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was
+        kept is not kept again.
+        One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again.
         """
         ...
 
@@ -292,11 +295,14 @@ class Store(Protocol):
         """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or only of those that failed, were cancelled or are parked."""
         ...
 
-    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+    def attempts(
+        self, id: str, *, after: int = -1, before: int | None = None, limit: int = 1_000_000, newest: bool = False
+    ) -> list[AttemptRecord]:
         """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100.
 
         Of an operation also every step that was completed or undone, and of each visit of a step so many of the others.
-        `after` and `limit` page through them by run.
+        `after`, `before` and `limit` page through them by run, with `newest` from the newest to the oldest. A page has all
+        lines of a run or none: where the last run has several, it has more than `limit`.
         """
         ...
 
@@ -331,7 +337,10 @@ class Store(Protocol):
         ...
 
     def next_due(self) -> float | None:
-        """Seconds until the next job that is not due yet will be, or the next one expires; None when there is none."""
+        """Seconds until the next job that is not due yet will be, or the next one expires; None when there is none.
+
+        0.0 where the time of one came, and no fetch has looked since.
+        """
         ...
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from piecework.store import Store
 from piecework.torture.dice import Dice
 from piecework.torture.ledger import Kind, Ledger
 from piecework.torture.plan import Plan
+from piecework.torture.steps import WALK, Steps
 
 MARK = 1000  # what a composed split counts for each piece that failed
 
@@ -43,6 +44,7 @@ class Jobs:
         self.nest.compose(self._composed_nest)
         self.mixed = app.split(name="torture.mixed", queue=queue, on_failure="compose")(self._mixed)
         self.mixed.compose(self._composed_mixed)
+        self.steps = Steps(app, ledger, queue, self.leaf.piece)
         self._ends = {self.doomed.name: State.FAILED, self.withdrawn.name: State.CANCELLED}
         # What is enqueued, and how often.
         self.mix: dict[Callable[[Dice], Piece[Any]], float] = {
@@ -58,10 +60,14 @@ class Jobs:
             lambda dice: self.withdrawn.piece(): 1,
             lambda dice: self.nest.piece(dice.whole(2, 3), dice.whole(2, 6)): 3,
             lambda dice: self.mixed.piece(dice.whole(1, 8)): 1,
+            lambda dice: self.steps.piece(dice.whole(1, 3), aside=dice.happens(0.3)): 2,
+            lambda dice: self.steps.piece(dice.whole(1, 2), doomed=True): 1,
         }
 
     def wrong(self, record: Record) -> str | None:
         """What is wrong with how a job ended; None where nothing is."""
+        if record.task == WALK:
+            return None if record.state in (self.steps.ends_as(record), State.PARKED) else f"it ended as {record.state}"
         if record.state.finished and record.state is not self._ends.get(record.task, State.COMPLETED):
             return f"it ended as {record.state}"
         if record.state is not State.COMPLETED:

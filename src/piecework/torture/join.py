@@ -49,7 +49,9 @@ def _deal_entries(ledger: Path, folder: Path, shares: int) -> None:
         for entry in read(ledger):
             if entry.job != NOBODY:
                 nanos = round(entry.at * 1e9)
-                files[_share(entry.job, shares)].write(RECORD.pack(entry.kind, entry.run, entry.pid, entry.job, nanos))
+                files[_share(entry.job, shares)].write(
+                    RECORD.pack(entry.kind, entry.visit, entry.run, entry.pid, entry.job, nanos)
+                )
 
 
 def _deal_facts(facts: Iterable[Fact], folder: Path, shares: int) -> None:

@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-RECORD = struct.Struct("<BxHI16sq")
+RECORD = struct.Struct("<BBHI16sq")
 NOBODY = bytes(16)  # the id in a record that is about no job
 PAGE = RECORD.size * 16384
 
@@ -31,6 +31,11 @@ class Kind(IntEnum):
     SPLIT_END = 5
     COMPOSE_START = 6
     COMPOSE_END = 7
+    # a body of an operation, with its visit
+    STEP_START = 8
+    STEP_END = 9
+    UNDO_START = 33
+    UNDO_END = 34
     # what the store answered
     ACKNOWLEDGED = 10  # an enqueue returned
     RECORDED = 11  # a completion was answered `ok`
@@ -51,8 +56,8 @@ class Kind(IntEnum):
     DECIDED = 27  # a parked or failed job was retried by hand
 
 
-STARTS = frozenset({Kind.START, Kind.SPLIT_START, Kind.COMPOSE_START})
-ENDS = frozenset({Kind.END, Kind.SPLIT_END, Kind.COMPOSE_END, Kind.RAISED})
+STARTS = frozenset({Kind.START, Kind.SPLIT_START, Kind.COMPOSE_START, Kind.STEP_START, Kind.UNDO_START})
+ENDS = frozenset({Kind.END, Kind.SPLIT_END, Kind.COMPOSE_END, Kind.STEP_END, Kind.UNDO_END, Kind.RAISED})
 
 
 class Entry(NamedTuple):
@@ -63,6 +68,7 @@ class Entry(NamedTuple):
     pid: int
     job: bytes
     at: float
+    visit: int = 0  # of a step of an operation
 
 
 class Ledger:
@@ -73,15 +79,17 @@ class Ledger:
         self._file: int | None = None
         self._pid = 0
 
-    def note(self, kind: Kind, job: str | None = None, run: int = 0, *, pid: int | None = None) -> None:
+    def note(self, kind: Kind, job: str | None = None, run: int = 0, *, pid: int | None = None, visit: int = 0) -> None:
         """Writes one record."""
-        self.note_all([(kind, job, run)], pid=pid)
+        self.note_all([(kind, job, run)], pid=pid, visit=visit)
 
-    def note_all(self, records: Iterable[tuple[Kind, str | None, int]], *, pid: int | None = None) -> None:
+    def note_all(
+        self, records: Iterable[tuple[Kind, str | None, int]], *, pid: int | None = None, visit: int = 0
+    ) -> None:
         """Writes several records in one `write`."""
         me, now = os.getpid(), time.monotonic_ns()
         data = b"".join(
-            RECORD.pack(kind, min(run, 0xFFFF), me if pid is None else pid, packed(job), now)
+            RECORD.pack(kind, min(visit, 0xFF), min(run, 0xFFFF), me if pid is None else pid, packed(job), now)
             for kind, job, run in records
         )
         if not data:
@@ -115,5 +123,5 @@ def read(path: str | Path) -> Iterator[Entry]:
     with Path(path).open("rb") as file:
         while page := file.read(PAGE):
             whole = len(page) - len(page) % RECORD.size
-            for kind, run, pid, job, nanos in RECORD.iter_unpack(page[:whole]):
-                yield Entry(Kind(kind), run, pid, job, nanos / 1e9)
+            for kind, visit, run, pid, job, nanos in RECORD.iter_unpack(page[:whole]):
+                yield Entry(Kind(kind), run, pid, job, nanos / 1e9, visit)

@@ -62,7 +62,18 @@ class Load:
         """One enqueue of a few jobs; sent again with the same ids until it is acknowledged."""
         pieces = [self._dice.weighed(self._jobs.mix)(self._dice) for _ in range(self._dice.whole(1, CHUNK))]
         jobs = [
-            NewJob(new_id(), p.task, p.args, p.queue, p.priority, p.run_at, p.delay, options=p.options) for p in pieces
+            NewJob(
+                new_id(),
+                p.task,
+                p.args,
+                p.queue,
+                p.priority,
+                p.run_at,
+                p.delay,
+                options=p.options,
+                operation=p.operation,
+            )
+            for p in pieces
         ]
         ids = insist(lambda: self._store.add(jobs))
         self._ledger.note_all([(Kind.ACKNOWLEDGED, id, 0) for id in ids])

@@ -111,6 +111,8 @@ def seen(kinds: Mapping[Kind, int], verdict: Verdict) -> dict[str, int]:
         "… of them again (failed, killed, handed back)": verdict.starts - verdict.started_jobs,
         "… of them by a worker that woke up too late": verdict.zombie_starts,
         "splits composed": verdict.composes,
+        "steps of operations completed": verdict.steps,
+        "… of them undone": verdict.undone,
         "late words of woken workers, refused": kinds.get(Kind.REFUSED, 0),
         "processes of single jobs killed": kinds.get(Kind.KILLED_BELOW, 0),
         "stops lifted, for they held the store's lock": kinds.get(Kind.RELEASED_LOCK, 0),

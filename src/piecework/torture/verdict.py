@@ -10,27 +10,15 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 
 from piecework.job import State
+from piecework.torture import walked
 from piecework.torture.books import Fact
 from piecework.torture.faults import Faults
 from piecework.torture.ledger import ENDS, STARTS, Entry, Kind, unpacked
+from piecework.torture.words import Word
 
-
-class Word(StrEnum):
-    """Everything that can be wrong, in the order in which it is printed."""
-
-    LOST = "lost"
-    AGAIN = "run after completion"
-    TWICE = "recorded twice"
-    COMPOSE = "compose not exactly one"
-    STUCK = "stuck"
-    ACCEPTED = "stale write accepted"
-    WRONG = "ended wrongly"
-    COUNTS = "counters differ from rows"
-    PROCESSES = "processes not in order"
-    SLOW = "run again too late"
+__all__ = ["Verdict", "Word", "quantile"]
 
 
 KEPT = 20  # violations of a word that are told one by one
@@ -48,6 +36,8 @@ class Verdict:
         self.started_jobs = 0
         self.zombie_starts = 0
         self.composes = 0
+        self.steps = 0
+        self.undone = 0
         self.in_flight = 0
         self.after_child = array("d")  # seconds until a job of a killed worker process ran again
         self.after_tree = array("d")
@@ -71,6 +61,8 @@ class Verdict:
                 self.blame(Word.LOST, f"{_told(unpacked(id), entries)}: the store does not have it")
             return
         self.jobs[fact.state] += 1
+        self.steps += sum(outcome == "completed" for outcome, _, _ in fact.steps)
+        self.undone += sum(outcome == "undone" for outcome, _, _ in fact.steps)
         for word, sentence in self._wrongs(fact, starts, entries):
             self.blame(word, f"{fact.task} {_told(fact.id, entries)}: {sentence}")
         self._remember_joints(fact, entries)
@@ -102,7 +94,9 @@ class Verdict:
         recorded = {e.run for e in entries if e.kind is Kind.RECORDED}
         if len(recorded) > 1:
             yield Word.COMPOSE if fact.is_split else Word.TWICE, f"completions were recorded of the runs {recorded}"
-        if fact.state is State.COMPLETED:
+        if fact.is_operation:
+            yield from walked.wrongs(fact, entries)
+        elif fact.state is State.COMPLETED:
             yield from _completed(fact, entries)
 
     def _after_the_end(self, starts: Sequence[Entry], entries: Sequence[Entry]) -> Iterator[tuple[Word, str]]:

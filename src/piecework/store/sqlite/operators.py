@@ -40,9 +40,9 @@ def hand_back(
         remember(tx, lines)
         tx.run("reap_return", rows=to_json(changes), now=tx.now)
         fanin.count(tx, Counter({(batch, end): n for (batch, end), n in ends.items() if batch is not None}))
-        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
         for id, *_ in (row for row in rows if row[6]):
             fanin.close(tx, id, "stopped", "the split was cancelled")
+        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
     return [row[0] for row in rows]
 
 

@@ -45,6 +45,7 @@ from piecework.store.sqlite import (
     examine,
     fanin,
     fetch,
+    history,
     operation,
     operators,
     retry,
@@ -56,7 +57,6 @@ from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.prune import Pruner
 from piecework.store.sqlite.rows import (
     RECORD_COLUMNS,
-    attempt_record,
     batch_record,
     behind,
     order,
@@ -364,9 +364,11 @@ class SqliteStore:
             title = "pieces_failed_page" if failed else "pieces_page"
             return _pieces(tx.row(title, batch=batch, after=after, limit=limit)[0])
 
-    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+    def attempts(
+        self, id: str, *, after: int = -1, before: int | None = None, limit: int = 1_000_000, newest: bool = False
+    ) -> list[AttemptRecord]:
         with self._read() as tx:
-            return [attempt_record(row) for row in tx.rows("attempts_read", id=id, after=after, limit=limit)]
+            return history.page(tx, id, after, before, limit, newest)
 
     def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
         with self._read() as tx:

@@ -275,6 +275,14 @@ class OperationKeyConformance(Conformance):
         plain = add(store, key="k")
         assert (plain != first, operation(store, first).key) == (True, "k")
 
+    def test_the_operation_that_holds_a_key_is_the_answer_whoever_else_carries_it(self, store: Store) -> None:
+        """… also where another job carries the key by now: a start that is sent again finds what it found before."""
+        first = start(store, key="k")
+        self.complete(store, first)
+        plain = add(store, key="k")
+        assert store.add([an_operation("second", key="k")]) == [first]
+        assert store.add([an_operation("third", key="k", again=True)]) == [plain]
+
     def test_starts_that_race_are_one(self, store: Store) -> None:
         """Of starts with one key at one moment, one is stored."""
         answers = together(*[lambda: store.add([an_operation(key="k")]) for _ in range(4)])
@@ -300,6 +308,13 @@ class AdvanceConformance(Conformance):
         assert line.started_at is not None
         assert line.finished_at - line.started_at == pytest.approx(5.0)
 
+    def test_an_undone_step_leaves_its_line(self, store: Store) -> None:
+        """The end of an undo is kept as a line, as a step's is: what is undone next is read from these."""
+        run = kept(store, started(store), "undo/2")
+        undone = stepped(run, "undo/1", State.AVAILABLE, history="undone", at="undo/main/a/1")
+        assert settle(store, undone) is Answer.OK
+        assert lines(store, run.id) == [(1, "completed", FIRST), (2, "undone", "undo/main/a/1")]
+
     def test_attempts_begin_anew(self, store: Store) -> None:
         """Attempts and crashes begin anew; the settlement's own attempt is kept in the line."""
         id = start(store)
@@ -313,6 +328,18 @@ class AdvanceConformance(Conformance):
         assert (found.attempt, found.crashes, found.error, found.reason) == (0, 0, None, None)
         assert lines(store, id) == [(1, "retry", FIRST), (2, "crashed", FIRST), (3, "completed", FIRST)]
         assert store.attempts(id)[-1].attempt == 2
+
+    def test_its_lines_are_read_from_the_newest_to_the_oldest(self, store: Store) -> None:
+        """With `newest` from the newest to the oldest, whatever the lines tell of."""
+        run = started(store)
+        settle(store, retried(run))
+        run = kept(store, fetch_one(store))
+        settle(store, retried(run))
+        kept(store, fetch_one(store), "main/c/3")
+        told = lines(store, run.id)
+        assert [line[:2] for line in told] == [(1, "retry"), (2, "completed"), (3, "retry"), (4, "completed")]
+        back = [store.attempts(run.id, before=before, limit=2, newest=True) for before in (None, 3)]
+        assert [(line.run, line.outcome, line.cursor) for page in back for line in page] == told[::-1]
 
     def test_a_failed_attempt_leaves_the_cursor(self, store: Store) -> None:
         """Without an advance the operation stays where it is, and its line says where that was."""
@@ -572,6 +599,14 @@ class GlobalsConformance(Conformance):
         run = started(store, change("a", 1), change("b", None), change("c", "x"))
         kept(store, run, "main/b/2", change("a", {"deep": [1]}), gone("c"), gone("never"))
         assert globals_of(store, run.id) == {"a": {"deep": [1]}, "b": None}
+
+    def test_changes_are_made_once(self, store: Store) -> None:
+        """What a step changed is not changed by it again: an edit made since holds, whatever steps end behind it."""
+        run = kept(store, started(store), "main/b/2", change("a", 1), change("b", 1))
+        edit = Amendment(id="edit", what="edited", by="somebody", changes=(change("a", "edited"), gone("b")))
+        assert store.amend(run.id, "main/b/2", edit) is Answer.OK
+        assert settle(store, stepped(run, "main/c/3", State.AVAILABLE, change("c", 1))) is Answer.OK
+        assert globals_of(store, run.id) == {"a": "edited", "c": 1}
 
     @pytest.mark.parametrize("key", ["", 'a"b', "a.b", "$", "ü\n", "a[0]", "\\"])
     def test_any_text_is_a_key(self, store: Store, key: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from piecework.ids import new_id
-from piecework.job import Filter, State
+from piecework.job import Answer, Filter, State
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
 from piecework.testing.conformance.kit import (
     BAD_BODY,
     EVERYTHING,
+    LEAVES,
     SPLITS,
     Conformance,
     a_job,
@@ -32,8 +35,10 @@ from piecework.testing.conformance.kit import (
     running,
     settle,
     snapshot,
+    snoozed,
     split,
     splitting,
+    waiting,
 )
 
 
@@ -264,6 +269,38 @@ class AttemptsConformance(Conformance):
         assert [line.error for line in lines] == [BAD_BODY, None, BAD_BODY]
         assert [line.finished_at for line in lines] == sorted(line.finished_at for line in lines)
         assert {line.job for line in lines} == {id}
+
+    def test_attempts_are_read_page_by_page(self, store: Store) -> None:
+        """`after`, `before` and `limit` page through them by run, with `newest` from the newest to the oldest."""
+        id = add(store)
+        for _ in range(7):
+            settle(store, retried(fetch_one(store)))
+
+        def runs(**said: Any) -> list[int]:
+            return [line.run for line in store.attempts(id, **said)]
+
+        assert (runs(limit=3), runs(after=3, limit=3), runs(after=6, limit=3)) == ([1, 2, 3], [4, 5, 6], [7])
+        assert (runs(newest=True), runs(newest=True, limit=2)) == ([7, 6, 5, 4, 3, 2, 1], [7, 6])
+        assert (runs(newest=True, before=6, limit=2), runs(newest=True, before=1)) == ([5, 4], [])
+        assert (runs(after=2, before=5), runs(after=2, before=6, limit=2, newest=True)) == ([3, 4], [5, 4])
+        assert (runs(before=0), runs(after=7)) == ([], [])
+
+    @pytest.mark.parametrize("newest", [False, True])
+    def test_a_page_of_attempts_does_not_cut_a_run(self, store: Store, newest: bool) -> None:
+        """A page has all lines of a run or none: where the last run has several, it has more than `limit`."""
+        run = splitting(store)
+        offer(store, run, pieces_of(run, 1))
+        settle(store, snoozed(run, 0.0))
+        run = fetch_one(store, worker="splitter.1", queue=SPLITS)
+        offer(store, run, pieces_of(run, 1))
+        assert settle(store, replace(waiting(run, 1), history="sealed")) is Answer.OK
+        settle(store, failed(fetch_one(store, queue=LEAVES)))
+        told = [(line.run, line.outcome) for line in store.attempts(run.id, newest=newest)]
+        assert sorted(told) == [(1, "snoozed"), (2, "failed"), (2, "sealed")]
+        first = store.attempts(run.id, limit=1, newest=newest)
+        bound = {"before": first[-1].run} if newest else {"after": first[-1].run}
+        second = store.attempts(run.id, limit=1, newest=newest, **bound)
+        assert [(line.run, line.outcome) for line in [*first, *second]] == told
 
     def test_attempts_of_nothing(self, store: Store) -> None:
         """A job that completed at once, or is not stored, has none."""

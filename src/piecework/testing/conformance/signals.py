@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ from piecework.testing.conformance.kit import (
     fetch_one,
     leaves,
     offer,
+    parked,
     pieces_of,
     record,
     retried,
@@ -160,6 +162,43 @@ class SignalConformance(Conformance):
         settle(store, stepped(run, "main/d/4", State.WAITING, wait=Wait("go")))
         assert state(store, run.id) is State.WAITING
 
+    @pytest.mark.parametrize(
+        ("said", "seconds"),
+        [
+            ({"delay": 30.0}, 30.0),
+            ({"run_at": 100.0}, 90.0),
+            ({"delay": 30.0, "run_at": 50.0}, 40.0),
+            ({"run_at": 5.0}, 0.0),
+        ],
+    )
+    @pytest.mark.parametrize("before", [True, False])
+    def test_a_wait_says_when_it_is_due_with_its_signal(
+        self, store: Store, clock: FrozenClock, said: dict[str, float], seconds: float, before: bool
+    ) -> None:
+        """With the signal it is available when the wait says, by its `delay` and `run_at`."""
+        began = clock.now()
+        wait = Wait("go", 600.0, delay=said.get("delay"), run_at=began + said["run_at"] if "run_at" in said else None)
+        run = started(store)
+        clock.advance(10.0)
+        assert not before or store.signal(run.id, a_signal("s1"))
+        assert settle(store, stepped(run, "main/b/2", State.WAITING, wait=wait)) is Answer.OK
+        assert before or store.signal(run.id, a_signal("s1"))
+        found = record(store, run.id)
+        assert found.state is State.AVAILABLE
+        assert found.run_at == pytest.approx(clock.now() + seconds)
+        if seconds > 0:
+            assert (fetch(store), until_due(store)) == ([], seconds)
+        clock.advance(seconds)
+        again = fetch_one(store)
+        assert (again.operation and again.operation.wait, store.signals(run.id)[0].taken_at) == (wait, began + 10.0)
+
+    def test_without_a_signal_it_is_due_when_its_time_is_over(self, store: Store, clock: FrozenClock) -> None:
+        """… and without one when its time is over, whatever the wait says of its `delay`."""
+        run = started(store)
+        settle(store, stepped(run, "main/b/2", State.WAITING, wait=Wait("go", 60.0, delay=30.0)))
+        clock.advance(60.0)
+        assert fetch_one(store).cursor == "main/b/2"
+
     def test_a_signal_sent_twice_is_one(self, store: Store) -> None:
         """A signal with the id of one that was kept is not kept again."""
         id = waiting(store)
@@ -168,14 +207,29 @@ class SignalConformance(Conformance):
         assert store.signal(id, a_signal("s1", payload=1))
         assert whole(store, id) == before
 
-    def test_who_has_ended_takes_no_signal(self, store: Store) -> None:
-        """It says whether there is such an operation and it has not ended; else nothing is kept."""
+    def test_who_has_completed_takes_no_signal(self, store: Store) -> None:
+        """It says whether there is such an operation and it has not completed; else nothing is kept."""
         run = started(store)
         assert not store.signal("nobody", a_signal("s1"))
         assert not store.signal(add(store), a_signal("s1"))
         settle(store, stepped(run, FIRST, State.COMPLETED))
         assert not store.signal(run.id, a_signal("s1"))
         assert store.signals(run.id) == []
+
+    @pytest.mark.parametrize("end", [failed, cancelled, parked])
+    def test_who_did_not_end_well_keeps_a_signal_for_its_retry(
+        self, store: Store, clock: FrozenClock, end: Callable[[Fetched], Settlement]
+    ) -> None:
+        """One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again."""
+        id = waiting(store, timeout=60.0)
+        clock.advance(60.0)
+        settle(store, end(fetch_one(store)))
+        before = record(store, id)
+        assert store.signal(id, a_signal("late", payload=1))
+        assert (record(store, id), store.signals(id)[0].taken_at, fetch(store)) == (before, None, [])
+        assert store.retry(Filter(ids=(id,))) == 1
+        run = fetch_one(store)
+        assert (run.operation and run.operation.received, store.signals(id)[0].taken_at) == ("1", clock.now())
 
     def test_a_wait_is_over_after_its_timeout(self, store: Store, clock: FrozenClock) -> None:
         """An operation whose wait is over without a signal is due."""
@@ -295,6 +349,24 @@ class UndoConformance(Conformance):
         assert (state(store, id), batch(store, "b1").state) == (State.AVAILABLE, BatchState.STOPPED)
         assert states(store, pieces) == [State.RUNNING, State.CANCELLED, State.CANCELLED]
         assert record(store, pieces[0]).stopping
+
+    @pytest.mark.parametrize("running", [False, True])
+    def test_the_pieces_of_one_that_is_undone_do_not_come_back(self, store: Store, running: bool) -> None:
+        """… and does not come back with it: cancelled and retried, it is undone, and waits for nothing."""
+        if running:
+            run = started(store)
+            pieces = offering(store, run, 3)
+            undo(store, run.id)
+            store.reap("w.1")
+            id = run.id
+        else:
+            id, pieces = splitting_operation(store)
+            undo(store, id)
+        assert record(store, id).below is None
+        assert store.cancel(Filter(ids=(id,)), reason="enough") == 1
+        assert store.retry(Filter(ids=(id,))) == 1
+        assert (state(store, id), set(states(store, pieces))) == (State.AVAILABLE, {State.CANCELLED})
+        assert store.retry(Filter(ids=tuple(pieces))) == 0
 
     def test_other_jobs_are_cancelled(self, store: Store) -> None:
         """Only operations are undone."""

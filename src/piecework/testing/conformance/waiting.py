@@ -64,10 +64,11 @@ class WaitConformance(Conformance):
         assert store.next_due() == 6
 
     def test_next_due_looks_past_what_is_due(self, store: Store, clock: FrozenClock) -> None:
-        """Once it has been fetched, the next one counts."""
+        """0.0 where the time of one came, and no fetch has looked since; once one has, the next job counts."""
         add(store, delay=10)
         add(store, delay=30)
         clock.advance(10)
+        assert store.next_due() == 0.0
         fetch_one(store)
         assert store.next_due() == 20
         clock.advance(20)

@@ -73,18 +73,19 @@ class Enqueue(Walk):
             cursor=new.operation.cursor if new.operation is not None else None,
             options=new.options,
         )
+        self._place(new.id)
         if new.operation is not None:
             self._begin(new, new.operation)
         return new.id
 
     def _holder(self, new: NewJob) -> str | None:
         """The job that has the unique key: one that is unfinished, or the operation that another one finds by it."""
+        if new.operation is not None and not new.operation.again and new.key is not None:
+            held = next((id for id, operation in self._t.operations.items() if operation.key == new.key), None)
+            if held is not None:
+                return held
         carrier = self._carrier(new.key)
-        if carrier is not None:
-            return carrier.id
-        if new.operation is None or new.operation.again or new.key is None:
-            return None
-        return next((id for id, operation in self._t.operations.items() if operation.key == new.key), None)
+        return None if carrier is None else carrier.id
 
     def _begin(self, new: NewJob, operation: NewOperation) -> None:
         """Keeps an operation beside its job; an ended one that has its key loses it."""

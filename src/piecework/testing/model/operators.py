@@ -102,7 +102,7 @@ class Operators(Walk):
     def signal(self, id: str, signal: NewSignal) -> bool:
         with self._transaction():
             job = self._t.jobs.get(id)
-            if job is None or id not in self._t.operations or job.state.finished:
+            if job is None or id not in self._t.operations or job.state is State.COMPLETED:
                 return False
             kept = self._t.signals.get(id, ())
             if signal.id not in [other.id for other in kept]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -75,9 +76,14 @@ class Reads(Walk):
             ]
             return sorted(found, key=lambda piece: piece.ordinal)[:limit]
 
-    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
+    def attempts(
+        self, id: str, *, after: int = -1, before: int | None = None, limit: int = 1_000_000, newest: bool = False
+    ) -> list[AttemptRecord]:
         with self._changed:
-            return [line for line in self._t.history.get(id, ()) if line.run > after][:limit]
+            end = math.inf if before is None else before
+            lines = [line for line in self._t.history.get(id, ()) if after < line.run < end][:: -1 if newest else 1]
+            runs = {line.run for line in lines[:limit]}
+            return [line for line in lines if line.run in runs]
 
     def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
         with self._changed:
@@ -116,7 +122,7 @@ class Reads(Walk):
         with self._changed:
             now = self._clock.now()
             open = [job for job in self._t.jobs.values() if job.state is State.AVAILABLE]
-            later = [job.run_at for job in open if job.run_at > now]
+            later = [job.run_at for job in open if job.id in self._t.ahead]
             later += [job.expires_at for job in open if job.expires_at is not None]
             later += [job.run_at for job in self._t.jobs.values() if self._has_timeout(job)]
             return max(0.0, min(later) - now) if later else None

@@ -51,6 +51,7 @@ class Tables:
     pruned: dict[str, tuple[State, ...]] = field(default_factory=dict)  # batch -> the ends of pieces since deleted
     offers: dict[tuple[str, int, str], str] = field(default_factory=dict)  # (batch, run, piece key) -> id as offered
     settled: dict[str, int] = field(default_factory=dict)  # job -> the last run that its worker settled
+    ahead: dict[str, bool] = field(default_factory=dict)  # jobs that have not joined their line since their time came
     crashed: dict[str, bool] = field(default_factory=dict)  # pieces that are parked for crashing, and count as failed
     history: dict[str, tuple[AttemptRecord, ...]] = field(default_factory=dict)
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
@@ -88,6 +89,15 @@ class Rows:
 
     def _set_job(self, id: str, **changes: Any) -> None:
         self._t.jobs[id] = replace(self._t.jobs[id], **changes)
+        if changes.keys() & {"state", "run_at"}:
+            self._place(id)
+
+    def _place(self, id: str) -> None:
+        """A job that is available joins its line: now, or with the first fetch after its time has come."""
+        job = self._t.jobs[id]
+        self._t.ahead.pop(id, None)
+        if job.state is State.AVAILABLE and job.run_at > self._clock.now():
+            self._t.ahead[id] = True
 
     def _set_batch(self, id: str, **changes: Any) -> None:
         self._t.batches[id] = replace(self._t.batches[id], **changes)

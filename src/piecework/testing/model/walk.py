@@ -95,7 +95,7 @@ class Walk(FanIn):
                 now = self._clock.now()
                 self._t.signals[id] = (*signals[:place], replace(signal, taken_at=now), *signals[place + 1 :])
                 self._set_operation(id, received=signal.payload)
-                self._set_job(id, state=State.AVAILABLE, run_at=now)
+                self._set_job(id, state=State.AVAILABLE, run_at=max(now + (wait.delay or 0.0), wait.run_at or 0.0))
                 return
 
     def _wake(self) -> None:
@@ -112,7 +112,7 @@ class Walk(FanIn):
     def _undo(self, id: str) -> None:
         """An operation with an ending may run at once: its worker undoes what it did. All that it waited for is over."""
         self._t.to_undo.pop(id, None)
-        self._stop_below(id)
+        self._leave_batch(id)
         self._stop_listening(id)
         self._t.crashed.pop(id, None)
         ending = self._t.operations[id].ending

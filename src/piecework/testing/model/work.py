@@ -42,6 +42,8 @@ class Work(Walk):
         if claim.limit <= 0:
             return []
         now = self._clock.now()
+        for id in [id for id in self._t.ahead if self._t.jobs[id].run_at <= now]:
+            del self._t.ahead[id]
         self._wake()
         for job in sorted(self._t.jobs.values(), key=lambda job: job.expires_at or 0.0):
             if _expired(job, now) and self._t.jobs[job.id].state is State.AVAILABLE:
@@ -135,9 +137,14 @@ class Work(Walk):
             s = replace(s, state=State.CANCELLED, reason=job.reason) if s.advance else _stopped(job, s, State.CANCELLED)
         elif job.stopping and s.state is State.CANCELLED:
             s = replace(s, reason=job.reason or s.reason)
-        elif s.state is State.RUNNING and s.advance is not None and (s.advance.queue or job.queue) in self._t.paused:
+        elif s.state is State.RUNNING and s.advance is not None and self._may_not_stay(job, s.advance.queue):
             s = _made_available(s)
         return s if s.state in (State.COMPLETED, State.RUNNING) else self._judge_by_pieces(s)
+
+    def _may_not_stay(self, job: Record, queue: str | None) -> bool:
+        """Its queue is paused; or its globals were edited by hand during this run, and a fetch is to bring them."""
+        edited = any(line.run == job.run and line.changes for line in self._t.amendments.get(job.id, ()))
+        return edited or (queue or job.queue) in self._t.paused
 
     def _judge_by_pieces(self, s: Settlement) -> Settlement:
         """A splitter, or what follows it, ends as its batch did; what follows an `always` batch decides for itself."""

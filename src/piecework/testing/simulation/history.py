@@ -15,6 +15,7 @@ from piecework.ids import counted
 from piecework.store.protocol import Store
 from piecework.testing.model import ModelStore
 from piecework.testing.simulation.crew import Crew
+from piecework.testing.simulation.hands import Hands
 from piecework.testing.simulation.oracle import Oracle
 from piecework.testing.simulation.people import QUEUE, Calls, Client, Nemesis, Operator
 from piecework.testing.simulation.stage import Gone, Process, Stage, StageEvent
@@ -151,6 +152,11 @@ class History:
             self._troublemakers.append(process)
             operator = Operator(stage, self.connect(process), self.oracle, chance.choice((1, 2, 4)))
             stage.spawn(process, operator.run)
+        if chance.random() < 0.4:
+            process = stage.process("hands")
+            self._troublemakers.append(process)
+            hands = Hands(stage, self.connect(process), self.oracle, QUEUE, chance.choice((3, 6, 12)))
+            stage.spawn(process, hands.run)
         if chance.random() < 0.6:
             process = stage.process("nemesis")
             self._troublemakers.append(process)

@@ -11,6 +11,7 @@ import msgspec
 from piecework.errors import LeaseLost
 from piecework.job import Answer, BatchState, Filter, Record, State
 from piecework.store.protocol import Store
+from piecework.testing.simulation.footprints import Footprints
 from piecework.testing.simulation.stage import StageClock
 from piecework.testing.simulation.toys import COMPOSE, SPLIT, Entry
 
@@ -26,7 +27,8 @@ _given = msgspec.json.Decoder(Given).decode
 SPLITS = ("fail_fast", "finish", "compose")
 UNKNOWN = "nobody"  # a task that no worker's app has
 PAGE = 500
-MOST_RUNS = 60  # by faults and attempts together, a job is fetched ten or twenty times at most
+MOST_RUNS = 60  # by faults and attempts together, a job is fetched ten or twenty times at most …
+MOST_STEPS = 400  # … and an operation that many times for each of its steps, of which it has a dozen or two
 
 
 class Oracle:
@@ -45,6 +47,7 @@ class Oracle:
         self._latest: dict[str, int] = {}  # job → its last run
         self._renewed: dict[str, float] = {}
         self._ledger: dict[str, list[Entry]] = defaultdict(list)
+        self.footprints = Footprints(store, self.fail)
 
     def fail(self, sentence: str) -> None:
         if sentence not in self.violations:
@@ -59,22 +62,31 @@ class Oracle:
                 self.answers["gone"] += len(args[0])
             return
         if verb == "exchange":
-            self._settled(args[0], answer[0])
+            self._settled(args[0], answer[0], args[1].worker)
             self._took(answer[1], args[1].worker)
         elif verb == "settle":
-            self._settled(args[0], answer)
+            self._settled(args[0], answer, "")
         elif verb in ("enlist", "renew"):
             session = args[0] if verb == "renew" else args[0].id
             if answer is not False:
                 self._renewed[session] = self._clock.elapsed
         elif verb == "bury" and len(args) > 1 and answer is not None:
             self._buried(args[0])
+        elif verb == "add":
+            self.footprints.added(args[0], answer)
+        elif verb == "amend" and answer is Answer.OK:
+            self.footprints.amended(args[0], args[2])
+        elif verb == "signal" and answer is True:
+            self.footprints.signalled(*args)
 
-    def _settled(self, settlements: Any, answers: Any) -> None:
+    def _settled(self, settlements: Any, answers: Any, worker: str) -> None:
         for s, answer in zip(settlements, answers, strict=True):
             self.answers[answer] += 1
-            if answer is not Answer.OK:
+            again = answer is Answer.LET_GO and (s.id, s.run) in self._recorded
+            if again or answer not in (Answer.OK, Answer.LET_GO):
+                self.footprints.sent_again(s)
                 continue
+            self.footprints.recorded(s)
             if (s.id, s.run) in self._recorded:
                 self.fail(f"run {s.run} of job {s.id} was recorded twice")
             self._recorded.add((s.id, s.run))
@@ -84,6 +96,10 @@ class Oracle:
                 self.fail(f"job {s.id} was recorded as {s.state} after its completion")
             if s.state is State.COMPLETED:
                 self._completed[s.id] = s.run
+            if s.state is State.RUNNING:
+                # The next run is this worker's, as if it had fetched it; one that was let go is nobody's.
+                self._latest[s.id] = s.run + 1
+                self._fetched[s.id, s.run + 1] = worker if answer is Answer.OK else "nobody"
 
     def _took(self, jobs: Any, worker: str) -> None:
         for job in jobs:
@@ -91,6 +107,7 @@ class Oracle:
             other = self._fetched.setdefault((job.id, job.run), worker)
             if other != worker:
                 self.fail(f"run {job.run} of job {job.id} was given to {other} and to {worker}")
+            self.footprints.fetched(job)
 
     def _buried(self, session: str) -> None:
         silent = self.silent(session)
@@ -114,6 +131,14 @@ class Oracle:
                 )
             if entry.kind == COMPOSE:
                 self._composing(entry.job)
+            if "/" in entry.kind:
+                self._stepping(entry)
+
+    def _stepping(self, entry: Entry) -> None:
+        """A step of an operation begins, in a run that was let begin here."""
+        if self._fetched.get((entry.job, entry.run)) in (None, "nobody"):
+            self.fail(f"run {entry.run} of job {entry.job} began {entry.kind}, and it was given to nobody")
+        self.footprints.begun(entry)
 
     def _composing(self, id: str) -> None:
         """A compose begins: its pieces must be there, all of them, and settled."""
@@ -172,12 +197,14 @@ class Oracle:
             yield "it was cancelled without a reason"
         if (job.state is State.COMPLETED) is not (job.id in self._completed):
             yield f"it is {job.state}, and its completion was recorded: {job.id in self._completed}"
-        if job.run > MOST_RUNS:
+        if job.run > (MOST_STEPS if job.id in self.footprints else MOST_RUNS):
             yield f"it went there and back: it was fetched {job.run} times"
         begun = [entry.run for entry in entries if entry.what == "begin"]
         if len(set(begun)) != len(begun):
             yield f"one run was begun twice: {begun}"
-        if job.state is State.COMPLETED:
+        if job.id in self.footprints:
+            yield from self.footprints.judge(job, entries)
+        elif job.state is State.COMPLETED:
             yield from self._of_completed(job, entries)
 
     def _of_completed(self, job: Record, entries: list[Entry]) -> Iterator[str]:

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from piecework.engine.splitter import placed
 from piecework.errors import StoreUnavailable, UsageError
 from piecework.ids import new_id
-from piecework.job import Filter, NewBatch, NewJob, OnFailure, State
+from piecework.job import Filter, NewBatch, NewJob, NewSignal, OnFailure, State
 from piecework.split import Piece
 from piecework.store.protocol import Store
 from piecework.testing.simulation.crew import Crew
 from piecework.testing.simulation.oracle import UNKNOWN, Oracle
 from piecework.testing.simulation.stage import Chance, Stage
+from piecework.testing.simulation.strollers import GO, HINT, OPERATIONS, PATIENT
 from piecework.testing.simulation.toys import DEADLY, FLAKY, STEP, Toys
 from piecework.testing.simulation.wire import Weather
 
@@ -32,7 +35,9 @@ class Calls:
         self._numbers = 0
 
     def call(self) -> Piece[Any]:
-        kind = self._chance.choice((STEP, STEP, FLAKY, DEADLY, UNKNOWN, *(["split"] * 5)))
+        kind = self._chance.choice((STEP, STEP, FLAKY, DEADLY, UNKNOWN, *(["split"] * 5), *OPERATIONS * 3))
+        if kind in OPERATIONS:
+            return self._toys.pieces[kind](*self._stroll())
         if kind == UNKNOWN:
             return Piece(UNKNOWN, json.dumps([self._number()]), QUEUE, 0)
         return self._split(2) if kind == "split" else self._toys.pieces[kind](*self._leaf(kind)[1:])
@@ -49,6 +54,25 @@ class Calls:
             return [kind, self._number(), self._seconds()]
         return [kind, self._number(), self._seconds(), self._chance.choice((1, 1, 2, 3))]
 
+    def _stroll(self) -> list[Any]:
+        """What the steps of an operation do: most of them what they should, and some fail for good."""
+        chance = self._chance
+        fails = {name: chance.choice((0, 0, 0, 1, 2, 3)) for name in ("set_out", "mend", "close")}
+        fails |= {name: chance.choice((0, 0, 0, 0, 0, 1, 2, 3)) for name in ("spread", "gather", "detour")}
+        script = {
+            "seconds": self._seconds() / 4,
+            "fails": fails,
+            "deaths": chance.choice((0, 0, 0, 0, 3, 4, 6)),  # the last run of this operation that dies in `mend`
+            "stubborn": chance.choice((0, 0, 0, 1, 2)),
+            "rounds": chance.choice((1, 1, 2, 3)),
+            "aside": chance.random() < 0.3,
+            "naps": chance.choice((0.0, 0.0, 0.2)),
+            "asks": chance.random() < 0.25,
+            "spread": [self._leaf(chance.choice((STEP, STEP, FLAKY))) for _ in range(chance.choice((0, 1, 3)))],
+            "gather": [self._leaf(chance.choice((STEP, STEP, FLAKY, DEADLY))) for _ in range(chance.choice((0, 1, 2)))],
+        }
+        return [self._number(), script]
+
     def _split(self, depth: int) -> Piece[Any]:
         kind, *args = self._tree(depth)
         return self._toys.pieces[kind](*args)
@@ -58,7 +82,10 @@ class Calls:
         chance = self._chance
         plan = []
         for _ in range(chance.choice((0, 1, 2, 2, 3, 4))):
-            kind = chance.choice((*([STEP] * 8), FLAKY, DEADLY, "split"))
+            kind = chance.choice((*([STEP] * 8), FLAKY, DEADLY, "split", PATIENT))
+            if kind == PATIENT:
+                plan.append([kind, *self._stroll()])
+                continue
             plan.append(
                 self._tree(depth - 1)
                 if kind == "split" and depth > 1
@@ -86,8 +113,31 @@ class Client:
                 self._batch([self._calls.call() for _ in range(chance.choice((1, 2, 3)))])
                 continue
             pieces = [self._calls.call() for _ in range(chance.choice((1, 1, 2)))]
-            jobs = [NewJob(new_id(), p.task, p.args, p.queue, p.priority) for p in pieces]
+            jobs = [
+                NewJob(new_id(), p.task, p.args, p.queue, p.priority, key=self._key(p), operation=p.operation)
+                for p in pieces
+            ]
             self._acknowledged(jobs, self.insist(partial(self._store.add, jobs)))
+            for job in jobs:
+                if job.operation is not None:
+                    self._follow(job)
+
+    def _key(self, piece: Piece[Any]) -> str | None:
+        """Some operations have a key, by which they are found when they are started once more."""
+        return f"key of {piece.args}" if piece.operation is not None and self._stage.random.random() < 0.3 else None
+
+    def _follow(self, job: NewJob) -> None:
+        """Signals for an operation: early or late, too many or none; and some are started once more."""
+        chance = self._stage.random
+        for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
+            self._stage.sleep(chance.random() * 0.7)
+            signal = NewSignal(id=new_id(), name=chance.choice((GO, GO, HINT)), payload=json.dumps(new_id()))
+            self.insist(partial(self._store.signal, job.id, signal))
+        if job.key is None:
+            return
+        (id,) = self.insist(partial(self._store.add, [msgspec.structs.replace(job, id=new_id())]))
+        if id != job.id:
+            self._oracle.fail(f"{job.id} was started once more by its key, and that is {id}")
 
     def _batch(self, pieces: list[Piece[Any]]) -> None:
         """A batch put together by hand, as `app.batch` does."""

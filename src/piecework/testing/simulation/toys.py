@@ -9,6 +9,7 @@ from piecework.app import Piecework
 from piecework.engine.context import current
 from piecework.job import OnFailure
 from piecework.split import Piece, Pieces
+from piecework.testing.simulation.strollers import Strollers
 
 STEP, FLAKY, DEADLY, SPLIT, COMPOSE = "step", "flaky", "deadly", "split", "compose"
 ATTEMPTS = 3
@@ -20,7 +21,7 @@ class Entry(NamedTuple):
     """One line of the ledger."""
 
     what: str  # begin, end
-    kind: str
+    kind: str  # of a step the cursor of its place
     job: str
     run: int
 
@@ -42,36 +43,36 @@ class Toys:
         self.app = Piecework("sqlite://:memory:")  # for its registry; the store of a history is another
         self._declare()
 
-    def _body(self, kind: str, seconds: float) -> None:
-        """A stretch of work, whole or not at all."""
+    def begin(self, kind: str, seconds: float) -> None:
+        """A stretch of work begins, and takes so long."""
         self.world.write(Entry("begin", kind, current.id, current.run))
         self.world.sleep(seconds)
 
-    def _end(self, kind: str) -> None:
+    def end(self, kind: str) -> None:
         self.world.write(Entry("end", kind, current.id, current.run))
 
     def _declare(self) -> None:
         @self.app.task(name=STEP, attempts=ATTEMPTS, retry=0.5)
         def step(number: int, seconds: float) -> int:
-            self._body(STEP, seconds)
+            self.begin(STEP, seconds)
             current.check()
-            self._end(STEP)
+            self.end(STEP)
             return number * 7
 
         @self.app.task(name=FLAKY, attempts=ATTEMPTS, retry=0.5)
         def flaky(number: int, seconds: float, fails: int) -> int:
-            self._body(FLAKY, seconds)
+            self.begin(FLAKY, seconds)
             if current.attempt <= fails:
                 raise ValueError("not yet")
-            self._end(FLAKY)
+            self.end(FLAKY)
             return number * 7
 
         @self.app.task(name=DEADLY, attempts=ATTEMPTS, retry=0)
         def deadly(number: int, seconds: float, deaths: int) -> int:
-            self._body(DEADLY, seconds)
+            self.begin(DEADLY, seconds)
             if current.run <= deaths:
                 self.world.die()
-            self._end(DEADLY)
+            self.end(DEADLY)
             return number * 7
 
         self.pieces: dict[str, Callable[..., Piece[Any]]] = {
@@ -81,6 +82,7 @@ class Toys:
         }
         for policy in OnFailure:
             self._declare_split(policy)
+        self.pieces |= Strollers(self).pieces
 
     def _declare_split(self, policy: OnFailure) -> None:
         @self.app.split(name=policy.value, on_failure=policy, attempts=ATTEMPTS, retry=0.5)
@@ -89,14 +91,14 @@ class Toys:
             for kind, *args in plan:
                 self.world.sleep(seconds)
                 yield self.pieces[kind](*args)
-            self._end(SPLIT)
+            self.end(SPLIT)
 
         @split.compose
         def join(pieces: Pieces[Any], number: int, seconds: float, plan: Plan) -> list[Any]:
-            self._body(COMPOSE, seconds)
+            self.begin(COMPOSE, seconds)
             joined = [[key, result] for key, result in pieces.items()]
             failures = [piece.key for piece in pieces.failures()]
-            self._end(COMPOSE)
+            self.end(COMPOSE)
             return [joined, failures]
 
         self.pieces[policy.value] = split.piece

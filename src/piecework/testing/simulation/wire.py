@@ -164,7 +164,10 @@ class Wire:
             self._trace(f"{self._process.name:8} {verb}({given}) → {what}")
 
 
-READS = {"sessions", "get", "find", "count", "counts", "batch", "pieces", "attempts", "paused", "next_due", "report"}
+READS = {
+    *("sessions", "get", "find", "count", "counts", "batch", "pieces", "attempts", "paused", "next_due", "report"),
+    *("operations", "plan", "signals", "amendments"),
+}
 
 
 def changes(verb: str, args: tuple[Any, ...], answer: Any) -> bool:
@@ -180,7 +183,10 @@ def told(value: Any) -> str:
     if isinstance(value, PieceworkError):
         return f"{'gone: ' if isinstance(value, LeaseLost) else ''}{kind}: {value}"
     if kind == "Settlement":
-        return f"{value.id}#{value.run} {value.state}" + (f" seal {value.seal}" if value.seal is not None else "")
+        there = f" at {value.cursor}" if value.cursor is not None else ""
+        return f"{value.id}#{value.run} {value.state}{there}" + (
+            f" seal {value.seal}" if value.seal is not None else ""
+        )
     if kind == "Fetched":
         return f"{value.id}#{value.run} {value.task}{value.args}"
     if kind == "NewJob":

@@ -1,0 +1,183 @@
+"""`piecework check` on operations that are under way: which of them the code of a release would break."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from piecework import Piecework, Step
+from piecework.testing.drain import drain
+
+Call = Callable[..., Any]
+STORE = "sqlite:///running.db"
+
+BEGIN = """
+from piecework import Piecework, branch, step, wait_for
+
+app = Piecework("sqlite:///other.db")
+
+
+def charge(step): ...
+def set_up(step): ...
+def set_it_up(step): ...
+def email(step): ...
+def paint(step): ...
+
+
+"""
+
+SAME = 'app.operation("order", main=[charge, set_up, email], red=[paint])'
+REORDERED = 'app.operation("order", main=[set_up, charge, email], red=[paint])'
+LONGER = 'app.operation("order", main=[charge, set_up, paint, email], red=[paint])'
+RENAMED = 'app.operation("order", main=[charge, set_it_up, email], red=[paint])'
+ALIASED = 'app.operation("order", main=[charge, step(set_it_up, aliases=["set_up"]), email], red=[paint])'
+REMOVED = 'app.operation("order", main=[charge, email], red=[paint])'
+RETIRED = 'app.operation("order", main=[charge, email], red=[paint], retired=[set_up])'
+NO_BRANCH = 'app.operation("order", main=[charge, set_up, email])'
+GONE = 'app.operation("ordering", main=[charge, set_up, email], red=[paint])'
+MOVED = 'app.operation("ordering", main=[charge, set_up, email], red=[paint], aliases=["order"])'
+NOTHING = ""
+A_TASK = 'app.task(name="order")(charge)'
+
+
+@pytest.fixture
+def running(folder: Path) -> Iterator[Piecework]:
+    """A store in which operations of the old code are under way."""
+    app = Piecework(STORE)
+
+    def charge(step: Step[Any]) -> None: ...
+
+    def set_up(step: Step[Any]) -> None:
+        if step.get("broken"):
+            raise ValueError("broken")
+
+    def email(step: Step[Any]) -> None: ...
+
+    def paint(step: Step[Any]) -> None: ...
+
+    app.operation("order", main=[charge, set_up, email], red=[paint], attempts=1)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def release(folder: Path, call: Call) -> Iterator[Callable[..., Any]]:
+    """Checks the code of a release against that store."""
+    made = []
+
+    def check(code: str, *more: str) -> Any:
+        name = f"release{len(made)}_{folder.name}".replace("-", "_").replace("[", "").replace("]", "")
+        (folder / f"{name}.py").write_text(BEGIN + code + "\n")
+        made.append(name)
+        return call("check", f"{name}:app", "--store", STORE, *more, app=False)
+
+    yield check
+    for name in made:
+        sys.modules.pop(name, None)
+
+
+def under_way(app: Piecework) -> tuple[Any, Any]:
+    """One that has failed at set_up, and one that has not begun; and one that has completed, which nothing breaks."""
+    order = app.registry["order"]
+    task = app.task_of(order)
+    bad, done = task.later(broken=True), task.later()
+    drain(app)
+    assert (bad.status, done.status) == ("failed at main/set_up", "completed")
+    return bad, task.using(delay=600).later()
+
+
+def told(said: Any) -> list[str]:
+    return [line for line in said.out.splitlines() if " operation" in line]
+
+
+@pytest.mark.parametrize("code", [SAME, MOVED], ids=["same", "moved"])
+def test_a_release_that_knows_every_step_is_fine(running: Piecework, release: Any, code: str) -> None:
+    under_way(running)
+    said = release(code)
+    assert (said.code, told(said)) == (0, ["ok      operations: 2 not ended or failed"])
+
+
+@pytest.mark.parametrize(
+    "code", [REORDERED, LONGER, ALIASED, RETIRED], ids=["reordered", "longer", "aliased", "retired"]
+)
+def test_those_that_finish_on_an_older_plan_are_counted(running: Piecework, release: Any, code: str) -> None:
+    under_way(running)
+    said = release(code)
+    assert (said.code, told(said)) == (
+        0,
+        ["ok      operations: 2 not ended or failed; 2 of them finish on an older plan"],
+    )
+
+
+@pytest.mark.parametrize(("code", "hint"), [
+    (RENAMED, 'step(set_it_up, aliases=["set_up"])'), (REMOVED, "retired=[set_up]")
+])  # fmt: skip
+def test_each_that_would_be_parked_is_told_with_what_to_do(
+    running: Piecework, release: Any, code: str, hint: str
+) -> None:
+    bad, later = under_way(running)
+    said = release(code)
+    assert said.code == 1
+    first, second, last = sorted(told(said))
+    lines = {bad.id: "order, failed at main/set_up: ", later.id: "order, scheduled: main/charge: "}
+    for line, (id, where) in zip((first, second), sorted(lines.items()), strict=True):
+        assert line.startswith(f"ERROR   operation {id}: {where}this code does not have the step set_up before it")
+        assert hint in line
+    assert last == "ok      operations: 2 not ended or failed"
+
+
+@pytest.mark.parametrize("code", [GONE, NOTHING, A_TASK], ids=["another name", "nothing", "a task"])
+def test_an_operation_that_is_declared_no_more_is_told(running: Piecework, release: Any, code: str) -> None:
+    under_way(running)
+    said = release(code)
+    assert said.code == 1
+    assert said.out.count("this code declares no operation 'order'") == 2
+    assert said.out.count('aliases=["order"]') == 2
+
+
+def test_a_step_to_which_only_a_jump_leads_is_a_warning(running: Piecework, release: Any) -> None:
+    under_way(running)
+    said = release(NO_BRANCH)
+    assert said.code == 0
+    (line,) = [line for line in told(said) if line.startswith("warning")]
+    assert line.startswith(
+        "warning operations order: 2 operations would be parked if a step should jump to the step paint"
+    )
+
+
+def test_many_are_told_by_a_few_and_counted(running: Piecework, release: Any) -> None:
+    running.task_of(running.registry["order"]).later_many([{} for _ in range(530)])
+    said = release(REMOVED)
+    assert said.code == 1
+    assert len([line for line in told(said) if line.startswith("ERROR   operation 0")]) == 20
+    assert "ERROR   operations order: … and 510 more: " in said.out
+    assert "ok      operations: 530 not ended or failed" in said.out
+
+
+def test_the_findings_as_json(running: Piecework, release: Any) -> None:
+    bad, _ = under_way(running)
+    said = release(REMOVED, "--json")
+    assert said.code == 1
+    assert [f["level"] for f in said.data if f["subject"] == f"operation {bad.id}"] == ["error"]
+
+
+def test_check_changes_nothing(running: Piecework, release: Any) -> None:
+    bad, later = under_way(running)
+    before = bad.record(), later.record()
+    release(GONE)
+    assert (bad.record(), later.record()) == before
+
+
+def test_without_code_operations_are_not_judged(running: Piecework, call: Call) -> None:
+    under_way(running)
+    said = call("check", "--store", STORE, app=False)
+    assert said.code == 0
+    assert told(said) == []
+
+
+def test_the_app_is_named_once(running: Piecework, call: Call) -> None:
+    assert call("check", "a:app", "-a", "b:app", app=False).code == 2
