@@ -72,13 +72,14 @@ def _undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> 
     if running := [row[0] for row in rows if row[2] == "running"]:
         tx.post("cancel_ask", ids=to_json(running), how=waits.TO_UNDO, reason=reason, by=by)
     if still := [row for row in rows if row[2] != "running"]:
+        for row in still:
+            fanin.close(tx, row[0], "stopped", reason)
         ids = to_json([row[0] for row in still])
         if by is not None:
             tx.post("undo_asked", ids=ids, by=by)
         waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in still})
-    for id, queue, state, batch, counted_at in still:
+    for _, queue, state, batch, counted_at in still:
         tx.moved(queue, state, "available")
-        fanin.close(tx, id, "stopped", reason)
         if counted_at is not None and batch is not None:
             tx.post("retry_uncount", id=batch, failed=1, cancelled=0)
 

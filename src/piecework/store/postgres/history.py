@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from piecework.job import FIRST_RUNS, LAST_RUNS
+from piecework.job import FIRST_RUNS, LAST_RUNS, AttemptRecord
+from piecework.store.postgres.rows import attempt_record
 from piecework.store.postgres.transaction import Transaction, to_json
 
+NO_RUN = 2**62  # after every run
 _FIELDS = ("id", "run", "attempt", "outcome", "error", "reason")
 
 Line = tuple[str, int, int, str, str | None, str | None]  # job, run, attempt, outcome, error, reason
@@ -18,3 +20,15 @@ def remember(tx: Transaction, lines: Sequence[Line]) -> None:
     if long := [{"id": line[0], "run": line[1]} for line in lines if line[1] > FIRST_RUNS + LAST_RUNS]:
         for title in ("history_trim", "history_trim_visit"):
             tx.post(title, rows=to_json(long), first=FIRST_RUNS, last=LAST_RUNS)
+
+
+def page(tx: Transaction, id: str, after: int, before: int | None, limit: int, newest: bool) -> list[AttemptRecord]:
+    """The verb `attempts`: a page that may have ended between two lines of a run is completed."""
+    title = "attempts_newest" if newest else "attempts_read"
+    before = NO_RUN if before is None else before
+    rows = [attempt_record(row) for row in tx.rows(title, id=id, after=after, before=before, limit=limit)]
+    if not rows or len(rows) < limit:
+        return rows
+    last = rows[-1].run
+    whole = tx.rows(title, id=id, after=last - 1, before=last + 1, limit=None)
+    return [row for row in rows if row.run != last] + [attempt_record(row) for row in whole]

@@ -41,9 +41,9 @@ def hand_back(
         remember(tx, lines)
         tx.post("reap_return", rows=to_json([dict(zip(_CHANGES, change, strict=True)) for change in changes]))
         fanin.count(tx, Counter({(batch, end): n for (batch, end), n in ends.items() if batch is not None}))
-        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
         for id, *_ in (row for row in rows if row[6]):
             fanin.close(tx, id, "stopped", "the split was cancelled")
+        waits.mind_undoing(tx, {row[0]: State.AVAILABLE for row in rows if row[6] == waits.TO_UNDO})
     return [row[0] for row in rows]
 
 

@@ -46,6 +46,7 @@ from piecework.store.postgres import (
     examine,
     fanin,
     fetch,
+    history,
     operation,
     operators,
     retry,
@@ -59,7 +60,6 @@ from piecework.store.postgres.fetch import Look
 from piecework.store.postgres.prune import Pruner
 from piecework.store.postgres.rows import (
     RECORD_COLUMNS,
-    attempt_record,
     batch_record,
     error_of,
     order,
@@ -407,9 +407,10 @@ class PostgresStore:
             for ordinal, piece, id, task, state, result, error in rows
         ]
 
-    def attempts(self, id: str, *, after: int = -1, limit: int = 1_000_000) -> list[AttemptRecord]:
-        rows = self._read(lambda tx: tx.rows("attempts_read", id=id, after=after, limit=limit))
-        return [attempt_record(row) for row in rows]
+    def attempts(
+        self, id: str, *, after: int = -1, before: int | None = None, limit: int = 1_000_000, newest: bool = False
+    ) -> list[AttemptRecord]:
+        return self._read(lambda tx: history.page(tx, id, after, before, limit, newest))
 
     def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
         rows = self._read(lambda tx: tx.rows("operations_read", ids=to_json(list(ids))))

@@ -2,12 +2,13 @@
 SELECT * FROM (
     (
         SELECT job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, NULL AS changes
-        FROM piecework_attempt WHERE job = :id AND run > :after ORDER BY run LIMIT :limit
+        FROM piecework_attempt WHERE job = :id AND run > :after AND run < :before ORDER BY run LIMIT :limit
     )
     UNION ALL
     (
         SELECT :id, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes
-        FROM piecework_step WHERE operation = (SELECT seq FROM piecework_job WHERE id = :id) AND run > :after
+        FROM piecework_step
+        WHERE operation = (SELECT seq FROM piecework_job WHERE id = :id) AND run > :after AND run < :before
         ORDER BY run LIMIT :limit
     )
 ) AS line
