@@ -83,6 +83,7 @@ class Step(Generic[S]):
         self._stored: dict[str, msgspec.Raw] | None = None
         self._values: dict[str, Any] = {}  # what was handed out or set; encoded again at the end
         self._gone: set[str] = set()
+        self._received: dict[str, bytes] = {}  # the payload of the signal that it waited for, which no step has stored yet
         self._state: S | None = None
         self.jump: str | None = None  # "branch/step", once `jump_to` was called
         self.pause: float | datetime | None = None
@@ -270,9 +271,16 @@ class Step(Generic[S]):
     # ── for the runner ───────────────────────────────────────────────────────────────────────────
 
     def preset(self, key: str, text: str) -> None:
-        """Sets a global from JSON text: what was received, or what the pieces came to."""
+        """Sets a global from JSON text: what a task, or the pieces, came to."""
         self._gone.discard(key)
         self._values[key] = _plain(text)
+
+    def receive(self, key: str, text: str) -> None:
+        """Takes in the payload of a signal: it is there from the beginning, and stored with the step's end."""
+        raw = encode(_plain(text))
+        if key not in self._documents() or bytes(self._documents()[key]) != raw:
+            self._received[key] = raw
+            self._documents()[key] = msgspec.Raw(raw)
 
     def restrict(self, why: str | None) -> None:
         """From now on it sets nothing and has no say in the way on, for this reason; with None it may again."""
@@ -287,6 +295,16 @@ class Step(Generic[S]):
 
     def changes(self) -> tuple[Change, ...]:
         """What is to be stored with the step's end. Raises `NotSerializable` or `TooLarge`."""
+        made = self.own_changes()
+        if not made and not self._received:
+            return made
+        own = {change.key for change in made}
+        received = [self._change(key, text) for key, text in self._received.items() if key not in own]
+        self._check_size([*received, *made])
+        return *received, *made
+
+    def own_changes(self) -> tuple[Change, ...]:
+        """What the step itself changed: without what was received, but for what it made of that."""
         if self._state is not None:
             self._take_state()
         if not self._values and not self._gone:
@@ -296,9 +314,11 @@ class Step(Generic[S]):
         for key, value in self._values.items():
             text = self._text_of(key, value)
             if key not in stored or bytes(stored[key]) != text:
-                made.append(Change(key, text.decode(), (term(key, _plain(text)),)))
-        self._check_size(made)
+                made.append(self._change(key, text))
         return tuple(made)
+
+    def _change(self, key: str, text: bytes) -> Change:
+        return Change(key, text.decode(), (term(key, _plain(text)),))
 
     def _take_state(self) -> None:
         """Every field of the state that is not as it was stored."""

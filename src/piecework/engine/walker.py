@@ -118,7 +118,7 @@ class Walker:
             sealed=SPLITTING if spot.splits and not place.composing else None,
         )
         if run.wait is not None and run.received is not None and not place.undoing:
-            handle.preset(run.wait.into or run.wait.name, run.received)
+            handle.receive(run.wait.into or run.wait.name, run.received)
         return handle
 
     def _ended(self, step: StepSpec, place: Place, handle: Step[Any], result: Any) -> Said:
@@ -266,7 +266,7 @@ def batch_of(id: str, visit: int) -> str:
 
 def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
     """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
-    if handle.changes():
+    if handle.own_changes():
         raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
 
 
@@ -314,9 +314,9 @@ def _timed_out(spot: Spot, wait: Wait) -> Outcome:
 
 
 def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any]) -> Outcome:
-    """A step that is a wait: it begins, or it has got its signal; or it follows upon another that has got its own."""
+    """A step that is a wait: it begins, or it has got its signal; or the step before it has got one by `wait_for`."""
     assert step.wait is not None
-    if run.wait is not None and run.wait.name == step.wait.name:
+    if run.wait is not None and run.wait.is_step:
         return Stepped(handle.changes())
     return Await(step.wait, handle.changes())
 
