@@ -83,7 +83,7 @@ class Step(Generic[S]):
         self._stored: dict[str, msgspec.Raw] | None = None
         self._values: dict[str, Any] = {}  # what was handed out or set; encoded again at the end
         self._gone: set[str] = set()
-        self._received: dict[str, bytes] = {}  # the payload of the signal that it waited for, which no step has stored yet
+        self._received: dict[str, bytes] = {}  # what came with the signal, not stored yet
         self._state: S | None = None
         self.jump: str | None = None  # "branch/step", once `jump_to` was called
         self.pause: float | datetime | None = None

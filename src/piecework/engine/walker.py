@@ -289,7 +289,7 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
     if place.undoing:
         return None
     if run.ending is not None:
-        return UndoNext(Undoing(place.visit).cursor)
+        return UndoNext(Undoing(place.visit + 1).cursor)  # this visit, too, if it has ended: it was the last one then
     if place.skipping:
         return Stepped(said="skipped")
     if place.visit > spot.operation.max_steps:
