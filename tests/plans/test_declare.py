@@ -404,6 +404,16 @@ def test_a_state_without_names_is_refused(app: Piecework) -> None:
         app.operation("f", main=[charge], state=AsList)
 
 
+class Renamed(msgspec.Struct, rename="camel"):
+    user_id: int = 0
+
+
+def test_a_state_that_renames_its_fields_is_refused(app: Piecework) -> None:
+    """`where(user_id=7)` would not find what is stored as userId."""
+    with pytest.raises(BadOption, match="Renamed renames them"):
+        app.operation("f", main=[charge], state=Renamed)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

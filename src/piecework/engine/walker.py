@@ -118,7 +118,7 @@ class Walker:
             sealed=SPLITTING if spot.splits and not place.composing else None,
         )
         if run.wait is not None and run.received is not None and not place.undoing:
-            handle.receive(run.wait.into or run.wait.name, run.received)
+            _receive(handle, run.wait, run.received)
         return handle
 
     def _ended(self, step: StepSpec, place: Place, handle: Step[Any], result: Any) -> Said:
@@ -268,6 +268,16 @@ def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
     """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
     if handle.own_changes():
         raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+
+
+def _receive(handle: Step[Any], wait: Wait, payload: str) -> None:
+    """Gives a step what came with the signal. Raises `Unbound` where that does not fit the declared state."""
+    handle.receive(wait.into or wait.name, payload)
+    try:
+        handle.check_fit()
+    except BadArguments as error:
+        told = BadArguments(f"what came with the signal {wait.name!r} cannot be the global {wait.into!r}: {error}")
+        raise Unbound(Failed(describe(told))) from error
 
 
 def _of(now: Running) -> tuple[Spot, OperationRun]:
