@@ -238,7 +238,8 @@ class Step(Generic[S]):
     def sleep(self, until: float | timedelta | datetime) -> None:
         """Says that the next step begins after so many seconds, or at an aware datetime; it does not end this step.
 
-        Nothing is held meanwhile. Raises `BadOption` for a time that cannot be.
+        Nothing is held meanwhile. Behind the last step comes none, and the operation ends without a pause.
+        Raises `BadOption` for a time that cannot be.
         """
         self._check_free("sleep")
         if isinstance(until, datetime):
@@ -263,10 +264,16 @@ class Step(Generic[S]):
         The signal's payload becomes the global `into` (the signal's name). After `timeout` seconds without it the operation
         goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
         A `delay` of the next step counts from the signal; a `sleep` of this step from its end.
+        Said in the last step, from which nothing was jumped to, it fails the operation there, without another attempt.
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
         self.wait = make_wait(signal, timeout, otherwise, into, self._plan)
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether it waits for a signal, and no step comes that could begin with it."""
+        return self.wait is not None and self.jump is None and self._plan.after(self._place) is None
 
     # ── for the runner ───────────────────────────────────────────────────────────────────────────
 

@@ -80,3 +80,45 @@ def test_a_wait_right_behind_one_for_the_same_signal_waits_for_a_signal_of_its_o
     op.signal("approval", "bob")
     drain(app)
     assert (op.state, op.globals) == (State.COMPLETED, {"one": "ann", "two": "bob"})
+
+
+def test_a_wait_behind_which_no_step_comes_fails_the_step_at_once(app: Piecework) -> None:
+    """Not silently completed without what was waited for; and not tried again, for it would be said again."""
+
+    def charge(step: Step[Any]) -> None:
+        step.wait_for("go")
+
+    op = app.operation("vain", main=[charge]).later()
+    drain(app)
+    assert (op.state, [run.outcome for run in op.runs()]) == (State.FAILED, ["failed"])
+    assert op.error is not None
+    assert "wait_for('go') in the last step: no step comes behind it" in op.error.message
+
+
+def test_a_last_step_may_wait_before_it_jumps_and_sleeps_in_vain(app: Piecework) -> None:
+    def again(step: Step[Any]) -> None:
+        step["n"] = step.get("n", 0) + 1
+        if step["n"] == 1:
+            step.wait_for("go")
+            step.jump_to(again)
+        else:
+            step.sleep(3600)
+
+    op = app.operation("again", main=[again]).later()
+    drain(app)
+    assert op.waits_for == "go"
+    op.signal("go", "yes")
+    drain(app)
+    assert (op.state, op.globals) == (State.COMPLETED, {"n": 2, "go": "yes"})
+
+
+async def test_any_name_is_that_of_a_global(app: Piecework) -> None:
+    plain = app.operation("plain", main=[step(lambda step: None, name="nothing")])
+    names = {"self": 1, "args": 2, "function": 3, "state": 4, "globals": 5, "more": 6}
+    ops = [plain.later(**names), await plain.alater(**names)]
+    assert [op.globals for op in ops] == [names, names]
+    assert plain(**names) == names
+    assert plain.where(**names).count() == 2
+    assert plain.piece(**names).args == ops[0].record().args
+    ops[0].set(self=2)
+    assert ops[0].globals["self"] == 2

@@ -135,6 +135,12 @@ class Walker:
         return self._stepped(handle)
 
     def _stepped(self, handle: Step[Any]) -> Outcome:
+        if handle.waits_in_vain:
+            assert handle.wait is not None
+            why = f"wait_for({handle.wait.name!r}) in the last step: no step comes behind it that could begin then"
+            return Failed(
+                describe(BadArguments(f"{why}; let a step wait_for({handle.wait.name!r}, …) be the last one"))
+            )
         changes = handle.changes()
         pause = handle.pause
         if not changes and handle.jump is None and pause is None and handle.wait is None:
