@@ -189,6 +189,8 @@ def check_state(kind: Any, where: str) -> type:
         raise BadOption(f"{said}, not {kind!r:.100}")
     if issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
         raise BadOption(f"{said} that is stored by the names of its fields; {kind.__qualname__} is array_like")
+    if issubclass(kind, msgspec.Struct) and kind.__struct_encode_fields__ != kind.__struct_fields__:
+        raise BadOption(f"{said} that is stored by the names of its fields; {kind.__qualname__} renames them")
     try:
         decoder_of(kind)
     except (TypeError, NameError) as error:

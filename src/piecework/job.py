@@ -83,6 +83,7 @@ class Wait(msgspec.Struct, frozen=True, array_like=True):
     otherwise: str | None = None
     delay: float | None = None
     run_at: float | None = None
+    is_step: bool = False  # it is the step that the operation is at; else what that step's predecessor asked for
 
 
 class Ending(msgspec.Struct, frozen=True):

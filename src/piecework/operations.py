@@ -205,7 +205,8 @@ class Operation(Job[S]):
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> bool:
         """Cancels the operation; a running step is asked to stop. False if it had ended.
 
-        With `undo`, the steps that have completed are undone first, newest first, by a worker.
+        With `undo`, the steps that have completed are undone first, newest first, by a worker; also one that comes to its
+        end all the same while it is asked to stop, and be it the last.
         """
         why, who = check_text(reason, "cancel: reason"), _who(by)
         if self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who, undo=undo) == 0:

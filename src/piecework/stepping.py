@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
@@ -16,7 +16,7 @@ from piecework.arrival import compare, culprit
 from piecework.codec import too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
 from piecework.job import Change, ErrorInfo, Wait
-from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.options import check_seconds
 from piecework.plan import Place, Plan
 from piecework.terms import term
@@ -83,6 +83,7 @@ class Step(Generic[S]):
         self._stored: dict[str, msgspec.Raw] | None = None
         self._values: dict[str, Any] = {}  # what was handed out or set; encoded again at the end
         self._gone: set[str] = set()
+        self._received: dict[str, bytes] = {}  # what came with the signal, not stored yet
         self._state: S | None = None
         self.jump: str | None = None  # "branch/step", once `jump_to` was called
         self.pause: float | datetime | None = None
@@ -141,7 +142,7 @@ class Step(Generic[S]):
                 'the operation declares no state; say app.operation(…, state=YourClass), or use step["name"]'
             )
         if self._state is None:
-            self._state = decoder_of(self._kind).decode(self._encoded())
+            self._state = self._as_state(self._encoded())
         return self._state
 
     def __getitem__(self, key: str) -> Any:
@@ -237,7 +238,8 @@ class Step(Generic[S]):
     def sleep(self, until: float | timedelta | datetime) -> None:
         """Says that the next step begins after so many seconds, or at an aware datetime; it does not end this step.
 
-        Nothing is held meanwhile. Raises `BadOption` for a time that cannot be.
+        Nothing is held meanwhile. Behind the last step comes none, and the operation ends without a pause.
+        Raises `BadOption` for a time that cannot be.
         """
         self._check_free("sleep")
         if isinstance(until, datetime):
@@ -262,17 +264,30 @@ class Step(Generic[S]):
         The signal's payload becomes the global `into` (the signal's name). After `timeout` seconds without it the operation
         goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
         A `delay` of the next step counts from the signal; a `sleep` of this step from its end.
+        Said in the last step, from which nothing was jumped to, it fails the operation there, without another attempt.
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
         self.wait = make_wait(signal, timeout, otherwise, into, self._plan)
 
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether it waits for a signal, and no step comes that could begin with it."""
+        return self.wait is not None and self.jump is None and self._plan.after(self._place) is None
+
     # ── for the runner ───────────────────────────────────────────────────────────────────────────
 
     def preset(self, key: str, text: str) -> None:
-        """Sets a global from JSON text: what was received, or what the pieces came to."""
+        """Sets a global from JSON text: what a task, or the pieces, came to."""
         self._gone.discard(key)
         self._values[key] = _plain(text)
+
+    def receive(self, key: str, text: str) -> None:
+        """Takes in the payload of a signal: it is there from the beginning, and stored with the step's end."""
+        raw = encode(_plain(text))
+        if key not in self._documents() or bytes(self._documents()[key]) != raw:
+            self._received[key] = raw
+            self._documents()[key] = msgspec.Raw(raw)
 
     def restrict(self, why: str | None) -> None:
         """From now on it sets nothing and has no say in the way on, for this reason; with None it may again."""
@@ -286,7 +301,39 @@ class Step(Generic[S]):
         return self._values[key] if key in self._values else self._documents()[key]
 
     def changes(self) -> tuple[Change, ...]:
-        """What is to be stored with the step's end. Raises `NotSerializable` or `TooLarge`."""
+        """What is to be stored with the step's end.
+
+        Raises `NotSerializable` or `TooLarge`, and `BadArguments` for what does not fit the declared state.
+        """
+        by_name = bool(self._values or self._gone or self._received)
+        made = self.own_changes()
+        if not made and not self._received:
+            return made
+        own = {change.key for change in made}
+        received = [self._change(key, text) for key, text in self._received.items() if key not in own]
+        self._check_size([*received, *made])
+        if by_name:
+            self.check_fit()
+        return *received, *made
+
+    def check_fit(self) -> None:
+        """Raises `BadArguments` where what was set by name, or came with a signal, does not fit the declared state.
+
+        Globals that did not fit before, such as those of an older state, are nobody's fault here.
+        """
+        if self._kind is None:
+            return
+        try:
+            self._as_state(self._encoded())
+        except BadArguments as error:
+            try:
+                self._as_state(self._text.encode())
+            except BadArguments:
+                return
+            raise error
+
+    def own_changes(self) -> tuple[Change, ...]:
+        """What the step itself changed: without what was received, but for what it made of that."""
         if self._state is not None:
             self._take_state()
         if not self._values and not self._gone:
@@ -296,21 +343,36 @@ class Step(Generic[S]):
         for key, value in self._values.items():
             text = self._text_of(key, value)
             if key not in stored or bytes(stored[key]) != text:
-                made.append(Change(key, text.decode(), (term(key, _plain(text)),)))
-        self._check_size(made)
+                made.append(self._change(key, text))
         return tuple(made)
 
+    def _change(self, key: str, text: bytes) -> Change:
+        return Change(key, text.decode(), (term(key, _plain(text)),))
+
     def _take_state(self) -> None:
-        """Every field of the state that is not as it was stored."""
+        """Every field of the state that is not as it was stored; also those that it has no more, which may be unset."""
+        assert self._kind is not None
         try:
-            now = _raw.decode(encode(self._state))
+            text = encode_whole(self._state)
         except ENCODE_ERRORS as error:
             path, what = culprit(self._state, "step.state", error)
             raise NotSerializable(f"{path} cannot be stored: {what}") from error
-        compare(self._state, decoder_of(self._kind).decode(encode(self._state)), "step.state")
+        compare(self._state, self._as_state(text), "step.state")
+        now = _raw.decode(text)
         for key, raw in now.items():
             if key not in self._documents() or bytes(self._documents()[key]) != bytes(raw):
+                self._gone.discard(key)
                 self._values[key] = _plain(raw)
+        for key in field_names(self._kind) - now.keys():
+            self._values.pop(key, None)
+            self._gone.add(key)
+
+    def _as_state(self, text: bytes) -> S:
+        assert self._kind is not None
+        try:
+            return cast(S, decoder_of(self._kind).decode(text))
+        except ENCODE_ERRORS as error:
+            raise BadArguments(f"the globals do not fit the state {self._kind.__qualname__}: {error}") from error
 
     def _text_of(self, key: str, value: Any) -> bytes:
         if isinstance(value, _MUTABLE):

@@ -118,7 +118,7 @@ class Walker:
             sealed=SPLITTING if spot.splits and not place.composing else None,
         )
         if run.wait is not None and run.received is not None and not place.undoing:
-            handle.preset(run.wait.into or run.wait.name, run.received)
+            _receive(handle, run.wait, run.received)
         return handle
 
     def _ended(self, step: StepSpec, place: Place, handle: Step[Any], result: Any) -> Said:
@@ -135,6 +135,12 @@ class Walker:
         return self._stepped(handle)
 
     def _stepped(self, handle: Step[Any]) -> Outcome:
+        if handle.waits_in_vain:
+            assert handle.wait is not None
+            why = f"wait_for({handle.wait.name!r}) in the last step: no step comes behind it that could begin then"
+            return Failed(
+                describe(BadArguments(f"{why}; let a step wait_for({handle.wait.name!r}, …) be the last one"))
+            )
         changes = handle.changes()
         pause = handle.pause
         if not changes and handle.jump is None and pause is None and handle.wait is None:
@@ -266,8 +272,18 @@ def batch_of(id: str, visit: int) -> str:
 
 def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
     """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
-    if handle.changes():
+    if handle.own_changes():
         raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+
+
+def _receive(handle: Step[Any], wait: Wait, payload: str) -> None:
+    """Gives a step what came with the signal. Raises `Unbound` where that does not fit the declared state."""
+    handle.receive(wait.into or wait.name, payload)
+    try:
+        handle.check_fit()
+    except BadArguments as error:
+        told = BadArguments(f"what came with the signal {wait.name!r} cannot be the global {wait.into!r}: {error}")
+        raise Unbound(Failed(describe(told))) from error
 
 
 def _of(now: Running) -> tuple[Spot, OperationRun]:
@@ -289,7 +305,7 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
     if place.undoing:
         return None
     if run.ending is not None:
-        return UndoNext(Undoing(place.visit).cursor)
+        return UndoNext(Undoing(place.visit + 1).cursor)  # this visit, too, if it has ended: it was the last one then
     if place.skipping:
         return Stepped(said="skipped")
     if place.visit > spot.operation.max_steps:
@@ -314,9 +330,9 @@ def _timed_out(spot: Spot, wait: Wait) -> Outcome:
 
 
 def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any]) -> Outcome:
-    """A step that is a wait: it begins, or it has got its signal; or it follows upon another that has got its own."""
+    """A step that is a wait: it begins, or it has got its signal; or the step before it has got one by `wait_for`."""
     assert step.wait is not None
-    if run.wait is not None and run.wait.name == step.wait.name:
+    if run.wait is not None and run.wait.is_step:
         return Stepped(handle.changes())
     return Await(step.wait, handle.changes())
 

@@ -134,7 +134,8 @@ class Store(Protocol):
         hand since that run began, made available: `let go`.
         One that waits for a signal takes the oldest of that name that was kept, as if it had come now.
         One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
-        meanwhile is recorded. Where it completes or fails all the same, that ending is dropped.
+        meanwhile is recorded. So is its last step: it is available then at that step's cursor, instead of completed.
+        Where it fails all the same, that ending is dropped.
         One that was let go is told so when it sends again, whoever has the job by then: no run after it has the number
         that the next one would have had.
         A batch of the step that ended which is still open is stopped.

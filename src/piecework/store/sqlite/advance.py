@@ -58,7 +58,7 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited
     how, why = asked
     assert s.advance is not None
     waiting = s.advance.wait is not None
-    if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
+    if how == waits.TO_UNDO and s.state is not State.FAILED:  # the last step, too, is recorded and then undone
         return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
     if how and s.state in (*_COMES_BACK, State.CANCELLED):
         return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
@@ -125,6 +125,7 @@ def _moved(step: Step) -> tuple[object, ...]:
     """
     s = step.sent
     return (
-        step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.result,
+        step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority,
+        s.result if step.state is State.COMPLETED else None,
         s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
     )  # fmt: skip

@@ -438,12 +438,30 @@ class UndoConformance(Conformance):
         assert again.operation is not None
         assert (again.cursor, again.operation.ending, again.operation.wait) == ("main/b/2", UNDONE, None)
 
-    def test_one_that_completes_all_the_same_is_completed(self, store: Store) -> None:
-        """An operation whose last step completes before it heard has completed, and nothing is undone."""
+    def test_the_end_of_its_last_step_is_recorded_and_undone(self, store: Store) -> None:
+        """… so is its last step: it is available then at that step's cursor, instead of completed."""
         run = started(store)
         undo(store, run.id)
-        assert settle(store, stepped(run, FIRST, State.COMPLETED)) is Answer.OK
-        assert (state(store, run.id), operation(store, run.id).ending) == (State.COMPLETED, None)
+        settlement = replace(stepped(run, FIRST, State.COMPLETED, change("n", 1)), result='{"n":1}')
+        assert settle(store, settlement) is Answer.OK
+        there = record(store, run.id)
+        assert (there.state, there.cursor, there.result, there.finished_at) == (State.AVAILABLE, FIRST, None, None)
+        assert (there.reason, there.stopping) == (UNDONE.reason, False)
+        before = whole(store, run.id)
+        assert lines(store, run.id) == [(1, "completed", FIRST)]
+        assert globals_of(store, run.id) == {"n": 1}
+        assert settle(store, settlement) is Answer.ALREADY
+        assert whole(store, run.id) == before
+        again = fetch_one(store)
+        assert again.operation is not None
+        assert (again.cursor, again.operation.ending) == (FIRST, UNDONE)
+
+    def test_one_that_fails_all_the_same_has_failed(self, store: Store) -> None:
+        """… where it fails all the same, that ending is dropped."""
+        run = started(store)
+        undo(store, run.id)
+        assert settle(store, stepped(run, FIRST, State.FAILED, error=BOOM, history="failed")) is Answer.OK
+        assert (state(store, run.id), operation(store, run.id).ending) == (State.FAILED, None)
 
     def test_one_that_is_being_undone_can_be_cancelled(self, store: Store) -> None:
         """Without `undo` it is cancelled, whatever is left to be undone."""
