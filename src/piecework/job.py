@@ -286,6 +286,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None = None
     delay: float | None = None
     onward: bool = False  # what it was to come to is taken back: nothing of it is undone (any more)
+    resume: bool = False  # where it has failed, was cancelled or is parked, it goes on at once
 
 
 class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,6 +56,56 @@ def test_what_is_done_through_the_jobs_leaves_a_line_with_operations_too(
     assert [(line.what, line.reason, line.by) for line in op.amendments()][-1] == ("retried", "because", "bob")
 
 
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_of_many_at_once_each_that_did_something_leaves_a_line(app: Piecework, verb: str) -> None:
+    op = app.operation("f", main=[step(boom, attempts=1), step(boom, name="next", delay=60)]).later()
+    drain(app)
+    began, said = threading.Barrier(8), list[object]()
+
+    def act() -> None:
+        began.wait()
+        try:
+            said.append(bool(getattr(op, verb)()))
+        except UsageError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=act) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(op.amendments()) == said.count(True)
+    if verb == "retry":
+        assert (said.count(True), said.count(False)) == (1, 7)
+    assert op.state is State.AVAILABLE
+
+
+def test_what_is_refused_leaves_no_line_and_is_not_moved(app: Piecework) -> None:
+    failing = app.operation("f", main=[step(boom, attempts=1), step(boom, name="next")])
+    op = failing.using(key="k").later()
+    drain(app)
+
+    @app.task
+    def other() -> None: ...
+
+    other.using(key="k").later()
+    for act in (op.retry, op.skip, lambda: op.jump_to("next")):
+        with pytest.raises(UsageError, match="key 'k' is carried by another"):
+            act()
+    assert (op.amendments(), op.status) == ([], "failed at main/boom")
+
+
+def test_an_operation_that_was_undone_is_left_by_verbs_for_many_jobs(app: Piecework, steps: Steps) -> None:
+    charging = app.operation("f", main=[steps.charge])
+    undone = charging.later()
+    undone.cancel(undo=True)
+    drain(app)
+    stopped = charging.later()
+    stopped.cancel()
+    assert (undone.state, app.jobs.where(queue="default").retry()) == (State.CANCELLED, 1)
+    assert [done_by_hand(op)[-1][0] for op in (undone, stopped)] == ["undoing", "retried"]
+
+
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────
 
 

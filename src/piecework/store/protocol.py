@@ -198,10 +198,14 @@ class Store(Protocol):
         With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
         it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending
         already, or that has ended, is left.
+        With `by`, each operation that it touches, not what ends below that, keeps a line as an amendment does,
+        `cancelled` or `undoing`, in the same transaction.
         """
         ...
 
-    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+    def retry(
+        self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
+    ) -> int:
         """Makes up to `limit` failed, cancelled or parked jobs available again, attempts begun anew; returns how many.
 
         A failed piece opens its batch again, and so on up to the root.
@@ -211,6 +215,8 @@ class Store(Protocol):
         An operation that had no signal yet waits for it again, for as long as it was to.
         A job whose unique key is carried by another unfinished job stays as it is.
         With `resume`, only what was cancelled comes back: what failed by itself, or is parked, stays as it is.
+        With `by`, each operation that comes back, also above and below those that match, keeps a line as an amendment
+        does, `retried` or, with `resume`, `resumed`, in the transaction that brings it back; what stays keeps none.
         """
         ...
 
@@ -240,6 +246,8 @@ class Store(Protocol):
         any more; or where the amendment moves it while it runs, waits for its pieces, or has completed.
         One that is moved begins its new step's attempts anew, and is due after the amendment's delay; what it waited for
         is over. One that has failed, was cancelled or is parked stays so until it is retried.
+        With `resume`, it comes back in this very transaction, as `retry` brings it back, without a line of that; where it
+        cannot come back, the answer is `stale` and nothing is changed.
         With `onward`, the ending that it had is taken back.
         An amendment with the id of one that was made answers `already` and changes nothing.
         """

@@ -116,6 +116,15 @@ def _changed(document: dict[str, msgspec.Raw], changes: Iterable[Change]) -> dic
     return document
 
 
+# ── by hand ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def note(tx: Transaction, ids: Sequence[str], what: str, by: str, reason: str) -> None:
+    """A line for each of these jobs that is an operation: what is done to it now."""
+    if ids:
+        tx.run("amend_deeds", ids=to_json(list(ids)), what=what, by=by, reason=reason, now=tx.now)
+
+
 # ── deleting ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -76,6 +76,7 @@ from piecework.testing.conformance.reads import (  # noqa: E402
 )
 from piecework.testing.conformance.signals import (  # noqa: E402
     AmendConformance,
+    DeedConformance,
     SignalConformance,
     StepSplitConformance,
     UndoConformance,
@@ -129,6 +130,7 @@ class StoreConformance(
     SignalConformance,
     UndoConformance,
     AmendConformance,
+    DeedConformance,
     StepSplitConformance,
     WaitConformance,
     CloseConformance,
@@ -142,6 +144,7 @@ __all__ = [
     "StepSplitConformance",
     "SignalConformance",
     "AmendConformance",
+    "DeedConformance",
     "OperationStartConformance",
     "OperationKeyConformance",
     "OperationKeepConformance",
