@@ -129,6 +129,7 @@ class Store(Protocol):
         The continuation of an `always` batch is released whatever becomes of the batch.
         An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with those
         changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is over.
+        One that completes as a piece has its globals, as they are then, as its result: what was sent of one is not kept.
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
         Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
         hand since that run began, made available: `let go`.

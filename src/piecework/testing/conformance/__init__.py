@@ -55,6 +55,7 @@ from piecework.testing.conformance.operations import (  # noqa: E402
     KeepConformance,
     OperationKeepConformance,
     OperationKeyConformance,
+    OperationResultConformance,
     OperationStartConformance,
 )
 from piecework.testing.conformance.operators import (  # noqa: E402
@@ -123,6 +124,7 @@ class StoreConformance(
     PurityConformance,
     OperationStartConformance,
     OperationKeyConformance,
+    OperationResultConformance,
     AdvanceConformance,
     KeepConformance,
     GlobalsConformance,
@@ -147,6 +149,7 @@ __all__ = [
     "DeedConformance",
     "OperationStartConformance",
     "OperationKeyConformance",
+    "OperationResultConformance",
     "OperationKeepConformance",
     "KeepConformance",
     "GlobalsConformance",
