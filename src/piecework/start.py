@@ -86,7 +86,7 @@ class Globals:
         else:
             changes = tuple(self._edit(key, value) for key, value in values.items())
         after = with_changes(stored, changes)
-        if len(after.encode()) > limit:
+        if len(after.encode()) > max(limit, len(stored.encode())):  # what takes something away is always right
             raise TooLarge(too_large(f"the globals of {where}", len(after.encode()), limit))
         self.value(after)
         return changes

@@ -15,7 +15,7 @@ from operation_steps import Steps, names, told
 from support import books
 
 from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
-from piecework.errors import BadArguments, JobNotFound, NotSerializable, UsageError
+from piecework.errors import BadArguments, JobNotFound, NotSerializable, TooLarge, UsageError
 from piecework.testing.drain import drain
 
 Until = Callable[[Callable[[], object]], None]
@@ -274,6 +274,51 @@ def test_edits_are_checked_and_leave_a_line(app: Piecework, steps: Steps) -> Non
     with pytest.raises(BadArguments, match="the limit is"):
         op.set(x="y" * 2_000_000)
     assert done_by_hand(op) == [("edited", "a slip"), ("edited", "")]
+
+
+def test_globals_that_came_to_be_too_large_together_keep_no_step_from_going_on(app: Piecework) -> None:
+    most = app.settings.max_payload
+    found: list[Operation[Any]] = []
+
+    def large(step: Step[Any]) -> None:
+        found[0].set(by_hand="y" * (most * 6 // 10))
+        step["own"] = "x" * (most * 6 // 10)
+
+    def same(step: Step[Any]) -> None:
+        step["own"] = "z" * (most * 6 // 10)
+
+    def grows(step: Step[Any]) -> None:
+        if "more" in step["told"]:
+            step["more"] = 1
+
+    found.append(app.operation("f", main=[large, same, step(grows, attempts=1)]).later(told=["more"]))
+    op = found[0]
+    drain(app)
+    assert (op.status, op.error and op.error.type) == ("failed at main/grows", "piecework.errors.TooLarge")
+    with pytest.raises(TooLarge):
+        op.set(more=2)
+    op.set(told=[])
+    op.retry()
+    drain(app)
+    assert (op.status, op.globals["own"][0]) == ("completed", "z")
+
+
+def test_what_is_set_while_the_last_step_of_a_piece_runs_is_in_its_result(app: Piecework) -> None:
+    def last(step: Step[Any]) -> None:
+        next(iter(inner.where(n=1))).set(by_hand=True)
+        step["last"] = True
+
+    inner = app.operation("inner", main=[last])
+
+    def offer(step: Step[Any]) -> Any:
+        yield inner.piece(n=1)
+
+    def join(pieces: Any, step: Step[Any]) -> list[Any]:
+        return list(pieces.results())
+
+    op = app.operation("f", main=[step(offer, compose=join, into="came")]).later()
+    drain(app)
+    assert op.globals == {"came": [{"n": 1, "by_hand": True, "last": True}]}
 
 
 # ── cancelled, undone ────────────────────────────────────────────────────────────────────────────
