@@ -11,6 +11,7 @@ import msgspec
 from piecework.amending import step_of
 from piecework.app import Piecework
 from piecework.cli.common import (
+    UnreadableError,
     app_option,
     block,
     counted,
@@ -240,11 +241,11 @@ def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Co
 
 def _choose(app: Piecework, ids: tuple[str, ...], filters: dict[str, Any], everything: bool) -> Choice:
     if ids and (everything or any(filters.values())):
-        raise UsageError("name jobs by their ids or by a filter, not both")
+        raise UnreadableError("name jobs by their ids or by a filter, not both")
     if ids:
         return Choice([app.jobs.get(id) for id in dict.fromkeys(ids)], None)
     if not everything and not any(filters.values()):
-        raise UsageError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
+        raise UnreadableError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
     return Choice([], app.jobs.where(**filters))
 
 
