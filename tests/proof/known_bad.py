@@ -332,17 +332,17 @@ class UndoesOldestFirst(Client):
     """A worker that undoes in the order in which the steps were done."""
 
     def attempts(self, id: str, **page: Any) -> list[AttemptRecord]:
-        lines: list[AttemptRecord] = self._store.attempts(id, **page)
-        undone = {line.cursor for line in lines if line.outcome == "undone"}
-        done = [line for line in lines if line.outcome == "completed" and f"undo/{_step(line)}" not in undone]
-        others = [line for line in lines if line.outcome != "completed"]
-        return [*others, *done[:1]] if page.get("after", -1) < 0 else []
+        if not page.get("newest"):
+            return list(self._store.attempts(id, **page))
+        lines = self._store.attempts(id)
+        undone = {visit(line) for line in lines if line.outcome == "undone"}
+        return [line for line in lines if line.outcome == "completed" and visit(line) not in undone][:1]
 
 
-def _step(line: AttemptRecord) -> str:
+def visit(line: AttemptRecord) -> int:
     place = read_cursor(line.cursor or "")
     assert isinstance(place, Place)
-    return Place(place.branch, place.step, place.visit).cursor
+    return place.visit
 
 
 class WallClockKeeper(Keeper):

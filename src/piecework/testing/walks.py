@@ -91,7 +91,7 @@ def _of_deeds(walked: Walked) -> Iterator[str]:
             yield f"run {run} was begun {n} times"
         if run > walked.record.run:
             yield f"run {run} was begun, and the store knows {walked.record.run}"
-    done = Counter(walked.deeds)
+    done = Counter(Deed(deed.what, body_of(deed.place), deed.run) for deed in walked.deeds)
     passed, undone = walked.at(*PASSED), walked.at("undone")
     for deed in walked.deeds:
         place = read_cursor(deed.place)
@@ -107,9 +107,15 @@ def _of_deeds(walked: Walked) -> Iterator[str]:
         if there.step in walked.silent:
             continue
         for what in ("begin", "end"):
-            times = done[Deed(what, line.cursor or "", line.run)]
+            times = done[Deed(what, body_of(line.cursor or ""), line.run)]
             if times != 1:
                 yield f"{line.cursor} was {line.outcome} by run {line.run}, which has {times} {what}s"
+
+
+def body_of(cursor: str) -> str:
+    """A place as a body knows it: which lines its undo has read is not its concern."""
+    place = read_cursor(cursor)
+    return msgspec.structs.replace(place, run=None).cursor
 
 
 def _was_completed(line: AttemptRecord | None, before: int) -> bool:

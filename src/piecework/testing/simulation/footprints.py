@@ -14,7 +14,7 @@ from piecework.plan import Place, read_cursor
 from piecework.store.protocol import Store
 from piecework.testing.simulation.strollers import SILENT, UNDOES
 from piecework.testing.simulation.toys import Entry
-from piecework.testing.walks import PASSED, Deed, Walked, fold, wrongs
+from piecework.testing.walks import PASSED, Deed, Walked, body_of, fold, wrongs
 
 _plain = msgspec.json.Decoder().decode
 
@@ -183,7 +183,7 @@ class Footprints:
     def _of_completed(self, job: Record, own: Footprint) -> Iterator[str]:
         """The trail that the steps themselves laid through the globals is that of the recorded steps."""
         told = [
-            line.cursor
+            body_of(line.cursor or "")
             for line in self._store.attempts(job.id)
             if line.outcome in ("completed", "undone") and _tells(read_cursor(line.cursor or ""))
         ]
