@@ -6,6 +6,7 @@ from the call to the worker so that no room in between parses them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -68,6 +69,15 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     key: str
     value: str | None
     terms: tuple[str, ...] = ()
+
+
+def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
+    """Applies changes to globals, key by key."""
+    for change in changes:
+        if change.value is None:
+            globals.pop(change.key, None)
+        else:
+            globals[change.key] = msgspec.Raw(change.value.encode())
 
 
 class Wait(msgspec.Struct, frozen=True, array_like=True):

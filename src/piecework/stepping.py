@@ -15,7 +15,7 @@ import msgspec
 from piecework.arrival import compare, culprit
 from piecework.codec import too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
-from piecework.job import Change, ErrorInfo, Wait
+from piecework.job import Change, ErrorInfo, Wait, fold
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
 from piecework.options import check_seconds
 from piecework.plan import Place, Plan
@@ -339,11 +339,7 @@ class Step(Generic[S]):
 def with_changes(globals: str, changes: Iterable[Change]) -> str:
     """A document of globals as it is after changes."""
     document = _raw.decode(globals)
-    for change in changes:
-        if change.value is None:
-            document.pop(change.key, None)
-        else:
-            document[change.key] = msgspec.Raw(change.value.encode())
+    fold(document, changes)
     return encode(document).decode()
 
 
