@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -58,10 +59,15 @@ def skipped(record: Record) -> tuple[Place, str]:
     return place, msgspec.structs.replace(place, composing=False, skipping=True).cursor
 
 
-def must_not_be_undone(record: Record) -> None:
-    """Raises `UsageError` where everything that an operation did was undone: there is no step to go on with."""
-    place = read_cursor(record.cursor or "")
-    if isinstance(place, Undoing) and place.over:
+def was_undone(record: Record) -> bool:
+    """Whether everything that an operation did was undone: there is no step to go on with."""
+    place = read_cursor(record.cursor or "") if record.cursor is not None and "/" in record.cursor else None
+    return isinstance(place, Undoing) and place.over
+
+
+def must_not_be_undone(record: Record, states: Collection[State]) -> None:
+    """Raises `UsageError` where an operation in one of these states was undone."""
+    if record.state in states and was_undone(record):
         raise UsageError(f"operation {record.id} was undone; fork it, let it jump_to a step, or start another")
 
 

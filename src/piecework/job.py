@@ -6,6 +6,7 @@ from the call to the worker so that no room in between parses them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -68,6 +69,15 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     key: str
     value: str | None
     terms: tuple[str, ...] = ()
+
+
+def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
+    """Applies changes to globals, key by key."""
+    for change in changes:
+        if change.value is None:
+            globals.pop(change.key, None)
+        else:
+            globals[change.key] = msgspec.Raw(change.value.encode())
 
 
 class Wait(msgspec.Struct, frozen=True, array_like=True):
@@ -287,6 +297,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None = None
     delay: float | None = None
     onward: bool = False  # what it was to come to is taken back: nothing of it is undone (any more)
+    resume: bool = False  # where it has failed, was cancelled or is parked, it goes on at once
 
 
 class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -287,6 +287,6 @@ def declared_operation(app: Piecework, name: str, bare: tuple[Any, ...], main: A
         text, _ = globals.begin(args, kwargs, app.settings.max_payload)
         return globals.value(run_now(app, operation, text))
 
-    run.__name__ = run.__qualname__ = task_name(run, name)
+    run.__name__ = run.__qualname__ = task_name(run, name, "operation")
     run.__doc__ = f"The operation {name}."
     return TaskSpec(name, run, operation.options, globals, _FinalGlobals(globals), operation=operation)

@@ -15,7 +15,7 @@ import msgspec
 from piecework.arrival import compare, culprit
 from piecework.codec import too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
-from piecework.job import Change, ErrorInfo, Wait
+from piecework.job import Change, ErrorInfo, Wait, fold
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.options import check_seconds
 from piecework.plan import Place, Plan
@@ -380,13 +380,18 @@ class Step(Generic[S]):
         return encode(value)
 
     def _check_size(self, made: list[Change]) -> None:
+        """What makes the globals grow beyond the bound fails; what keeps them there, or makes them smaller, does not.
+
+        They may have come there by an edit while another step ran, each of which was small enough for what it had read.
+        """
         after = {key: len(bytes(raw)) for key, raw in self._documents().items()}
+        before = sum(len(key) + n + 4 for key, n in after.items())
         for change in made:
             after.pop(change.key, None)
             if change.value is not None:
                 after[change.key] = len(change.value.encode())
         size = sum(len(key) + n + 4 for key, n in after.items())
-        if size > self._limit:
+        if size > max(self._limit, before):
             raise TooLarge(too_large("the operation's globals", size, self._limit))
 
     def _encoded(self) -> bytes:
@@ -396,11 +401,7 @@ class Step(Generic[S]):
 def with_changes(globals: str, changes: Iterable[Change]) -> str:
     """A document of globals as it is after changes."""
     document = _raw.decode(globals)
-    for change in changes:
-        if change.value is None:
-            document.pop(change.key, None)
-        else:
-            document[change.key] = msgspec.Raw(change.value.encode())
+    fold(document, changes)
     return encode(document).decode()
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import AmendmentRecord, AttemptRecord, Change, ErrorInfo, SignalRecord, as_utc
+from piecework.job import AmendmentRecord, AttemptRecord, Change, ErrorInfo, SignalRecord, as_utc, fold
 from piecework.plan import Place, Undoing, read_cursor
-from piecework.start import fold
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _plain = msgspec.json.Decoder().decode

@@ -144,17 +144,9 @@ def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool)
         return _advance(job, _kept(walk.straight, keep, job), outcome.changes, outcome.said)
     place = next_place(walk, outcome.jump)
     if place is None:
-        return _completed(job, outcome)
+        return _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
     there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
     return _advance(job, there, outcome.changes, outcome.said)
-
-
-def _completed(job: Fetched, outcome: Stepped) -> Settlement:
-    """The last step. What the operation came to is its globals; of a piece they are its result, for whoever composes."""
-    end = _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
-    if job.batch is None or job.operation is None:
-        return end
-    return msgspec.structs.replace(end, result=with_changes(job.operation.globals, outcome.changes))
 
 
 def _undo_next(job: Fetched, outcome: UndoNext, walk: Walk, keep: bool) -> Settlement:

@@ -304,7 +304,10 @@ WRONG: dict[str, tuple[Callable[[Piecework], object], str]] = {
         lambda app: app.operation("f", main=[charge], state=dict),
         "state must be a",
     ),
-    "a name that cannot be stored": (lambda app: app.operation("a b", main=[charge]), "the task name 'a b' must be"),
+    "a name that cannot be stored": (
+        lambda app: app.operation("a b", main=[charge]),
+        "the operation name 'a b' must be",
+    ),
     "retired in no list": (lambda app: app.operation("f", main=[charge], retired=email), "retired must be a list"),  # type: ignore[arg-type]
     "a branch given twice": (
         lambda app: app.operation("f", main=[charge], red=[email], branches={"red": [email]}),

@@ -23,7 +23,7 @@ from piecework.errors import BadArguments, NotSerializable, PieceFailed, RowGone
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
-from piecework.operation import StepSpec
+from piecework.operation import OperationSpec, StepSpec
 from piecework.outcome import Await, Failed, Outcome, Park, Stepped, Undone, UndoNext
 from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
@@ -126,7 +126,7 @@ class Walker:
         if isinstance(result, Verdict):
             return result
         if step.task is not None:
-            self._keep_result(step, step.task.outcome_codec.encode(result, self._max_payload), handle)
+            keep_result(step, step.task.outcome_codec.encode(result, self._max_payload), handle)
         elif result is not None:
             _refuse_unawaited(step, result)
         if place.undoing:
@@ -148,11 +148,6 @@ class Walker:
         if isinstance(pause, datetime):
             pause = max(0.0, pause.timestamp() - self._clock.now())
         return Stepped(changes, handle.jump, pause, handle.wait)
-
-    def _keep_result(self, step: StepSpec, text: str | None, handle: Step[Any]) -> None:
-        """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
-        if text is not None or step.into is not None:
-            handle.preset(step.into or step.name, text or "null")
 
     # ── a task as a step ─────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +214,7 @@ class Walker:
         result = compose.function(pieces, *args, **kwargs)
         if isinstance(result, Verdict):
             return result
-        self._keep_result(step, compose.result.encode(result, self._max_payload), handle)
+        keep_result(step, compose.result.encode(result, self._max_payload), handle)
         return self._stepped(handle)
 
     def _offer(self, now: Running, step: StepSpec, handle: Step[Any], batch: NewBatch, offers: Offers) -> Said:
@@ -270,6 +265,29 @@ def batch_of(id: str, visit: int) -> str:
     return f"{id}/{visit}"
 
 
+def keep_result(step: StepSpec, text: str | None, handle: Step[Any]) -> None:
+    """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
+    if text is not None or step.into is not None:
+        handle.preset(step.into or step.name, text or "null")
+
+
+def refuse_missing(step: StepSpec, task: TaskSpec, signature: Signature, handle: Step[Any]) -> None:
+    """Raises `BadArguments` where there is no global for a parameter of a step's task."""
+    if missing := ", ".join(map(repr, signature.missing(handle))):
+        there = ", ".join(map(repr, handle)) or "none"
+        raise BadArguments(
+            f"the step {step.name!r} calls {task.name}, which needs the global {missing}; there are: {there}"
+        )
+
+
+def over_the_limit(operation: OperationSpec) -> StepLimit:
+    """The error of an operation that came to more steps than it may."""
+    most = f"{operation.max_steps:,} steps"
+    return StepLimit(
+        f"{operation.name} came to more than {most}: it goes round in circles, or needs a higher max_steps"
+    )
+
+
 def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
     """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
     if handle.own_changes():
@@ -309,15 +327,10 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
     if place.skipping:
         return Stepped(said="skipped")
     if place.visit > spot.operation.max_steps:
-        return _over_the_limit(spot.operation.max_steps)
+        return Failed(describe(over_the_limit(spot.operation)))
     if run.wait is not None and run.received is None:
         return _timed_out(spot, run.wait)
     return None
-
-
-def _over_the_limit(limit: int) -> Outcome:
-    why = f"it came to more than {limit:,} steps: it goes round in circles, or needs a higher max_steps"
-    return Failed(describe(StepLimit(why)))
 
 
 def _timed_out(spot: Spot, wait: Wait) -> Outcome:
@@ -354,12 +367,8 @@ def _bound(now: Running, step: StepSpec, task: TaskSpec, handle: Step[Any], unit
     """The arguments of a task, out of the globals. Raises `Unbound` with what the step comes to without them."""
     signature = task.signature
     assert isinstance(signature, Signature)
-    missing = ", ".join(map(repr, signature.missing(handle)))
-    if missing:
-        there = ", ".join(map(repr, handle)) or "none"
-        why = f"the step {step.name!r} calls {task.name}, which needs the global {missing}; there are: {there}"
-        raise Unbound(Failed(describe(BadArguments(why))))
     try:
+        refuse_missing(step, task, signature, handle)
         return signature.decode(handle.excerpt(signature.names), unit)
     except BadArguments as error:
         raise Unbound(Failed(describe(error.with_traceback(None)))) from error

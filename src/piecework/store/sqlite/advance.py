@@ -88,6 +88,9 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
     for (batch,) in tx.rows("advance_open_batches", ids=to_json(ids)):
         fanin.end_batch(tx, batch, "stopped", "the step that it belonged to has ended")
     operation.change(tx, [(step.sent.id, step.advance.changes) for step in steps if step.advance.changes])
+    pieces = [step.sent.id for step in steps if step.state is State.COMPLETED and step.sent.batch is not None]
+    if pieces:
+        tx.run("advance_results", ids=to_json(pieces))
     endings = [(step.sent.id, to_json(step.advance.ending)) for step in steps if step.advance.ending is not None]
     if endings:
         tx.run("operation_ending", rows=to_json(endings))

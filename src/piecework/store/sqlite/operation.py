@@ -17,6 +17,7 @@ from piecework.job import (
     OperationRecord,
     OperationRun,
     Wait,
+    fold,
 )
 from piecework.store.sqlite.rows import changes_of
 from piecework.store.sqlite.transaction import Transaction, to_json
@@ -74,7 +75,9 @@ def _of(job: NewJob) -> NewOperation:
 
 
 def _globals(changes: Iterable[Change]) -> str:
-    return to_json(_changed({}, changes))
+    document: dict[str, msgspec.Raw] = {}
+    fold(document, changes)
+    return to_json(document)
 
 
 def _terms(changes: Iterable[Change]) -> list[tuple[str, str]]:
@@ -98,7 +101,8 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         place, text = present[id]
         document = _document(text)
         dropped += [(place, key) for key in {change.key for change in new} if key in document]
-        rows.append((place, to_json(_changed(document, new))))
+        fold(document, new)
+        rows.append((place, to_json(document)))
         added += [(place, *term) for term in _terms(new)]
     tx.run("operation_globals_set", rows=to_json(rows))
     if dropped:
@@ -107,13 +111,13 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         tx.run("operation_terms_add", rows=to_json(added))
 
 
-def _changed(document: dict[str, msgspec.Raw], changes: Iterable[Change]) -> dict[str, msgspec.Raw]:
-    for change in changes:
-        if change.value is None:
-            document.pop(change.key, None)
-        else:
-            document[change.key] = msgspec.Raw(change.value.encode())
-    return document
+# ── by hand ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def note(tx: Transaction, ids: Sequence[str], what: str, by: str, reason: str) -> None:
+    """A line for each of these jobs that is an operation: what is done to it now."""
+    if ids:
+        tx.run("amend_deeds", ids=to_json(list(ids)), what=what, by=by, reason=reason, now=tx.now)
 
 
 # ── deleting ─────────────────────────────────────────────────────────────────────────────────────

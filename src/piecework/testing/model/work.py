@@ -110,6 +110,8 @@ class Work(Walk):
         self._set_job(s.id, attempt=s.attempt, result=s.result, cursor=cursor, error=s.error, reason=s.reason)
         if s.advance is not None:
             self._advance(s.id, s.advance)
+            if s.state is State.COMPLETED and job.batch is not None and s.id in self._t.operations:
+                self._set_job(s.id, result=self._globals(s.id))  # with what somebody set meanwhile
 
     def _lay_down(self, job: Record, s: Settlement) -> None:
         """The job is in nobody's hands: it comes back, waits, or is parked."""
