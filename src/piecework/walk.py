@@ -6,13 +6,15 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, State, Wait
+from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, Route, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions
 from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
 from piecework.plan import Place, Plan, Undoing, read_cursor
 from piecework.settle import settle
 from piecework.stepping import with_changes
+
+_STRAIGHT_ON = Route()
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -146,7 +148,8 @@ def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool)
     if place is None:
         return _completed(job, outcome)
     there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
-    return _advance(job, there, outcome.changes, outcome.said)
+    route = Route(outcome.jump, outcome.delay, outcome.wait)
+    return _advance(job, there, outcome.changes, outcome.said, route=None if route == _STRAIGHT_ON else route)
 
 
 def _completed(job: Fetched, outcome: Stepped) -> Settlement:
@@ -199,6 +202,7 @@ def _advance(
     error: ErrorInfo | None = None,
     reason: str | None = None,
     ending: Ending | None = None,
+    route: Route | None = None,
 ) -> Settlement:
     moves = there.queue if there.queue != job.queue else None
     ranks = there.priority if there.priority != job.priority else None
@@ -214,5 +218,5 @@ def _advance(
         error=error,
         reason=reason,
         history=history,
-        advance=Advance(job.cursor or "", changes, there.wait, ending, moves, ranks),
+        advance=Advance(job.cursor or "", changes, there.wait, ending, moves, ranks, route),
     )
