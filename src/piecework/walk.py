@@ -69,7 +69,7 @@ def settle_operation(
     if settlement.seal is not None:
         assert isinstance(walk.place, Place)
         return msgspec.structs.replace(settlement, cursor=composing(walk.place).cursor)
-    if settlement.state is State.FAILED and walk.spec.undoes and _may_undo(walk):
+    if settlement.state is State.FAILED and (walk.spec.undoes or walk.plan.undoes) and _may_undo(walk):
         assert isinstance(walk.place, Place)
         ending = Ending(State.FAILED, settlement.error)
         there = Next(Undoing(walk.place.visit).cursor)

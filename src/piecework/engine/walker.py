@@ -19,7 +19,7 @@ from piecework.engine.binding import Arguments, Unbound, call_with_rows, outcome
 from piecework.engine.context import Running
 from piecework.engine.spots import Spot, called
 from piecework.engine.undoing import next_undo
-from piecework.errors import BadArguments, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
+from piecework.errors import BadArguments, NotSerializable, OtherPlan, PieceFailed, RowGone, StepLimit, WaitTimedOut
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
@@ -116,6 +116,7 @@ class Walker:
             renamed=spot.renamed,
             bound=IN_UNDO if place.undoing else SPLITTING if spot.splits and not place.composing else None,
             sealed=SPLITTING if spot.splits and not place.composing else None,
+            present=spot.operation.plan if spot.plan_text is not None else None,
         )
         if run.wait is not None and run.received is not None and not place.undoing:
             handle.preset(run.wait.into or run.wait.name, run.received)
@@ -251,7 +252,7 @@ class Walker:
             return Failed(describe(BadArguments("it was undone; fork it, or start another")))
         failpoint("undo.looking")
         try:
-            place = next_undo(self._store, spot.operation, now.job.id, at)
+            place = next_undo(self._store, spot.operation, spot.plan, now.job.id, at)
             if place is not None:
                 called(spot.operation, place)
         except BadArguments as error:
@@ -309,6 +310,8 @@ def _timed_out(spot: Spot, wait: Wait) -> Outcome:
         return Failed(describe(WaitTimedOut(f"no signal {wait.name!r} came within {wait.timeout:g} s")))
     try:
         return Stepped(jump=_target(spot, wait.otherwise), said="timed out")
+    except OtherPlan as error:
+        return Park(str(error))
     except BadArguments as error:
         return Failed(describe(error))
 
@@ -324,9 +327,9 @@ def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any])
 def _target(spot: Spot, where: str) -> str:
     """A "branch/step" or name that the code says, as the operation's own plan has it. Raises `BadArguments`."""
     branch, _, step = where.partition("/")
-    if not step:
-        return spot.plan.target(spot.renamed.get(branch, branch))
-    return spot.plan.target(branch, spot.renamed.get(step, step))
+    there = (branch, spot.renamed.get(step, step)) if step else (spot.renamed.get(branch, branch), None)
+    present = spot.operation.plan if spot.plan_text is not None else None
+    return spot.plan.target_beside(present, *there, (branch, step or None))
 
 
 def _first_failed(first: Any, rest: Iterator[Any]) -> Any:
