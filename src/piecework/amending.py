@@ -29,6 +29,8 @@ def status_of(record: Record, kept: OperationRecord | None, now: float) -> str:
     step = step_of(record)
     if record.state is State.COMPLETED:
         return "completed"
+    if record.state is State.CANCELLED and kept is not None and kept.ending is not None and not _over(record):
+        return "cancelled, undoing left unfinished" + ("" if step is None else f" at {step.name}")
     if record.state.finished or record.state is State.PARKED:
         return str(record.state) if step is None else f"{record.state} at {step.name}"
     if step is None or step.undoing:
@@ -58,10 +60,15 @@ def skipped(record: Record) -> tuple[Place, str]:
     return place, msgspec.structs.replace(place, composing=False, skipping=True).cursor
 
 
+def _over(record: Record) -> bool:
+    """Whether everything that an operation did was undone."""
+    place = read_cursor(record.cursor or "")
+    return isinstance(place, Undoing) and place.over
+
+
 def must_not_be_undone(record: Record) -> None:
     """Raises `UsageError` where everything that an operation did was undone: there is no step to go on with."""
-    place = read_cursor(record.cursor or "")
-    if isinstance(place, Undoing) and place.over:
+    if _over(record):
         raise UsageError(f"operation {record.id} was undone; fork it, let it jump_to a step, or start another")
 
 

@@ -259,6 +259,15 @@ class Operation(Job[S]):
         self._go_on(resume)
         return cast(Place, read_cursor(cursor or ""))
 
+    def must_have(self, target: Any, step: Any = None) -> None:
+        """Raises `UsageError` where its plan does not have a branch or step, `BadArguments` for what stands for none."""
+        plan = self.plan
+        there = self._on(plan, target), None if step is None else self._on(plan, step)
+        try:
+            plan.target(*there)
+        except BadArguments as error:
+            raise UsageError(f"the plan of operation {self.id}: {error}") from None
+
     def set(
         self, globals: dict[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any
     ) -> None:

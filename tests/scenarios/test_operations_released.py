@@ -143,3 +143,27 @@ def test_an_undo_that_is_new_is_run_for_those_of_before(release: Release, steps:
     op.signal("go")
     drain(app)
     assert (op.status, steps.ran) == ("failed", ["charge", "b1"])
+
+
+def test_a_jump_of_many_passes_over_those_whose_plan_does_not_have_it(release: Release, steps: Steps) -> None:
+    _, was = release(main=[steps.charge])
+    first = was.later()
+    _, now = release(main=[steps.charge, steps.set_up])
+    second, third = now.later(), was.later()
+    changed = now.where().jump_to("set_up")
+    assert (changed, [id for id, _ in changed.refused]) == (1, [first.id, third.id])
+    assert "no branch or step 'set_up'" in changed.refused[0][1]
+    assert (second.status, third.status) == ("due: main/set_up", "due: main/charge")
+
+
+def test_a_plain_cancel_amid_undoing_says_that_it_is_left_unfinished(release: Release, steps: Steps) -> None:
+    app, fulfil = release(main=[step(steps.charge, undo=steps.b1), wait_for("go")])
+    op = fulfil.later()
+    drain(app)
+    op.cancel(undo=True)
+    op.cancel("enough")
+    assert op.status == "cancelled, undoing left unfinished at main/go"
+    assert steps.ran == ["charge"]
+    op.resume()
+    drain(app)
+    assert (op.status, steps.ran) == ("cancelled", ["charge", "b1"])

@@ -327,9 +327,10 @@ def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any])
 def _target(spot: Spot, where: str) -> str:
     """A "branch/step" or name that the code says, as the operation's own plan has it. Raises `BadArguments`."""
     branch, _, step = where.partition("/")
-    there = (branch, spot.renamed.get(step, step)) if step else (spot.renamed.get(branch, branch), None)
     present = spot.operation.plan if spot.plan_text is not None else None
-    return spot.plan.target_beside(present, *there, (branch, step or None))
+    if not step:
+        return spot.plan.target_beside(present, spot.renamed.get(branch, branch), None, (branch, None))
+    return spot.plan.target_beside(present, branch, spot.renamed.get(step, step), (branch, step))
 
 
 def _first_failed(first: Any, rest: Iterator[Any]) -> Any:
