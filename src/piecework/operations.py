@@ -242,8 +242,8 @@ class Operation(Job[S]):
     ) -> Place:
         """Goes on at a branch or step, as a step's own `jump_to` says it; returns that place.
 
-        One that has failed, was cancelled or is parked goes on, unless ``resume=False``; what was being undone is not
-        undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
+        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on,
+        and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
         there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
@@ -252,7 +252,8 @@ class Operation(Job[S]):
             place = plan.at(there, self._last_visit(record) + 1)
             spec = self._spec()
             known = None if spec is None else spec.operation
-            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place)
+            now = self._app.store.now()
+            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place, now)
             return Amendment(id=id, what="jumped", by=who, reason=why, cursor=place.cursor, onward=True, **where)
 
         cursor = self._amend(made).cursor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -145,3 +146,61 @@ def test_a_step_of_steps_can_be_forked_after(app: Piecework, steps: Steps) -> No
     assert fork.at.name == "main/email"
     with pytest.raises(UsageError, match="there is nothing behind it"):
         op.fork(after=op.steps[1])
+
+
+def test_a_jump_by_hand_and_a_skip_wait_for_the_time_of_the_step_they_lead_to(
+    app: Piecework, steps: Steps, leaping: LeapingClock
+) -> None:
+    at = datetime.now(UTC) + timedelta(days=30)
+    main = [wait_for("go"), step(steps.charge, delay=60), step(steps.email, at=at)]
+    fulfil = app.operation("f", main=main)
+    first, second, third = (fulfil.later() for _ in range(3))
+    drain(app)
+    first.jump_to("charge")
+    second.jump_to("email")
+    third.skip()
+    drain(app)
+    assert [op.status for op in (first, second, third)] == [
+        "scheduled: main/charge",
+        "scheduled: main/email",
+        "scheduled: main/charge",
+    ]
+    leaping.leap(61)
+    drain(app)
+    assert steps.ran == ["charge", "charge"]
+    leaping.leap(31 * 86400)
+    drain(app)
+    assert [op.status for op in (first, second, third)] == ["completed"] * 3
+
+
+def test_a_piece_that_was_undone_keeps_its_error_when_its_parent_is_retried_and_can_begin_anew(
+    app: Piecework, steps: Steps
+) -> None:
+    bad = [True]
+
+    def maybe(step: Step[Any]) -> None:
+        if bad[0]:
+            raise ValueError("the provider")
+
+    inner = app.operation("inner", main=[step(steps.charge, undo=steps.b1), step(maybe, attempts=1)])
+
+    def outer(step: Step[Any]) -> Any:
+        yield inner.piece(n=1)
+
+    op = app.operation("outer", main=[step(outer, attempts=1)]).later()
+    drain(app)
+    piece = inner.where().first()
+    assert piece is not None
+    assert (op.status, steps.ran) == ("failed at main/outer", ["charge", "b1"])
+    for _ in range(2):
+        op.retry()
+        drain(app)
+        assert op.status == "failed at main/outer"
+        for error in (op.error, piece.error):
+            assert error is not None
+            assert "the provider" in error.message
+            assert error.message.count("let it jump_to a step") == 1
+    bad[0] = False
+    piece.jump_to("main")
+    drain(app)
+    assert (op.status, piece.status, steps.ran) == ("completed", "completed", ["charge", "b1", "charge"])

@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from piecework.clock import Clock
 from piecework.codec import Signature
 from piecework.engine import splitter
@@ -24,7 +26,7 @@ from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
 from piecework.operation import StepSpec
-from piecework.outcome import Await, Failed, Outcome, Park, Stepped, Undone, UndoNext
+from piecework.outcome import Await, Cancelled, Failed, Outcome, Park, Stepped, Undone, UndoNext
 from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
@@ -249,7 +251,7 @@ class Walker:
 
     def _next_undo(self, now: Running, spot: Spot, run: OperationRun, at: Undoing) -> Outcome:
         if at.over:
-            return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+            return _over_again(now, run)
         failpoint("undo.looking")
         try:
             place = next_undo(self._store, spot.operation, spot.plan, now.job.id, at)
@@ -298,6 +300,21 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
     if run.wait is not None and run.received is None:
         return _timed_out(spot, run.wait)
     return None
+
+
+def _over_again(now: Running, run: OperationRun) -> Outcome:
+    """An operation that was undone has been brought back, by the retry of what it is a piece of: it ends as it did."""
+    ending = run.ending
+    if ending is None:
+        return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+    if ending.state is State.CANCELLED or ending.error is None:
+        return Cancelled(ending.reason or "it was undone")
+    if now.job.batch is None:
+        return Failed(ending.error)
+    told = (
+        f"{ending.error.message} (operation {now.job.id} was undone; let it jump_to a step, and it begins there anew)"
+    )
+    return Failed(msgspec.structs.replace(ending.error, message=told))
 
 
 def _over_the_limit(limit: int) -> Outcome:
