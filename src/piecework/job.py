@@ -96,6 +96,14 @@ class Wait(msgspec.Struct, frozen=True, array_like=True):
     is_step: bool = False  # it is the step that the operation is at; else what that step's predecessor asked for
 
 
+class Route(msgspec.Struct, frozen=True, array_like=True):
+    """What a step said of the way on: where it jumped ("branch/step"), how long it slept, and for what it lets wait."""
+
+    jump: str | None = None
+    pause: float | None = None
+    wait: Wait | None = None
+
+
 class Ending(msgspec.Struct, frozen=True):
     """What an operation will have come to, once what it did is undone: failed or cancelled, and why."""
 
@@ -119,6 +127,8 @@ class NewOperation(msgspec.Struct, frozen=True):
     again: bool = False
     forked_from: str | None = None  # the operation whose globals these are …
     forked_after: int | None = None  # … after so many visits
+    wait: Wait | None = None  # for what it waits before it begins; the job's state is `waiting` then …
+    received: str | None = None  # … unless this is the payload that came
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False):
@@ -265,6 +275,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     cursor: str | None = None  # where the job was
     changes: tuple[Change, ...] = ()  # of an operation's globals, stored with this line
+    route: Route | None = None  # what the step said of the way on, if it did
 
 
 class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -223,8 +223,8 @@ class Operation(Job[S]):
     ) -> Place:
         """Goes on at a branch or step, as a step's own `jump_to` says it; returns that place.
 
-        One that has failed, was cancelled or is parked goes on, unless ``resume=False``; what was being undone is not
-        undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
+        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on,
+        and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
         there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
@@ -233,13 +233,23 @@ class Operation(Job[S]):
             place = plan.at(there, self._last_visit(record) + 1)
             spec = self._spec()
             known = None if spec is None else spec.operation
-            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place)
+            now = self._app.store.now()
+            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place, now)
             return Amendment(
                 id=id, what="jumped", by=who, reason=why, cursor=place.cursor, onward=True, resume=resume, **where
             )
 
         cursor = self._amend(made).cursor
         return cast(Place, read_cursor(cursor or ""))
+
+    def must_have(self, target: Any, step: Any = None) -> None:
+        """Raises `UsageError` where its plan does not have a branch or step, `BadArguments` for what stands for none."""
+        plan = self.plan
+        there = self._on(plan, target), None if step is None else self._on(plan, step)
+        try:
+            plan.target(*there)
+        except BadArguments as error:
+            raise UsageError(f"the plan of operation {self.id}: {error}") from None
 
     def set(
         self, globals: dict[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any

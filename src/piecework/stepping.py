@@ -67,7 +67,9 @@ class Step(Generic[S]):
         renamed: Mapping[str, str] = _NO_NAMES,
         bound: str | None = None,
         sealed: str | None = None,
+        present: Plan | None = None,
     ) -> None:
+        self._present = present  # the plan of the code, where that is another
         self._renamed = renamed  # today's names of steps to those that an older plan has
         self._bound = bound  # why it has no say in the way on …
         self._sealed = sealed  # … and why it sets nothing
@@ -219,8 +221,10 @@ class Step(Generic[S]):
             if len(target) != 1:
                 raise BadArguments(f"jump_to: a dict must name one branch and its step, not {len(target)} of them")
             ((target, step),) = target.items()
-        where = self._name_of(target)
-        self.jump = self._plan.target(where, None if step is None else self._name_of(step))
+        said = self._name_of(target), None if step is None else self._name_of(step)
+        where, there = (None if name is None else self._renamed.get(name, name) for name in said)
+        assert where is not None
+        self.jump = self._plan.target_beside(self._present, where, there, said)
 
     def _name_of(self, target: Any) -> str:
         name = target if isinstance(target, str) else self._names(target)
@@ -229,7 +233,7 @@ class Step(Generic[S]):
                 f"jump_to: {target!r:.100} is neither a branch nor a step of this operation; give a branch's name, or a "
                 "step's function, class or name"
             )
-        return self._renamed.get(name, name)
+        return name
 
     def _check_free(self, call: str) -> None:
         if self._bound is not None:
@@ -268,7 +272,7 @@ class Step(Generic[S]):
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
-        self.wait = make_wait(signal, timeout, otherwise, into, self._plan)
+        self.wait = make_wait(signal, timeout, otherwise, into, self._plan, present=self._present)
 
     @property
     def waits_in_vain(self) -> bool:
@@ -405,7 +409,15 @@ def with_changes(globals: str, changes: Iterable[Change]) -> str:
     return encode(document).decode()
 
 
-def make_wait(signal: Any, timeout: Any, otherwise: Any, into: Any, plan: Plan | None, what: str = "wait_for") -> Wait:
+def make_wait(
+    signal: Any,
+    timeout: Any,
+    otherwise: Any,
+    into: Any,
+    plan: Plan | None,
+    what: str = "wait_for",
+    present: Plan | None = None,
+) -> Wait:
     """A checked wait; `otherwise` becomes "branch/step" where the plan is known. Raises `BadArguments`, `BadOption`."""
     _check_name(signal, f"{what}: the signal")
     if into is not None:
@@ -415,8 +427,10 @@ def make_wait(signal: Any, timeout: Any, otherwise: Any, into: Any, plan: Plan |
     if otherwise is not None and timeout is None:
         raise BadArguments(f"{what}: otherwise is where it goes without a signal in time; say timeout=, too")
     seconds = None if timeout is None else check_seconds(timeout, f"{what}: timeout")
-    target = otherwise if otherwise is None or plan is None else plan.target(*otherwise.split("/", 1))
-    return Wait(signal, seconds, into or signal, target)
+    if otherwise is not None and plan is not None:
+        where, _, step = otherwise.partition("/")
+        otherwise = plan.target_beside(present, where, step or None, (where, step or None))
+    return Wait(signal, seconds, into or signal, otherwise)
 
 
 def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[str, tuple[Change, ...]]:

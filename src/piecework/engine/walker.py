@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from piecework.clock import Clock
 from piecework.codec import Signature
 from piecework.engine import splitter
@@ -19,12 +21,12 @@ from piecework.engine.binding import Arguments, Unbound, call_with_rows, outcome
 from piecework.engine.context import Running
 from piecework.engine.spots import Spot, called
 from piecework.engine.undoing import next_undo
-from piecework.errors import BadArguments, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
+from piecework.errors import BadArguments, NotSerializable, OtherPlan, PieceFailed, RowGone, StepLimit, WaitTimedOut
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
 from piecework.operation import OperationSpec, StepSpec
-from piecework.outcome import Await, Failed, Outcome, Park, Stepped, Undone, UndoNext
+from piecework.outcome import Await, Cancelled, Failed, Outcome, Park, Stepped, Undone, UndoNext
 from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
@@ -116,6 +118,7 @@ class Walker:
             renamed=spot.renamed,
             bound=IN_UNDO if place.undoing else SPLITTING if spot.splits and not place.composing else None,
             sealed=SPLITTING if spot.splits and not place.composing else None,
+            present=spot.operation.plan if spot.plan_text is not None else None,
         )
         if run.wait is not None and run.received is not None and not place.undoing:
             _receive(handle, run.wait, run.received)
@@ -249,10 +252,10 @@ class Walker:
 
     def _next_undo(self, now: Running, spot: Spot, run: OperationRun, at: Undoing) -> Outcome:
         if at.over:
-            return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+            return _over_again(now, run)
         failpoint("undo.looking")
         try:
-            place = next_undo(self._store, spot.operation, now.job.id, at)
+            place = next_undo(self._store, spot.operation, spot.plan, now.job.id, at)
             if place is not None:
                 called(spot.operation, place)
         except BadArguments as error:
@@ -333,11 +336,28 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
     return None
 
 
+def _over_again(now: Running, run: OperationRun) -> Outcome:
+    """An operation that was undone has been brought back, by the retry of what it is a piece of: it ends as it did."""
+    ending = run.ending
+    if ending is None:
+        return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+    if ending.state is State.CANCELLED or ending.error is None:
+        return Cancelled(ending.reason or "it was undone")
+    if now.job.batch is None:
+        return Failed(ending.error)
+    told = (
+        f"{ending.error.message} (operation {now.job.id} was undone; let it jump_to a step, and it begins there anew)"
+    )
+    return Failed(msgspec.structs.replace(ending.error, message=told))
+
+
 def _timed_out(spot: Spot, wait: Wait) -> Outcome:
     if wait.otherwise is None:
         return Failed(describe(WaitTimedOut(f"no signal {wait.name!r} came within {wait.timeout:g} s")))
     try:
         return Stepped(jump=_target(spot, wait.otherwise), said="timed out")
+    except OtherPlan as error:
+        return Park(str(error))
     except BadArguments as error:
         return Failed(describe(error))
 
@@ -353,9 +373,10 @@ def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any])
 def _target(spot: Spot, where: str) -> str:
     """A "branch/step" or name that the code says, as the operation's own plan has it. Raises `BadArguments`."""
     branch, _, step = where.partition("/")
+    present = spot.operation.plan if spot.plan_text is not None else None
     if not step:
-        return spot.plan.target(spot.renamed.get(branch, branch))
-    return spot.plan.target(branch, spot.renamed.get(step, step))
+        return spot.plan.target_beside(present, spot.renamed.get(branch, branch), None, (branch, None))
+    return spot.plan.target_beside(present, branch, spot.renamed.get(step, step), (branch, step))
 
 
 def _first_failed(first: Any, rest: Iterator[Any]) -> Any:

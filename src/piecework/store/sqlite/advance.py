@@ -117,7 +117,7 @@ def _row(step: Step) -> tuple[object, ...]:
     s, advance = step.sent, step.advance
     return (
         s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), step.reason,
-        to_json(advance.changes) if advance.changes else None,
+        to_json(advance.changes) if advance.changes else None, None if advance.route is None else to_json(advance.route),
     )  # fmt: skip
 
 

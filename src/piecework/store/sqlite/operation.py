@@ -59,14 +59,19 @@ def store(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     tx.run("add_plan", rows=to_json(list(plans.items())))
     if keys := [job.key for job in jobs if job.key is not None]:
         tx.run("add_operation_take_key", keys=to_json(keys))
-    rows = [
-        (job.id, new.digest, _globals(new.globals), job.key, new.forked_from, new.forked_after)
-        for job, new in ((job, _of(job)) for job in jobs)
-    ]
-    tx.run("add_operation_rows", rows=to_json(rows))
+    tx.run("add_operation_rows", rows=to_json([_row(job, _of(job)) for job in jobs]), now=tx.now)
     terms = [(job.id, *term) for job in jobs for term in _terms(_of(job).globals)]
     if terms:
         tx.run("add_operation_terms", rows=to_json(terms))
+
+
+def _row(job: NewJob, new: NewOperation) -> tuple[object, ...]:
+    wait = new.wait
+    awaited = wait if new.received is None else None
+    return (
+        job.id, new.digest, _globals(new.globals), job.key, new.forked_from, new.forked_after,
+        None if wait is None else to_json(wait), awaited and awaited.name, awaited and awaited.timeout, new.received,
+    )  # fmt: skip
 
 
 def _of(job: NewJob) -> NewOperation:

@@ -20,6 +20,7 @@ from piecework.job import (
     NewBatch,
     NewSignal,
     OnFailure,
+    Route,
     State,
     Wait,
 )
@@ -139,6 +140,37 @@ class SignalConformance(Conformance):
         assert run.operation.received == "1"
         run = kept(store, run, "main/c/3")
         assert (operation(store, id).wait, operation(store, id).received) == (None, None)
+
+    def test_an_operation_may_begin_with_a_wait(self, store: Store, clock: FrozenClock) -> None:
+        told, late = (start(store, state=State.WAITING, wait=Wait("go", 10.0, delay=5.0)) for _ in range(2))
+        assert (state(store, told), operation(store, told).wait) == (State.WAITING, Wait("go", 10.0, delay=5.0))
+        assert fetch(store) == []
+        assert store.signal(told, a_signal("s1", payload=7))
+        assert fetch(store) == []
+        clock.advance(5)
+        run = fetch_one(store)
+        assert run.operation is not None
+        assert (run.id, run.operation.received) == (told, "7")
+        clock.advance(5)
+        run = fetch_one(store)
+        assert run.operation is not None
+        assert (run.id, run.operation.received) == (late, None)
+
+    def test_or_with_the_signal_for_which_it_would_have_waited(self, store: Store, clock: FrozenClock) -> None:
+        id = start(store, wait=Wait("go", 10.0), received="7", delay=60.0)
+        clock.advance(30)
+        assert (state(store, id), fetch(store)) == (State.AVAILABLE, [])
+        clock.advance(30)
+        run = fetch_one(store)
+        assert run.operation is not None
+        assert (run.operation.wait, run.operation.received) == (Wait("go", 10.0), "7")
+
+    def test_the_line_of_a_step_keeps_what_it_said_of_the_way_on(self, store: Store) -> None:
+        run = started(store)
+        route = Route("main/b", 60.0, Wait("go", 5.0, into="answer"))
+        assert settle(store, waits(run, route=route)) is Answer.OK
+        assert [line.route for line in store.attempts(run.id)] == [route]
+        assert [line.route for line in store.attempts(run.id, newest=True)] == [route]
 
     def test_a_signal_of_another_name_is_kept(self, store: Store) -> None:
         """Else it is kept for a wait to come."""

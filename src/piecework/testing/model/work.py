@@ -103,7 +103,7 @@ class Work(Walk):
         """What stays of a run, whatever state the job is in now."""
         if s.history is not None and s.advance is not None:
             at, changes = s.advance.at, s.advance.changes
-            self._remember(job, s.history, s.attempt, s.error, s.reason, at=at, changes=changes)
+            self._remember(job, s.history, s.attempt, s.error, s.reason, at=at, changes=changes, route=s.advance.route)
         elif s.history is not None:
             self._remember(job, s.history, s.attempt, s.error, s.reason)
         cursor = job.cursor if s.cursor is None else s.cursor
