@@ -44,6 +44,13 @@ def ahead(code: OperationSpec | None, plan: Plan, cursor: str) -> Ahead:
     return Ahead(missing, jumps, code is None or plan.digest != code.digest)
 
 
+def lost_undos(code: OperationSpec | None, plan: Plan) -> frozenset[str]:
+    """The steps of a plan that had an undo when it was stored, and have none in the code."""
+    if code is None or not plan.undoes:
+        return frozenset()
+    return frozenset(name for name in plan.undoes if (step := code.step(name)) is None or step.undo is None)
+
+
 def _coming(plan: Plan, place: Place) -> Iterator[str]:
     """The steps that an operation comes to if no step jumps: the rest of its branch, and where that goes on."""
     if not place.skipping:

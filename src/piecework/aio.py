@@ -24,7 +24,7 @@ class Edge:
         self._pool: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
 
-    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Runs a blocking function on the pool and awaits its answer. Context variables travel along."""
         if self._pool is None or self._pid != os.getpid():
             self._pool, self._pid = ThreadPoolExecutor(THREADS, thread_name_prefix="piecework-aio"), os.getpid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ def status_of(record: Record, kept: OperationRecord | None, now: float) -> str:
     step = step_of(record)
     if record.state is State.COMPLETED:
         return "completed"
+    if record.state is State.CANCELLED and kept is not None and kept.ending is not None and not was_undone(record):
+        return "cancelled, undoing left unfinished" + ("" if step is None else f" at {step.name}")
     if record.state.finished or record.state is State.PARKED:
         return str(record.state) if step is None else f"{record.state} at {step.name}"
     if step is None or step.undoing:
@@ -58,10 +61,15 @@ def skipped(record: Record) -> tuple[Place, str]:
     return place, msgspec.structs.replace(place, composing=False, skipping=True).cursor
 
 
-def must_not_be_undone(record: Record) -> None:
-    """Raises `UsageError` where everything that an operation did was undone: there is no step to go on with."""
-    place = read_cursor(record.cursor or "")
-    if isinstance(place, Undoing) and place.over:
+def was_undone(record: Record) -> bool:
+    """Whether everything that an operation did was undone: there is no step to go on with."""
+    place = read_cursor(record.cursor or "") if record.cursor is not None and "/" in record.cursor else None
+    return isinstance(place, Undoing) and place.over
+
+
+def must_not_be_undone(record: Record, states: Collection[State]) -> None:
+    """Raises `UsageError` where an operation in one of these states was undone."""
+    if record.state in states and was_undone(record):
         raise UsageError(f"operation {record.id} was undone; fork it, let it jump_to a step, or start another")
 
 
@@ -82,13 +90,20 @@ def must_be_movable(record: Record) -> None:
     raise UsageError(f"operation {record.id} {said}")
 
 
-def whereabouts(operation: OperationSpec, options: TaskOptions, record: Record, place: Place) -> dict[str, Any]:
-    """Through which queue, and with which priority, an operation comes to a place."""
+def whereabouts(
+    operation: OperationSpec, options: TaskOptions, record: Record, place: Place, now: float
+) -> dict[str, Any]:
+    """Through which queue, with which priority, and after how long an operation comes to a place."""
     step = operation.step(place.step)
     if step is None:
         return {}
     own = effective(options, record.options)
-    return {"queue": step.options.get("queue", own.queue), "priority": step.options.get("priority", own.priority)}
+    delay = max(step.delay or 0.0, 0.0 if step.at is None else step.at - now)
+    return {
+        "queue": step.options.get("queue", own.queue),
+        "priority": step.options.get("priority", own.priority),
+        "delay": delay if delay > 0 else None,
+    }
 
 
 def check_why(reason: Any) -> str:

@@ -117,7 +117,8 @@ def _plan(found: Mapping[str, list[DeclaredStep]], goes_on: Mapping[str, str], w
     names = {branch: tuple(made.spec.name for made in steps) for branch, steps in found.items()}
     plan = Plan(names)
     then = {branch: _target(plan, target, f"{where}: then of {branch!r}") for branch, target in goes_on.items()}
-    return Plan(names, then)
+    undoes = {made.spec.name for steps in found.values() for made in steps if made.spec.undo is not None}
+    return Plan(names, then, tuple(sorted(undoes)))
 
 
 def _target(plan: Plan, target: str, where: str) -> str:
@@ -189,6 +190,8 @@ def check_state(kind: Any, where: str) -> type:
         raise BadOption(f"{said}, not {kind!r:.100}")
     if issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
         raise BadOption(f"{said} that is stored by the names of its fields; {kind.__qualname__} is array_like")
+    if issubclass(kind, msgspec.Struct) and kind.__struct_encode_fields__ != kind.__struct_fields__:
+        raise BadOption(f"{said} that is stored by the names of its fields; {kind.__qualname__} renames them")
     try:
         decoder_of(kind)
     except (TypeError, NameError) as error:

@@ -42,6 +42,10 @@ class BadArguments(UsageError, TypeError):
     """Arguments that do not fit the task's signature or annotations."""
 
 
+class OtherPlan(BadArguments):
+    """A jump to what the plan of the code has, and the plan with which its operation began has not."""
+
+
 class NotSerializable(BadArguments):
     """An argument or result that cannot travel, or would not arrive as it was sent."""
 

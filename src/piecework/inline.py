@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.codec import ResultCodec, Signature
-from piecework.engine.walker import IN_UNDO, SPLITTING, refuse_changes
-from piecework.errors import BadArguments, StepLimit, UsageError
+from piecework.engine.walker import (
+    IN_UNDO,
+    SPLITTING,
+    keep_result,
+    over_the_limit,
+    refuse_changes,
+    refuse_missing,
+)
+from piecework.errors import UsageError
 from piecework.errortext import describe
 from piecework.ids import new_id
 from piecework.job import ErrorInfo
@@ -62,7 +69,7 @@ class _Walk:
 
     def _step(self, place: Place) -> Step[Any]:
         if place.visit > self._spec.max_steps:
-            raise StepLimit(f"{self._spec.name} came to more than {self._spec.max_steps:,} steps")
+            raise over_the_limit(self._spec)
         spec = self._spec.step(place.step)
         assert spec is not None
         return self._call(spec, place)
@@ -114,14 +121,8 @@ def _pieces(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     split: Split[Any] = Split(app, _as_split(spec, result))
     value = split(step)
     if not isinstance(value, Verdict) and spec.compose is not None:
-        _keep(spec, spec.compose.result.encode(value, app.settings.max_payload), step)
+        keep_result(spec, spec.compose.result.encode(value, app.settings.max_payload), step)
     return value
-
-
-def _keep(spec: StepSpec, text: str | None, step: Step[Any]) -> None:
-    """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
-    if text is not None or spec.into is not None:
-        step.preset(spec.into or spec.name, text or "null")
 
 
 def _as_split(spec: StepSpec, result: ResultCodec) -> TaskSpec:
@@ -153,18 +154,13 @@ def _task(app: Piecework, spec: StepSpec, step: Step[Any]) -> Any:
     assert spec.task is not None
     signature = spec.task.signature
     assert isinstance(signature, Signature)  # a method of an object is no step
-    missing = ", ".join(map(repr, signature.missing(step)))
-    if missing:
-        there = ", ".join(map(repr, step)) or "none"
-        raise BadArguments(
-            f"the step {spec.name!r} calls {spec.task.name}, which needs the global {missing}; there are: {there}"
-        )
+    refuse_missing(spec, spec.task, signature, step)
     args, kwargs = signature.decode(step.excerpt(signature.names))
     value = app.task_of(spec.task)(*args, **kwargs)
     if spec.task.is_async:
         value = finish(value)
     if not isinstance(value, Verdict):
-        _keep(spec, spec.task.outcome_codec.encode(value, app.settings.max_payload), step)
+        keep_result(spec, spec.task.outcome_codec.encode(value, app.settings.max_payload), step)
     return value
 
 

@@ -6,6 +6,7 @@ from the call to the worker so that no room in between parses them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -70,6 +71,15 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     terms: tuple[str, ...] = ()
 
 
+def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
+    """Applies changes to globals, key by key."""
+    for change in changes:
+        if change.value is None:
+            globals.pop(change.key, None)
+        else:
+            globals[change.key] = msgspec.Raw(change.value.encode())
+
+
 class Wait(msgspec.Struct, frozen=True, array_like=True):
     """What an operation waits for before its next step: a signal, for `timeout` seconds, or for ever.
 
@@ -83,6 +93,15 @@ class Wait(msgspec.Struct, frozen=True, array_like=True):
     otherwise: str | None = None
     delay: float | None = None
     run_at: float | None = None
+    is_step: bool = False  # it is the step that the operation is at; else what that step's predecessor asked for
+
+
+class Route(msgspec.Struct, frozen=True, array_like=True):
+    """What a step said of the way on: where it jumped ("branch/step"), how long it slept, and for what it lets wait."""
+
+    jump: str | None = None
+    pause: float | None = None
+    wait: Wait | None = None
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -108,6 +127,8 @@ class NewOperation(msgspec.Struct, frozen=True):
     again: bool = False
     forked_from: str | None = None  # the operation whose globals these are …
     forked_after: int | None = None  # … after so many visits
+    wait: Wait | None = None  # for what it waits before it begins; the job's state is `waiting` then …
+    received: str | None = None  # … unless this is the payload that came
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False):
@@ -254,6 +275,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     cursor: str | None = None  # where the job was
     changes: tuple[Change, ...] = ()  # of an operation's globals, stored with this line
+    route: Route | None = None  # what the step said of the way on, if it did
 
 
 class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,6 +308,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None = None
     delay: float | None = None
     onward: bool = False  # what it was to come to is taken back: nothing of it is undone (any more)
+    resume: bool = False  # where it has failed, was cancelled or is parked, it goes on at once
 
 
 class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):

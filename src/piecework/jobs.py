@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from piecework import aio
-from piecework.errors import BadArguments, JobCancelled, JobFailed, JobNotFound, JobParked, ResultTimeout, UsageError
+from piecework.amending import was_undone
+from piecework.errors import JobCancelled, JobFailed, JobNotFound, JobParked, ResultTimeout, UsageError
 from piecework.job import (
     AttemptRecord,
     BatchRecord,
@@ -220,40 +221,43 @@ class Job(Generic[R]):
         `by` is who asks, kept beside when and why; unless given, the user and host of this process. Raises `BadOption`
         for a reason or a name that is no text.
         """
-        why, who = _why_and_who(reason, by)
+        why, who = why_and_who("cancel", reason, by)
         return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who) > 0
 
     async def acancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """`cancel`, awaited."""
         return await self._app.edge.call(self.cancel, reason, by=by)
 
-    def retry(self) -> bool:
+    def retry(self, reason: str = "", *, by: str | None = None) -> bool:
         """Makes a failed, cancelled or parked job available again; a split takes its failed pieces along.
 
         What has completed is not run again. False if the job has not ended badly, so that there is nothing to retry.
-        Raises `UsageError` with the reason where it has, and cannot come back.
+        Raises `UsageError` with the reason where it has, and cannot come back. `reason` and `by` (unless given, the user
+        and host of this process) are kept in the lines of operations that come back, and of no other jobs.
         """
-        if self._app.store.retry(Filter(ids=(self.id,))):
+        why, who = why_and_who("retry", reason, by)
+        if self._app.store.retry(Filter(ids=(self.id,)), by=who, reason=why):
             return True
         record = self.record()
         if record.state not in RETRIABLE:
             return False
         raise UsageError(f"job {self.id} ({record.task}) cannot be retried: {self._why_not(record)}")
 
-    async def aretry(self) -> bool:
+    async def aretry(self, reason: str = "", *, by: str | None = None) -> bool:
         """`retry`, awaited."""
-        return await self._app.edge.call(self.retry)
+        return await self._app.edge.call(self.retry, reason, by=by)
 
-    def resume(self) -> bool:
+    def resume(self, reason: str = "", *, by: str | None = None) -> bool:
         """Lets a cancelled job go on, and below it what was still open then; what had failed by itself stays failed.
 
-        What has completed is not run again. False if it was not cancelled.
+        What has completed is not run again. False if it was not cancelled. `reason` and `by` are kept as with `retry`.
         """
-        return self._app.store.retry(Filter(ids=(self.id,)), resume=True) > 0
+        why, who = why_and_who("resume", reason, by)
+        return self._app.store.retry(Filter(ids=(self.id,)), resume=True, by=who, reason=why) > 0
 
-    async def aresume(self) -> bool:
+    async def aresume(self, reason: str = "", *, by: str | None = None) -> bool:
         """`resume`, awaited."""
-        return await self._app.edge.call(self.resume)
+        return await self._app.edge.call(self.resume, reason, by=by)
 
     def _why_not(self, record: Record) -> str:
         """What keeps a failed, cancelled or parked job from coming back."""
@@ -296,8 +300,9 @@ def walks(record: Record) -> bool:
     return record.cursor is not None and "/" in record.cursor
 
 
-def _why_and_who(reason: str, by: str | None) -> tuple[str, str]:
-    return check_text(reason, "cancel: reason"), whoami() if by is None else check_text(by, "cancel: by", longest=200)
+def why_and_who(verb: str, reason: str, by: str | None) -> tuple[str, str]:
+    """What is kept of a verb: why, and who; without `by`, the user and host of this process. Raises `BadOption`."""
+    return check_text(reason, f"{verb}: reason"), whoami() if by is None else check_text(by, f"{verb}: by", longest=200)
 
 
 def whoami() -> str:
@@ -430,7 +435,7 @@ class Queue(msgspec.Struct, frozen=True):
 class Query:
     """Some jobs: iterate over them in order of arrival, count them, or act on them in bounded bites.
 
-    Operations among them are acted on one by one: each keeps a line of who did it, when and why.
+    Each operation among them keeps a line of who did it, when and why.
     """
 
     def __init__(self, app: Piecework, which: Filter) -> None:
@@ -462,54 +467,46 @@ class Query:
 
         `reason` and `by` (unless given, the user and host of this process) are kept with operations.
         """
-        why, store = check_text(reason, "retry: reason"), self._app.store
-        return self._by_state(RETRIABLE, lambda ids: store.retry(ids, limit=BITE), lambda op: op.retry(why, by=by))
+        why, who = why_and_who("retry", reason, by)
+        return self._by_state(
+            RETRIABLE, lambda ids: self._app.store.retry(ids, limit=BITE, by=who, reason=why), was_undone
+        )
 
     def resume(self, reason: str = "", *, by: str | None = None) -> int:
         """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are.
 
         `reason` and `by` (unless given, the user and host of this process) are kept with operations.
         """
-        why, store = check_text(reason, "resume: reason"), self._app.store
+        why, who = why_and_who("resume", reason, by)
         return self._by_state(
             (State.CANCELLED,),
-            lambda ids: store.retry(ids, limit=BITE, resume=True),
-            lambda op: op.resume(why, by=by),
+            lambda ids: self._app.store.retry(ids, limit=BITE, resume=True, by=who, reason=why),
+            was_undone,
         )
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
-        why, who = _why_and_who(reason, by)
-        return self._by_state(
-            UNFINISHED,
-            lambda ids: self._app.store.cancel(ids, reason=why, by=who, limit=BITE),
-            lambda op: op.cancel(why, by=who),
-        )
+        why, who = why_and_who("cancel", reason, by)
+        return self._by_state(UNFINISHED, lambda ids: self._app.store.cancel(ids, reason=why, by=who, limit=BITE))
 
-    def _by_state(self, states: Sequence[State], act: Callable[[Filter], int], one: Callable[[Any], bool]) -> int:
-        """Acts page by page, in order of arrival: a page of which nothing changes hides none behind it.
+    def _by_state(
+        self,
+        states: Sequence[State],
+        act: Callable[[Filter], int],
+        left: Callable[[Record], bool] = lambda record: False,
+    ) -> int:
+        """Acts page by page, in order of arrival, but for what is left: a page of which nothing changes hides none.
 
-        The pages are read beside the work of others; only the change of a page takes the store's lock. Of a page, the
-        operations come first: they take their pieces along.
+        The pages are read beside the work of others; only the change of a page takes the store's lock.
         """
         done = 0
         for state in states if self._which.state is None else {self._which.state} & set(states):
             after, which = None, msgspec.structs.replace(self._which, state=state)
             while page := self._app.store.find(which, after=after, limit=BITE):
-                done += sum(self._by_hand(record, one) for record in page if walks(record))
-                if plain := tuple(record.id for record in page if not walks(record)):
-                    done += act(Filter(ids=plain))
+                if ids := tuple(record.id for record in page if not left(record)):
+                    done += act(Filter(ids=ids))
                 after = page[-1].id
         return done
-
-    def _by_hand(self, record: Record, one: Callable[[Any], bool]) -> bool:
-        """Acts on an operation; one that cannot be changed, or is gone, stays as it is."""
-        try:
-            return one(self._app.handle(record.id, record))
-        except BadArguments:  # of the call itself: it would be wrong for the others, too
-            raise
-        except (UsageError, JobNotFound):
-            return False
 
     def delete(self) -> int:
         """Deletes all that ended or are parked, with all below them; how many that were.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import PurePath
 from typing import Any, get_origin
@@ -51,12 +52,34 @@ def _dec_hook(kind: Any, value: Any) -> Any:
     raise NotImplementedError(f"a {kind_name(kind)} cannot travel")
 
 
+def field_names(kind: Any) -> frozenset[str]:
+    """The names under which the fields of a dataclass, Struct or pydantic model are stored."""
+    if is_pydantic(kind):
+        return frozenset(kind.model_fields)
+    if issubclass(kind, msgspec.Struct):
+        return frozenset(kind.__struct_encode_fields__)
+    return frozenset(field.name for field in dataclasses.fields(kind))
+
+
 def kind_name(kind: Any) -> str:
     """What a type is called in messages."""
     return getattr(kind, "__qualname__", None) or str(kind)
 
 
 encode = msgspec.json.Encoder(enc_hook=_enc_hook).encode
+
+
+def encode_whole(value: Any) -> bytes:
+    """A value as JSON. Of a Struct also the fields that are as by default, where it would leave those out."""
+    text = encode(value)
+    if not isinstance(value, msgspec.Struct) or not value.__struct_config__.omit_defaults:
+        return text
+    said = _raw.decode(text)
+    left_out = {name: getattr(value, name) for name in value.__struct_fields__ if name not in said}
+    return encode(said | {name: field for name, field in left_out.items() if field is not msgspec.UNSET})
+
+
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:

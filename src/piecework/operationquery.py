@@ -158,8 +158,16 @@ class OperationQuery(Generic[S]):
     def jump_to(
         self, target: Any, step: Any = None, *, reason: str = "", by: str | None = None, resume: bool = True
     ) -> Changed:
-        """Lets each go on at a branch or step. Raises `BadArguments` for what is not on the plan of one of them."""
-        return self._each(lambda op: bool(op.jump_to(target, step, reason=reason, by=by, resume=resume)))
+        """Lets each go on at a branch or step; those whose plan does not have it are passed over, and are in `refused`.
+
+        Raises `BadArguments` for what stands for no step.
+        """
+
+        def act(op: Operation[S]) -> bool:
+            op.must_have(target, step)
+            return bool(op.jump_to(target, step, reason=reason, by=by, resume=resume))
+
+        return self._each(act)
 
     def set(
         self, globals: Mapping[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any

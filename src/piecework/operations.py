@@ -30,7 +30,7 @@ from piecework.job import (
     Record,
     State,
 )
-from piecework.jobs import RETRIABLE, Job, whoami
+from piecework.jobs import RETRIABLE, Job, whoami, why_and_who
 from piecework.options import check_text
 from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
@@ -178,40 +178,22 @@ class Operation(Job[S]):
         What has completed is not run again. False if it has not ended badly. Raises `UsageError` with the reason where it
         has, and cannot come back; one that was undone is forked, or jumps.
         """
-        record = self.record()
-        if record.state not in RETRIABLE:
-            return False
-        must_not_be_undone(record)
-        self._note("retried", reason, by)
-        return super().retry()
-
-    async def aretry(self, reason: str = "", *, by: str | None = None) -> bool:
-        """`retry`, awaited."""
-        return await self._app.edge.call(self.retry, reason, by=by)
+        must_not_be_undone(self.record(), RETRIABLE)
+        return super().retry(reason, by=by)
 
     def resume(self, reason: str = "", *, by: str | None = None) -> bool:
         """Lets a cancelled operation go on where it was. False if it was not cancelled."""
-        record = self.record()
-        if record.state is not State.CANCELLED:
-            return False
-        must_not_be_undone(record)
-        self._note("resumed", reason, by)
-        return super().resume()
-
-    async def aresume(self, reason: str = "", *, by: str | None = None) -> bool:
-        """`resume`, awaited."""
-        return await self._app.edge.call(self.resume, reason, by=by)
+        must_not_be_undone(self.record(), (State.CANCELLED,))
+        return super().resume(reason, by=by)
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> bool:
         """Cancels the operation; a running step is asked to stop. False if it had ended.
 
-        With `undo`, the steps that have completed are undone first, newest first, by a worker.
+        With `undo`, the steps that have completed are undone first, newest first, by a worker; also one that comes to its
+        end all the same while it is asked to stop, and be it the last.
         """
-        why, who = check_text(reason, "cancel: reason"), _who(by)
-        if self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who, undo=undo) == 0:
-            return False
-        self._note("undoing" if undo else "cancelled", why, who)
-        return True
+        why, who = why_and_who("cancel", reason, by)
+        return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who, undo=undo) > 0
 
     async def acancel(
         self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False
@@ -231,10 +213,9 @@ class Operation(Job[S]):
         def made(record: Record, id: str) -> Amendment:
             place, behind = skipped(record)
             found[:] = [place]
-            return Amendment(id=id, what="skipped", by=who, reason=why, cursor=behind)
+            return Amendment(id=id, what="skipped", by=who, reason=why, cursor=behind, resume=resume)
 
         self._amend(made)
-        self._go_on(resume)
         return found[0]
 
     def jump_to(
@@ -242,8 +223,8 @@ class Operation(Job[S]):
     ) -> Place:
         """Goes on at a branch or step, as a step's own `jump_to` says it; returns that place.
 
-        One that has failed, was cancelled or is parked goes on, unless ``resume=False``; what was being undone is not
-        undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
+        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on,
+        and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
         there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
@@ -252,12 +233,23 @@ class Operation(Job[S]):
             place = plan.at(there, self._last_visit(record) + 1)
             spec = self._spec()
             known = None if spec is None else spec.operation
-            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place)
-            return Amendment(id=id, what="jumped", by=who, reason=why, cursor=place.cursor, onward=True, **where)
+            now = self._app.store.now()
+            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place, now)
+            return Amendment(
+                id=id, what="jumped", by=who, reason=why, cursor=place.cursor, onward=True, resume=resume, **where
+            )
 
         cursor = self._amend(made).cursor
-        self._go_on(resume)
         return cast(Place, read_cursor(cursor or ""))
+
+    def must_have(self, target: Any, step: Any = None) -> None:
+        """Raises `UsageError` where its plan does not have a branch or step, `BadArguments` for what stands for none."""
+        plan = self.plan
+        there = self._on(plan, target), None if step is None else self._on(plan, step)
+        try:
+            plan.target(*there)
+        except BadArguments as error:
+            raise UsageError(f"the plan of operation {self.id}: {error}") from None
 
     def set(
         self, globals: dict[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any
@@ -311,6 +303,8 @@ class Operation(Job[S]):
                 return amendment
             if amendment.cursor is not None:
                 must_be_movable(record)
+        if amendment.resume and record.state in RETRIABLE:
+            raise UsageError(f"operation {self.id} cannot go on: {self._why_not(record)}")
         raise UsageError(f"operation {self.id} moves on faster than it could be {amendment.what}; cancel it first")
 
     def _note(self, what: str, reason: str, by: str | None) -> None:
@@ -330,10 +324,6 @@ class Operation(Job[S]):
         if not values:
             raise BadArguments("set: say what to set, such as set(subscription_id=7)")
         return self._globals().edits(stored, values, self._app.settings.max_payload)
-
-    def _go_on(self, resume: bool) -> None:
-        if resume and self.record().state in RETRIABLE:
-            super().retry()
 
     def _last_visit(self, record: Record) -> int:
         place = read_cursor(record.cursor or "")

@@ -63,9 +63,9 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
     @overload
     def __call__(self, state: S, /) -> S: ...
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> S: ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> S:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> S:
         """Runs all steps now, in this thread, and returns the globals that they come to, or the declared state.
 
         Jumps, branches, splits and size limits are as later; no step is tried again, and no delay is waited for. When a
@@ -99,9 +99,9 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
     @overload
     def later(self, state: S, /) -> Operation[S]: ...
     @overload
-    def later(self, *args: P.args, **kwargs: P.kwargs) -> Operation[S]: ...
+    def later(self, /, *args: P.args, **kwargs: P.kwargs) -> Operation[S]: ...
 
-    def later(self, *args: Any, **kwargs: Any) -> Operation[S]:
+    def later(self, /, *args: Any, **kwargs: Any) -> Operation[S]:
         """Stores an operation with these globals, and returns a handle to it.
 
         Globals are plain values by name, or those of the declared state, whose object may be given as it is. Raises
@@ -117,9 +117,9 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
     @overload
     async def alater(self, state: S, /) -> Operation[S]: ...
     @overload
-    async def alater(self, *args: P.args, **kwargs: P.kwargs) -> Operation[S]: ...
+    async def alater(self, /, *args: P.args, **kwargs: P.kwargs) -> Operation[S]: ...
 
-    async def alater(self, *args: Any, **kwargs: Any) -> Operation[S]:
+    async def alater(self, /, *args: Any, **kwargs: Any) -> Operation[S]:
         """`later`, awaited."""
         return await self._app.edge.call(self.later, *args, **kwargs)
 
@@ -147,9 +147,9 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
     @overload
     def piece(self, state: S, /) -> Piece[S]: ...
     @overload
-    def piece(self, *args: P.args, **kwargs: P.kwargs) -> Piece[S]: ...
+    def piece(self, /, *args: P.args, **kwargs: P.kwargs) -> Piece[S]: ...
 
-    def piece(self, *args: Any, **kwargs: Any) -> Piece[S]:
+    def piece(self, /, *args: Any, **kwargs: Any) -> Piece[S]:
         """The operation as a piece, for a splitter to yield or a batch to add; its result is its globals at the end.
 
         Nothing is stored by making one.
@@ -287,6 +287,6 @@ def declared_operation(app: Piecework, name: str, bare: tuple[Any, ...], main: A
         text, _ = globals.begin(args, kwargs, app.settings.max_payload)
         return globals.value(run_now(app, operation, text))
 
-    run.__name__ = run.__qualname__ = task_name(run, name)
+    run.__name__ = run.__qualname__ = task_name(run, name, "operation")
     run.__doc__ = f"The operation {name}."
     return TaskSpec(name, run, operation.options, globals, _FinalGlobals(globals), operation=operation)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from piecework.job import Change, Ending, ErrorInfo, State, Wait
+from piecework.job import Change, Ending, ErrorInfo, Route, State, Wait
 from piecework.retry import RetryPolicy
 
 
@@ -112,6 +112,7 @@ class Advance(msgspec.Struct, frozen=True):
     ending: Ending | None = None  # from now on what it did is undone
     queue: str | None = None  # where it goes on, if not where it was
     priority: int | None = None
+    route: Route | None = None  # what the step said of the way on: kept in its line, for forks
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -7,9 +7,10 @@ import hashlib
 
 import msgspec
 
-from piecework.errors import BadArguments
+from piecework.errors import BadArguments, OtherPlan
 
 MAIN = "main"
+OTHER_PLAN = "it began with another plan"  # so the reason begins for which an operation is parked that cannot jump
 UNDO, UNDONE, COMPOSING, SKIPPING = "undo", "undone", "compose", "skip"
 
 
@@ -86,10 +87,14 @@ def read_cursor(text: str) -> Place | Undoing:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Branches and the names of their steps, in order; `then` says where a branch goes on, as "branch/step"."""
+    """Branches and the names of their steps, in order; `then` says where a branch goes on, as "branch/step".
+
+    `undoes` are the steps that have an undo, whatever later code says of them; None where the plan does not tell.
+    """
 
     branches: dict[str, tuple[str, ...]]
     then: dict[str, str] = {}
+    undoes: tuple[str, ...] | None = None
 
     @property
     def text(self) -> str:
@@ -148,6 +153,26 @@ class Plan(msgspec.Struct, frozen=True):
         if len(homes) > 1:
             raise BadArguments(f"the step {where!r} is in {' and '.join(homes)}; say jump_to(branch, step)")
         return f"{homes[0]}/{where}"
+
+    def target_beside(self, present: Plan | None, where: str, step: str | None, said: tuple[str, str | None]) -> str:
+        """The same for code with another plan, `present`, in whose own words it was `said`.
+
+        Raises `OtherPlan` for what is on that one alone: the operation is not wrong, but older than the code.
+        """
+        try:
+            return self.target(where, step)
+        except BadArguments as error:
+            if present is None or not present.has(*said):
+                raise
+            told = "/".join(part for part in said if part is not None)
+            raise OtherPlan(f"{OTHER_PLAN}, which has no {told!r}, and the code jumps there: {error}") from None
+
+    def has(self, where: str, step: str | None = None) -> bool:
+        """Whether a jump to it can be meant."""
+        try:
+            return bool(self.target(where, step))
+        except BadArguments:
+            return False
 
     def steps(self) -> list[str]:
         """The names of all steps, each once."""

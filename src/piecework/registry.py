@@ -129,7 +129,7 @@ def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     return (a.co_filename, a.co_firstlineno, a.co_qualname) == (b.co_filename, b.co_firstlineno, b.co_qualname)
 
 
-def task_name(function: Callable[..., Any], given: str | None) -> str:
+def task_name(function: Callable[..., Any], given: str | None, what: str = "task") -> str:
     """The stable name of a task: the one it was given, else its module and qualified name.
 
     A function of the script that was started is named after the script's file, as the worker that imports it will.
@@ -139,7 +139,7 @@ def task_name(function: Callable[..., Any], given: str | None) -> str:
             raise BadOption("a lambda has no name that a worker could find it by; use def, or give it a name=")
         given = f"{module_name(function)}.{function.__qualname__}".replace(".<locals>", "")
     if not isinstance(given, str) or not _NAME.fullmatch(given):
-        raise BadOption(f"the task name {given!r} must be 1 to 200 letters, digits or any of _ . : -")
+        raise BadOption(f"the {what} name {given!r} must be 1 to 200 letters, digits or any of _ . : -")
     return given
 
 

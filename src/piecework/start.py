@@ -11,7 +11,7 @@ from piecework.arrival import compare, culprit
 from piecework.codec import MAX_PAYLOAD, too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge
 from piecework.job import Change
-from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.rows import Unit
 from piecework.stepping import start_globals, with_changes
 from piecework.terms import term
@@ -69,7 +69,7 @@ class Globals:
     def _of_state(self, state: Any, limit: int) -> tuple[str, tuple[Change, ...]]:
         where = f"{self.operation}: {type(state).__qualname__}"
         try:
-            text = encode(state)
+            text = encode_whole(state)
         except ENCODE_ERRORS as error:
             path, what = culprit(state, where, error)
             raise NotSerializable(f"{path} cannot be stored: {what}") from error
@@ -84,9 +84,10 @@ class Globals:
         if self.state is None:
             changes = start_globals(values, where, limit)[1]
         else:
+            self._refuse_unknown(stored, values)
             changes = tuple(self._edit(key, value) for key, value in values.items())
         after = with_changes(stored, changes)
-        if len(after.encode()) > limit:
+        if len(after.encode()) > max(limit, len(stored.encode())):  # what takes something away is always right
             raise TooLarge(too_large(f"the globals of {where}", len(after.encode()), limit))
         self.value(after)
         return changes
@@ -108,6 +109,19 @@ class Globals:
         changes = tuple(Change(name, None) for name in names)
         self.value(with_changes(stored, changes))
         return changes
+
+    def _refuse_unknown(self, stored: str, names: Iterable[str]) -> None:
+        """Raises `BadArguments` for a name that neither the state has, nor what steps have set beside it."""
+        assert self.state is not None
+        fields = field_names(self.state)
+        if getattr(self.state, "model_config", {}).get("extra") == "allow":  # a pydantic model that has any field
+            return
+        for name in names:
+            if name not in fields and name not in _raw.decode(stored):
+                raise BadArguments(
+                    f"{self.operation}: its state {self.state.__qualname__} has no field {name!r}; it has "
+                    + ", ".join(sorted(fields))
+                )
 
     def _edit(self, key: str, value: Any) -> Change:
         try:
@@ -144,15 +158,6 @@ def as_changes(text: str) -> tuple[Change, ...]:
     """A whole document of globals, as the changes that make it."""
     parts = {key: bytes(raw).decode() for key, raw in _raw.decode(text).items()}
     return tuple(Change(key, value, (term(key, _plain(value)),)) for key, value in parts.items())
-
-
-def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
-    """Applies changes, key by key."""
-    for change in changes:
-        if change.value is None:
-            globals.pop(change.key, None)
-        else:
-            globals[change.key] = msgspec.Raw(change.value.encode())
 
 
 def asked(globals: Any, more: Mapping[str, Any]) -> dict[str, Any]:

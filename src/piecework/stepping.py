@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
 from piecework.arrival import compare, culprit
 from piecework.codec import too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
-from piecework.job import Change, ErrorInfo, Wait
-from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode
+from piecework.job import Change, ErrorInfo, Wait, fold
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.options import check_seconds
 from piecework.plan import Place, Plan
 from piecework.terms import term
@@ -67,7 +67,9 @@ class Step(Generic[S]):
         renamed: Mapping[str, str] = _NO_NAMES,
         bound: str | None = None,
         sealed: str | None = None,
+        present: Plan | None = None,
     ) -> None:
+        self._present = present  # the plan of the code, where that is another
         self._renamed = renamed  # today's names of steps to those that an older plan has
         self._bound = bound  # why it has no say in the way on …
         self._sealed = sealed  # … and why it sets nothing
@@ -83,6 +85,7 @@ class Step(Generic[S]):
         self._stored: dict[str, msgspec.Raw] | None = None
         self._values: dict[str, Any] = {}  # what was handed out or set; encoded again at the end
         self._gone: set[str] = set()
+        self._received: dict[str, bytes] = {}  # what came with the signal, not stored yet
         self._state: S | None = None
         self.jump: str | None = None  # "branch/step", once `jump_to` was called
         self.pause: float | datetime | None = None
@@ -141,7 +144,7 @@ class Step(Generic[S]):
                 'the operation declares no state; say app.operation(…, state=YourClass), or use step["name"]'
             )
         if self._state is None:
-            self._state = decoder_of(self._kind).decode(self._encoded())
+            self._state = self._as_state(self._encoded())
         return self._state
 
     def __getitem__(self, key: str) -> Any:
@@ -218,8 +221,10 @@ class Step(Generic[S]):
             if len(target) != 1:
                 raise BadArguments(f"jump_to: a dict must name one branch and its step, not {len(target)} of them")
             ((target, step),) = target.items()
-        where = self._name_of(target)
-        self.jump = self._plan.target(where, None if step is None else self._name_of(step))
+        said = self._name_of(target), None if step is None else self._name_of(step)
+        where, there = (None if name is None else self._renamed.get(name, name) for name in said)
+        assert where is not None
+        self.jump = self._plan.target_beside(self._present, where, there, said)
 
     def _name_of(self, target: Any) -> str:
         name = target if isinstance(target, str) else self._names(target)
@@ -228,7 +233,7 @@ class Step(Generic[S]):
                 f"jump_to: {target!r:.100} is neither a branch nor a step of this operation; give a branch's name, or a "
                 "step's function, class or name"
             )
-        return self._renamed.get(name, name)
+        return name
 
     def _check_free(self, call: str) -> None:
         if self._bound is not None:
@@ -237,7 +242,8 @@ class Step(Generic[S]):
     def sleep(self, until: float | timedelta | datetime) -> None:
         """Says that the next step begins after so many seconds, or at an aware datetime; it does not end this step.
 
-        Nothing is held meanwhile. Raises `BadOption` for a time that cannot be.
+        Nothing is held meanwhile. Behind the last step comes none, and the operation ends without a pause.
+        Raises `BadOption` for a time that cannot be.
         """
         self._check_free("sleep")
         if isinstance(until, datetime):
@@ -262,17 +268,30 @@ class Step(Generic[S]):
         The signal's payload becomes the global `into` (the signal's name). After `timeout` seconds without it the operation
         goes to the branch or step `otherwise`, or fails. Nothing is held meanwhile; a signal that came before is taken.
         A `delay` of the next step counts from the signal; a `sleep` of this step from its end.
+        Said in the last step, from which nothing was jumped to, it fails the operation there, without another attempt.
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
-        self.wait = make_wait(signal, timeout, otherwise, into, self._plan)
+        self.wait = make_wait(signal, timeout, otherwise, into, self._plan, present=self._present)
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether it waits for a signal, and no step comes that could begin with it."""
+        return self.wait is not None and self.jump is None and self._plan.after(self._place) is None
 
     # ── for the runner ───────────────────────────────────────────────────────────────────────────
 
     def preset(self, key: str, text: str) -> None:
-        """Sets a global from JSON text: what was received, or what the pieces came to."""
+        """Sets a global from JSON text: what a task, or the pieces, came to."""
         self._gone.discard(key)
         self._values[key] = _plain(text)
+
+    def receive(self, key: str, text: str) -> None:
+        """Takes in the payload of a signal: it is there from the beginning, and stored with the step's end."""
+        raw = encode(_plain(text))
+        if key not in self._documents() or bytes(self._documents()[key]) != raw:
+            self._received[key] = raw
+            self._documents()[key] = msgspec.Raw(raw)
 
     def restrict(self, why: str | None) -> None:
         """From now on it sets nothing and has no say in the way on, for this reason; with None it may again."""
@@ -286,7 +305,39 @@ class Step(Generic[S]):
         return self._values[key] if key in self._values else self._documents()[key]
 
     def changes(self) -> tuple[Change, ...]:
-        """What is to be stored with the step's end. Raises `NotSerializable` or `TooLarge`."""
+        """What is to be stored with the step's end.
+
+        Raises `NotSerializable` or `TooLarge`, and `BadArguments` for what does not fit the declared state.
+        """
+        by_name = bool(self._values or self._gone or self._received)
+        made = self.own_changes()
+        if not made and not self._received:
+            return made
+        own = {change.key for change in made}
+        received = [self._change(key, text) for key, text in self._received.items() if key not in own]
+        self._check_size([*received, *made])
+        if by_name:
+            self.check_fit()
+        return *received, *made
+
+    def check_fit(self) -> None:
+        """Raises `BadArguments` where what was set by name, or came with a signal, does not fit the declared state.
+
+        Globals that did not fit before, such as those of an older state, are nobody's fault here.
+        """
+        if self._kind is None:
+            return
+        try:
+            self._as_state(self._encoded())
+        except BadArguments as error:
+            try:
+                self._as_state(self._text.encode())
+            except BadArguments:
+                return
+            raise error
+
+    def own_changes(self) -> tuple[Change, ...]:
+        """What the step itself changed: without what was received, but for what it made of that."""
         if self._state is not None:
             self._take_state()
         if not self._values and not self._gone:
@@ -296,21 +347,36 @@ class Step(Generic[S]):
         for key, value in self._values.items():
             text = self._text_of(key, value)
             if key not in stored or bytes(stored[key]) != text:
-                made.append(Change(key, text.decode(), (term(key, _plain(text)),)))
-        self._check_size(made)
+                made.append(self._change(key, text))
         return tuple(made)
 
+    def _change(self, key: str, text: bytes) -> Change:
+        return Change(key, text.decode(), (term(key, _plain(text)),))
+
     def _take_state(self) -> None:
-        """Every field of the state that is not as it was stored."""
+        """Every field of the state that is not as it was stored; also those that it has no more, which may be unset."""
+        assert self._kind is not None
         try:
-            now = _raw.decode(encode(self._state))
+            text = encode_whole(self._state)
         except ENCODE_ERRORS as error:
             path, what = culprit(self._state, "step.state", error)
             raise NotSerializable(f"{path} cannot be stored: {what}") from error
-        compare(self._state, decoder_of(self._kind).decode(encode(self._state)), "step.state")
+        compare(self._state, self._as_state(text), "step.state")
+        now = _raw.decode(text)
         for key, raw in now.items():
             if key not in self._documents() or bytes(self._documents()[key]) != bytes(raw):
+                self._gone.discard(key)
                 self._values[key] = _plain(raw)
+        for key in field_names(self._kind) - now.keys():
+            self._values.pop(key, None)
+            self._gone.add(key)
+
+    def _as_state(self, text: bytes) -> S:
+        assert self._kind is not None
+        try:
+            return cast(S, decoder_of(self._kind).decode(text))
+        except ENCODE_ERRORS as error:
+            raise BadArguments(f"the globals do not fit the state {self._kind.__qualname__}: {error}") from error
 
     def _text_of(self, key: str, value: Any) -> bytes:
         if isinstance(value, _MUTABLE):
@@ -318,13 +384,18 @@ class Step(Generic[S]):
         return encode(value)
 
     def _check_size(self, made: list[Change]) -> None:
+        """What makes the globals grow beyond the bound fails; what keeps them there, or makes them smaller, does not.
+
+        They may have come there by an edit while another step ran, each of which was small enough for what it had read.
+        """
         after = {key: len(bytes(raw)) for key, raw in self._documents().items()}
+        before = sum(len(key) + n + 4 for key, n in after.items())
         for change in made:
             after.pop(change.key, None)
             if change.value is not None:
                 after[change.key] = len(change.value.encode())
         size = sum(len(key) + n + 4 for key, n in after.items())
-        if size > self._limit:
+        if size > max(self._limit, before):
             raise TooLarge(too_large("the operation's globals", size, self._limit))
 
     def _encoded(self) -> bytes:
@@ -334,15 +405,19 @@ class Step(Generic[S]):
 def with_changes(globals: str, changes: Iterable[Change]) -> str:
     """A document of globals as it is after changes."""
     document = _raw.decode(globals)
-    for change in changes:
-        if change.value is None:
-            document.pop(change.key, None)
-        else:
-            document[change.key] = msgspec.Raw(change.value.encode())
+    fold(document, changes)
     return encode(document).decode()
 
 
-def make_wait(signal: Any, timeout: Any, otherwise: Any, into: Any, plan: Plan | None, what: str = "wait_for") -> Wait:
+def make_wait(
+    signal: Any,
+    timeout: Any,
+    otherwise: Any,
+    into: Any,
+    plan: Plan | None,
+    what: str = "wait_for",
+    present: Plan | None = None,
+) -> Wait:
     """A checked wait; `otherwise` becomes "branch/step" where the plan is known. Raises `BadArguments`, `BadOption`."""
     _check_name(signal, f"{what}: the signal")
     if into is not None:
@@ -352,8 +427,10 @@ def make_wait(signal: Any, timeout: Any, otherwise: Any, into: Any, plan: Plan |
     if otherwise is not None and timeout is None:
         raise BadArguments(f"{what}: otherwise is where it goes without a signal in time; say timeout=, too")
     seconds = None if timeout is None else check_seconds(timeout, f"{what}: timeout")
-    target = otherwise if otherwise is None or plan is None else plan.target(*otherwise.split("/", 1))
-    return Wait(signal, seconds, into or signal, target)
+    if otherwise is not None and plan is not None:
+        where, _, step = otherwise.partition("/")
+        otherwise = plan.target_beside(present, where, step or None, (where, step or None))
+    return Wait(signal, seconds, into or signal, otherwise)
 
 
 def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[str, tuple[Change, ...]]:

@@ -97,7 +97,7 @@ def wait_for(
 
     Example: ``wait_for("approval", timeout=86400, otherwise="expired")``
     """
-    wait = make_wait(signal, timeout, otherwise, into, None)
+    wait = msgspec.structs.replace(make_wait(signal, timeout, otherwise, into, None), is_step=True)
     called = check_step_name(signal if name is None else name, "wait_for: the step's name")
     return DeclaredStep(None, StepSpec(called, "wait", wait=wait), _aliases(aliases, f"wait_for({called!r})"))
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import AmendmentRecord, AttemptRecord, Change, ErrorInfo, SignalRecord, as_utc
+from piecework.job import AmendmentRecord, AttemptRecord, Change, ErrorInfo, Route, SignalRecord, as_utc, fold
 from piecework.plan import Place, Undoing, read_cursor
-from piecework.start import fold
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _plain = msgspec.json.Decoder().decode
@@ -37,6 +36,7 @@ class StepRun(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     changes: tuple[Change, ...]
     after: Mapping[str, msgspec.Raw] | None = None
+    route: Route | None = None  # what the step said of the way on, if it did
 
     @property
     def name(self) -> str:
@@ -109,6 +109,7 @@ def _step_run(line: AttemptRecord, place: Place, after: Mapping[str, msgspec.Raw
         reason=line.reason,
         changes=line.changes,
         after=after,
+        route=line.route,
     )
 
 

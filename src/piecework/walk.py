@@ -6,13 +6,15 @@ from typing import Any
 
 import msgspec
 
-from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, State, Wait
+from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, Route, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions
 from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
 from piecework.plan import Place, Plan, Undoing, read_cursor
 from piecework.settle import settle
 from piecework.stepping import with_changes
+
+_STRAIGHT_ON = Route()
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -67,7 +69,7 @@ def settle_operation(
     if settlement.seal is not None:
         assert isinstance(walk.place, Place)
         return msgspec.structs.replace(settlement, cursor=composing(walk.place).cursor)
-    if settlement.state is State.FAILED and walk.spec.undoes and _may_undo(walk):
+    if settlement.state is State.FAILED and (walk.spec.undoes or walk.plan.undoes) and _may_undo(walk):
         assert isinstance(walk.place, Place)
         ending = Ending(State.FAILED, settlement.error)
         there = Next(Undoing(walk.place.visit).cursor)
@@ -144,17 +146,10 @@ def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool)
         return _advance(job, _kept(walk.straight, keep, job), outcome.changes, outcome.said)
     place = next_place(walk, outcome.jump)
     if place is None:
-        return _completed(job, outcome)
+        return _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
     there = _kept(onward(walk, place, now, pause=outcome.delay, wait=outcome.wait), keep, job)
-    return _advance(job, there, outcome.changes, outcome.said)
-
-
-def _completed(job: Fetched, outcome: Stepped) -> Settlement:
-    """The last step. What the operation came to is its globals; of a piece they are its result, for whoever composes."""
-    end = _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
-    if job.batch is None or job.operation is None:
-        return end
-    return msgspec.structs.replace(end, result=with_changes(job.operation.globals, outcome.changes))
+    route = Route(outcome.jump, outcome.delay, outcome.wait)
+    return _advance(job, there, outcome.changes, outcome.said, route=None if route == _STRAIGHT_ON else route)
 
 
 def _undo_next(job: Fetched, outcome: UndoNext, walk: Walk, keep: bool) -> Settlement:
@@ -199,6 +194,7 @@ def _advance(
     error: ErrorInfo | None = None,
     reason: str | None = None,
     ending: Ending | None = None,
+    route: Route | None = None,
 ) -> Settlement:
     moves = there.queue if there.queue != job.queue else None
     ranks = there.priority if there.priority != job.priority else None
@@ -214,5 +210,5 @@ def _advance(
         error=error,
         reason=reason,
         history=history,
-        advance=Advance(job.cursor or "", changes, there.wait, ending, moves, ranks),
+        advance=Advance(job.cursor or "", changes, there.wait, ending, moves, ranks, route),
     )

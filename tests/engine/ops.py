@@ -40,7 +40,9 @@ def a_step(given: Given, **said: Any) -> StepSpec:
 
 def a_wait(name: str, **said: Any) -> StepSpec:
     """A step that waits for the signal of its name."""
-    return StepSpec(name, "wait", wait=Wait(name, said.pop("timeout", None), said.pop("into", None) or name, **said))
+    return StepSpec(
+        name, "wait", wait=Wait(name, said.pop("timeout", None), said.pop("into", None) or name, is_step=True, **said)
+    )
 
 
 class Declared:

@@ -50,7 +50,7 @@ class Lines:
 def undone(spec: OperationSpec, lines: Lines, at: Undoing) -> Iterator[int]:
     """The visits that are undone one after the other, as a worker does it."""
     store: Any = lines
-    while (place := next_undo(store, spec, "j", at)) is not None:
+    while (place := next_undo(store, spec, spec.plan, "j", at)) is not None:
         yield place.visit
         lines.tell(place.cursor, "undone")
         there = read_cursor(Undoing(place.visit, run=place.run).cursor)

@@ -172,6 +172,21 @@ def test_retry_by_id(call: Call, shop: Any) -> None:
     assert job.state is State.AVAILABLE
 
 
+@pytest.mark.parametrize("by_filter", [False, True])
+def test_who_retries_and_resumes_and_why_is_kept_with_operations(call: Call, shop: Any, by_filter: bool) -> None:
+    op = shop.app.operation("f", main=[shop.add]).later(a=1)
+    op.cancel("early", by="ann")
+    which = ("--state", "cancelled") if by_filter else (op.id,)
+    assert call("jobs", "resume", *which, "--by", "ben", "--reason", "not so early").code == 0
+    op.cancel("again", by="ann")
+    assert call("jobs", "retry", *which, "--by", "ben").code == 0
+    lines = [(line.what, line.by, line.reason) for line in op.amendments()]
+    assert lines == [
+        ("cancelled", "ann", "early"), ("resumed", "ben", "not so early"), ("cancelled", "ann", "again"),
+        ("retried", "ben", ""),
+    ]  # fmt: skip
+
+
 def test_retry_of_what_cannot_be_retried_is_a_failure(call: Call, shop: Any) -> None:
     done, failed = shop.add.later(1), shop.bad.later("x")
     drain(shop.app)

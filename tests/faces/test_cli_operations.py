@@ -152,10 +152,10 @@ def test_list_filters_by_name_state_step_and_globals(
 @pytest.mark.parametrize(
     ("bad", "code", "said"),
     [
-        (["--where", "order"], 1, "'order' is not key=value"),
-        (["--where", "=1"], 1, "'=1' is not key=value"),
-        (["--where", "a=[1"], 1, "is no JSON"),
-        (["--where", "a=1", "--where", "a=2"], 1, "'a' is given twice"),
+        (["--where", "order"], 2, "'order' is not key=value"),
+        (["--where", "=1"], 2, "'=1' is not key=value"),
+        (["--where", "a=[1"], 2, "is no JSON"),
+        (["--where", "a=1", "--where", "a=2"], 2, "'a' is given twice"),
         (["--state", "done"], 2, "done"),
         (["--limit", "0"], 2, "--limit"),
         (["--after", NOBODY], 1, NOBODY),
@@ -384,7 +384,7 @@ def test_what_cannot_be_set_changes_nothing(call: Call, shop: Any, words: list[s
     (op,) = waiting(shop, 1)
     before = op.globals
     said = call("operations", "set", op.id, *words)
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out) == (2, "")
     assert said.err.startswith("piecework: ")
     assert op.globals == before
 
@@ -425,7 +425,7 @@ def test_signal_brings_its_payload(call: Call, shop: Any, words: list[str]) -> N
 def test_a_signal_that_cannot_be_right_is_not_sent(call: Call, shop: Any, words: list[str]) -> None:
     (op,) = waiting(shop, 1)
     said = call("operations", "signal", op.id, *words)
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out) == (2, "")
     assert shop.app.store.signals(op.id) == []
 
 

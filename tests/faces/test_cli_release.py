@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from piecework import Piecework, Step
+from piecework import Piecework, Step, wait_for
+from piecework import step as a_step
 from piecework.testing.drain import drain
 
 Call = Callable[..., Any]
@@ -147,6 +148,33 @@ def test_a_step_to_which_only_a_jump_leads_is_a_warning(running: Piecework, rele
     assert line.startswith(
         "warning operations order: 2 operations would be parked if a step should jump to the step paint"
     )
+
+
+WITH_UNDO = "app.operation('paying', main=[step(charge, undo=paint), set_up, step(email, undo=paint)], attempts=1)"
+WITHOUT_UNDO = "app.operation('paying', main=[charge, set_up, email])"
+WITHOUT_STEP = "app.operation('paying', main=[set_up, email])"
+KEPT_UNDO = "app.operation('paying', main=[set_up, email], retired=[step(charge, undo=paint)])"
+
+
+@pytest.mark.parametrize(("code", "lost"), [(WITHOUT_UNDO, 1), (WITHOUT_STEP, 1), (WITH_UNDO, 0), (KEPT_UNDO, 0)])
+def test_a_completed_step_whose_undo_is_gone_is_a_warning(
+    running: Piecework, release: Any, code: str, lost: int
+) -> None:
+    def charge(step: Step[Any]) -> None: ...
+
+    def refund(step: Step[Any]) -> None: ...
+
+    def email(step: Step[Any]) -> None: ...
+
+    main = [a_step(charge, undo=refund), wait_for("ok", name="set_up"), a_step(email, undo=refund)]
+    paying = running.operation("paying", main=main)
+    paying.later()
+    drain(running)
+    paying.later()  # has completed nothing yet
+    said = release(code)
+    found = [line for line in said.out.splitlines() if "whose undo this code does not have" in line]
+    assert (said.code, len(found)) == (int(code == WITHOUT_STEP), lost)  # the other one would come to it
+    assert all("1 operation would be parked" in line and "completed the step charge" in line for line in found)
 
 
 def test_many_are_told_by_a_few_and_counted(running: Piecework, release: Any) -> None:

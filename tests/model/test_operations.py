@@ -342,6 +342,7 @@ class OperationMachine(Twins):
     @rule(
         data=st.data(),
         moves=st.booleans(),
+        resume=st.booleans(),
         stale=st.sampled_from([False] * 5 + [True]),
         changes=changes,
         delay=st.sampled_from([None, 5.0]),
@@ -351,6 +352,7 @@ class OperationMachine(Twins):
         self,
         data: st.DataObject,
         moves: bool,
+        resume: bool,
         stale: bool,
         changes: tuple[Change, ...],
         delay: float | None,
@@ -369,6 +371,7 @@ class OperationMachine(Twins):
             queue=queue if moves else None,
             priority=1 if moves and queue else None,
             delay=delay if moves else None,
+            resume=resume,
         )
         self.amended.append((job.id, "main/elsewhere/0" if stale else job.cursor or "", amendment))
         answer = self.both("amend", *self.amended[-1])
@@ -408,9 +411,14 @@ class OperationMachine(Twins):
         self.both("cancel", which, reason="not wanted", by=by, undo=undo, limit=limit)
 
     @precondition(lambda self: self.has(*RETRIABLE))
-    @rule(data=st.data(), resume=st.booleans(), limit=st.sampled_from([1, 1000, 1000]))
-    def retry(self, data: st.DataObject, resume: bool, limit: int) -> None:
-        self.both("retry", self.draw_filter(data, *RETRIABLE), resume=resume, limit=limit)
+    @rule(
+        data=st.data(),
+        resume=st.booleans(),
+        by=st.sampled_from([None, "ops", "ops"]),
+        limit=st.sampled_from([1, 1000, 1000]),
+    )
+    def retry(self, data: st.DataObject, resume: bool, by: str | None, limit: int) -> None:
+        self.both("retry", self.draw_filter(data, *RETRIABLE), resume=resume, by=by, reason="why not", limit=limit)
 
     @rule(
         what=st.sampled_from(["prune", "pause", "resume", "resume", "repair", "close", *["time"] * 4]),

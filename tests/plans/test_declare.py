@@ -104,7 +104,7 @@ def test_a_step_keeps_what_it_says_and_leaves_the_rest_to_the_operation(app: Pie
     assert steps["charge"].undo.options == {"attempts": 2}
     assert steps["mail"].at == soon.timestamp()
     assert steps["mail"].options == {"timeout": None}
-    assert steps["ok"].wait == Wait("ok", 9.0, "yes", "red/again")
+    assert steps["ok"].wait == Wait("ok", 9.0, "yes", "red/again", is_step=True)
     assert made._operation.options.attempts == 7
     assert made._operation.undoes
     assert made._operation.names(charge_again) == "again"
@@ -121,8 +121,8 @@ def test_one_declaration_may_serve_several_operations(app: Piecework) -> None:
     approval = wait_for("approval", timeout=5, otherwise="late")
     one = app.operation("one", main=[approval], late=[charge])
     other = app.operation("other", main=[email, approval], late=[email])
-    assert one._operation.steps["approval"].wait == Wait("approval", 5.0, "approval", "late/charge")
-    assert other._operation.steps["approval"].wait == Wait("approval", 5.0, "approval", "late/email")
+    assert one._operation.steps["approval"].wait == Wait("approval", 5.0, "approval", "late/charge", is_step=True)
+    assert other._operation.steps["approval"].wait == Wait("approval", 5.0, "approval", "late/email", is_step=True)
 
 
 def test_a_tasks_own_options_hold_for_its_step(app: Piecework) -> None:
@@ -304,7 +304,10 @@ WRONG: dict[str, tuple[Callable[[Piecework], object], str]] = {
         lambda app: app.operation("f", main=[charge], state=dict),
         "state must be a",
     ),
-    "a name that cannot be stored": (lambda app: app.operation("a b", main=[charge]), "the task name 'a b' must be"),
+    "a name that cannot be stored": (
+        lambda app: app.operation("a b", main=[charge]),
+        "the operation name 'a b' must be",
+    ),
     "retired in no list": (lambda app: app.operation("f", main=[charge], retired=email), "retired must be a list"),  # type: ignore[arg-type]
     "a branch given twice": (
         lambda app: app.operation("f", main=[charge], red=[email], branches={"red": [email]}),
@@ -402,6 +405,16 @@ class AsList(msgspec.Struct, array_like=True):
 def test_a_state_without_names_is_refused(app: Piecework) -> None:
     with pytest.raises(BadOption, match="AsList is array_like"):
         app.operation("f", main=[charge], state=AsList)
+
+
+class Renamed(msgspec.Struct, rename="camel"):
+    user_id: int = 0
+
+
+def test_a_state_that_renames_its_fields_is_refused(app: Piecework) -> None:
+    """`where(user_id=7)` would not find what is stored as userId."""
+    with pytest.raises(BadOption, match="Renamed renames them"):
+        app.operation("f", main=[charge], state=Renamed)
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,22 @@ def test_a_state_is_read_typed_and_only_what_changed_is_stored() -> None:
 def test_a_state_that_is_spoilt_is_refused() -> None:
     step: Step[Data] = a_step({"n": 1}, state=Data)
     step.state.n = "one"  # type: ignore[assignment]
-    with pytest.raises((NotSerializable, BadArguments, ValueError)):
+    with pytest.raises(BadArguments, match="do not fit the state Data: Expected `int`, got `str`"):
         step.changes()
+
+
+def test_a_global_that_does_not_fit_the_state_is_refused_if_it_is_the_steps_own() -> None:
+    """Not one that was there before, under another state: nobody could take back what was done before, else."""
+    step: Step[Data] = a_step({"n": 1}, state=Data)
+    step["n"] = "one"
+    with pytest.raises(BadArguments, match="do not fit the state Data: Expected `int`, got `str`"):
+        step.changes()
+    del step["n"]
+    with pytest.raises(BadArguments, match="missing required field `n`"):
+        step.changes()
+    step = a_step({"n": "one"}, state=Data)
+    step["noted"] = True
+    assert [change.key for change in step.changes()] == ["noted"]
 
 
 def test_an_operation_without_a_state_says_so() -> None:

@@ -15,7 +15,7 @@ from operation_steps import Steps, names, told
 from support import books
 
 from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
-from piecework.errors import BadArguments, JobNotFound, NotSerializable, UsageError
+from piecework.errors import BadArguments, JobNotFound, NotSerializable, TooLarge, UsageError
 from piecework.testing.drain import drain
 
 Until = Callable[[Callable[[], object]], None]
@@ -54,6 +54,56 @@ def test_what_is_done_through_the_jobs_leaves_a_line_with_operations_too(
     jobs.cancel("x")
     jobs.retry("because", by="bob")
     assert [(line.what, line.reason, line.by) for line in op.amendments()][-1] == ("retried", "because", "bob")
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_of_many_at_once_each_that_did_something_leaves_a_line(app: Piecework, verb: str) -> None:
+    op = app.operation("f", main=[step(boom, attempts=1), step(boom, name="next", delay=60)]).later()
+    drain(app)
+    began, said = threading.Barrier(8), list[object]()
+
+    def act() -> None:
+        began.wait()
+        try:
+            said.append(bool(getattr(op, verb)()))
+        except UsageError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=act) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(op.amendments()) == said.count(True)
+    if verb == "retry":
+        assert (said.count(True), said.count(False)) == (1, 7)
+    assert op.state is State.AVAILABLE
+
+
+def test_what_is_refused_leaves_no_line_and_is_not_moved(app: Piecework) -> None:
+    failing = app.operation("f", main=[step(boom, attempts=1), step(boom, name="next")])
+    op = failing.using(key="k").later()
+    drain(app)
+
+    @app.task
+    def other() -> None: ...
+
+    other.using(key="k").later()
+    for act in (op.retry, op.skip, lambda: op.jump_to("next")):
+        with pytest.raises(UsageError, match="key 'k' is carried by another"):
+            act()
+    assert (op.amendments(), op.status) == ([], "failed at main/boom")
+
+
+def test_an_operation_that_was_undone_is_left_by_verbs_for_many_jobs(app: Piecework, steps: Steps) -> None:
+    charging = app.operation("f", main=[steps.charge])
+    undone = charging.later()
+    undone.cancel(undo=True)
+    drain(app)
+    stopped = charging.later()
+    stopped.cancel()
+    assert (undone.state, app.jobs.where(queue="default").retry()) == (State.CANCELLED, 1)
+    assert [done_by_hand(op)[-1][0] for op in (undone, stopped)] == ["undoing", "retried"]
 
 
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────
@@ -224,6 +274,51 @@ def test_edits_are_checked_and_leave_a_line(app: Piecework, steps: Steps) -> Non
     with pytest.raises(BadArguments, match="the limit is"):
         op.set(x="y" * 2_000_000)
     assert done_by_hand(op) == [("edited", "a slip"), ("edited", "")]
+
+
+def test_globals_that_came_to_be_too_large_together_keep_no_step_from_going_on(app: Piecework) -> None:
+    most = app.settings.max_payload
+    found: list[Operation[Any]] = []
+
+    def large(step: Step[Any]) -> None:
+        found[0].set(by_hand="y" * (most * 6 // 10))
+        step["own"] = "x" * (most * 6 // 10)
+
+    def same(step: Step[Any]) -> None:
+        step["own"] = "z" * (most * 6 // 10)
+
+    def grows(step: Step[Any]) -> None:
+        if "more" in step["told"]:
+            step["more"] = 1
+
+    found.append(app.operation("f", main=[large, same, step(grows, attempts=1)]).later(told=["more"]))
+    op = found[0]
+    drain(app)
+    assert (op.status, op.error and op.error.type) == ("failed at main/grows", "piecework.errors.TooLarge")
+    with pytest.raises(TooLarge):
+        op.set(more=2)
+    op.set(told=[])
+    op.retry()
+    drain(app)
+    assert (op.status, op.globals["own"][0]) == ("completed", "z")
+
+
+def test_what_is_set_while_the_last_step_of_a_piece_runs_is_in_its_result(app: Piecework) -> None:
+    def last(step: Step[Any]) -> None:
+        next(iter(inner.where(n=1))).set(by_hand=True)
+        step["last"] = True
+
+    inner = app.operation("inner", main=[last])
+
+    def offer(step: Step[Any]) -> Any:
+        yield inner.piece(n=1)
+
+    def join(pieces: Any, step: Step[Any]) -> list[Any]:
+        return list(pieces.results())
+
+    op = app.operation("f", main=[step(offer, compose=join, into="came")]).later()
+    drain(app)
+    assert op.globals == {"came": [{"n": 1, "by_hand": True, "last": True}]}
 
 
 # ── cancelled, undone ────────────────────────────────────────────────────────────────────────────

@@ -47,7 +47,10 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """The entry point: errors of piecework are told in a sentence, not as a traceback, and exit with 1."""
+    """The entry point: errors of piecework are told in a sentence, not as a traceback.
+
+    They exit with 1; with 2 where the command line cannot be read.
+    """
     try:
         return cli.main(args=args, standalone_mode=False) or 0
     except click.exceptions.Exit as error:
@@ -64,7 +67,7 @@ def main(args: list[str] | None = None) -> Any:
         if not isinstance(error, PieceworkError):
             raise
         click.echo(f"piecework: {error}", err=True)
-        return 1
+        return getattr(error, "exit_code", 1)
 
 
 def run() -> None:

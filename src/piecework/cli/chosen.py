@@ -14,6 +14,7 @@ import msgspec
 from piecework.app import Piecework
 from piecework.cli.common import (
     Progress,
+    UnreadableError,
     app_option,
     counted,
     find_app,
@@ -108,25 +109,25 @@ def _query(app: Piecework, names: tuple[str, ...] | None, said: dict[str, Any]) 
 
 
 def assigned(texts: Iterable[str], where: str) -> dict[str, Any]:
-    """What key=value means: the value is JSON where it can be read as such, else text. Raises `UsageError`."""
+    """What key=value means: the value is JSON where it can be read as such, else text. Raises `UnreadableError`."""
     values: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise UsageError(f"{where}: {text!r:.100} is not key=value")
+            raise UnreadableError(f"{where}: {text!r:.100} is not key=value")
         if key in values:
-            raise UsageError(f"{where}: {key!r:.100} is given twice")
+            raise UnreadableError(f"{where}: {key!r:.100} is given twice")
         values[key] = value_of(value, f"{where}: {key}")
     return values
 
 
 def value_of(text: str, where: str) -> Any:
-    """JSON, else text; what begins like an object, a list or a quoted text has to be JSON. Raises `UsageError`."""
+    """JSON, else text; what begins like an object, a list or a quoted text has to be JSON. Raises `UnreadableError`."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         if text.lstrip()[:1] in ("{", "[", '"'):
-            raise UsageError(f"{where}: {text!r:.100} is no JSON: {error}") from None
+            raise UnreadableError(f"{where}: {text!r:.100} is no JSON: {error}") from None
         return text
 
 
@@ -165,7 +166,9 @@ def verb(group: click.Group, spec: Verb) -> Callable[[Callable[..., Act]], click
             filtered = {key: said.pop(key) for key in ("name", "state", "step", "globals")}
             ids, others = _sorted_out(words)
             if others and not spec.words:
-                raise UsageError(f"{others[0]!r:.100} is no id of an operation; piecework operations list shows them")
+                raise UnreadableError(
+                    f"{others[0]!r:.100} is no id of an operation; piecework operations list shows them"
+                )
             act = function(Said(others, reason, by), **said)
             choice = _choose(find_app(reference, url), spec, ids, filtered, everything)
             if not choice.ids:
@@ -200,9 +203,9 @@ def _reason(spec: Verb) -> list[Any]:
 def _choose(app: Piecework, spec: Verb, ids: tuple[str, ...], said: dict[str, Any], everything: bool) -> Choice:
     filtered = everything or any(said.values())
     if ids and filtered:
-        raise UsageError("name operations by their ids or by a filter, not both")
+        raise UnreadableError("name operations by their ids or by a filter, not both")
     if not ids and not filtered:
-        raise UsageError("say which operations: their ids, --name, --state, --step or --where; or --all")
+        raise UnreadableError("say which operations: their ids, --name, --state, --step or --where; or --all")
     for id in ids:
         app.operations.get(id)  # all of them are there, or nothing is done
     if ids:

@@ -28,6 +28,12 @@ states = click.Choice([state.value for state in State])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class UnreadableError(UsageError):
+    """Words of a command line that cannot be read: as with click's own, the exit code is 2."""
+
+    exit_code = 2
+
+
 def find_app(reference: str | None, url: str | None, *, may_be_new: bool = False) -> Piecework:
     """The app that a command means: a store by its URL, else an app by its reference, else the settings' own store.
 

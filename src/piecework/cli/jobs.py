@@ -11,6 +11,7 @@ import msgspec
 from piecework.amending import step_of
 from piecework.app import Piecework
 from piecework.cli.common import (
+    UnreadableError,
     app_option,
     block,
     counted,
@@ -240,11 +241,11 @@ def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Co
 
 def _choose(app: Piecework, ids: tuple[str, ...], filters: dict[str, Any], everything: bool) -> Choice:
     if ids and (everything or any(filters.values())):
-        raise UsageError("name jobs by their ids or by a filter, not both")
+        raise UnreadableError("name jobs by their ids or by a filter, not both")
     if ids:
         return Choice([app.jobs.get(id) for id in dict.fromkeys(ids)], None)
     if not everything and not any(filters.values()):
-        raise UsageError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
+        raise UnreadableError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
     return Choice([], app.jobs.where(**filters))
 
 
@@ -258,16 +259,22 @@ def _own(*options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
     return note
 
 
+_by = click.option("--by", metavar="WHO", help="Who asks, kept with operations; default: this user and host.")
+_why = click.option("--reason", default="", help="Kept with operations.")
+
+
 @_verb("retry", "Every job that failed, was cancelled or is parked.")
-def retry(chosen: Choice, as_json: bool) -> int:
+@_own(_by, _why)
+def retry(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
     """Make failed, cancelled or parked jobs available again: by id, or by filter. Completed pieces are not run again."""
-    return _told("retried", chosen.each(_retry, Query.retry), len(chosen.jobs), as_json)
+    done = chosen.each(lambda job: _retry(job, reason, by), lambda query: query.retry(reason, by=by))
+    return _told("retried", done, len(chosen.jobs), as_json)
 
 
-def _retry(job: Job[Any]) -> bool:
+def _retry(job: Job[Any], reason: str, by: str | None) -> bool:
     """One that cannot come back is told, and does not keep the others."""
     try:
-        return job.retry()
+        return job.retry(reason, by=by)
     except UsageError as error:
         click.echo(f"piecework: {plain(error, 500)}", err=True)
         return False
@@ -285,9 +292,11 @@ def cancel(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
 
 
 @_verb("resume", "Every job that was cancelled.")
-def resume(chosen: Choice, as_json: bool) -> int:
+@_own(_by, _why)
+def resume(chosen: Choice, as_json: bool, reason: str, by: str | None) -> int:
     """Let cancelled jobs go on, and below them what was still open: by id, or by filter. What had failed stays failed."""
-    return _told("resumed", chosen.each(lambda job: job.resume(), Query.resume), len(chosen.jobs), as_json)
+    done = chosen.each(lambda job: job.resume(reason, by=by), lambda query: query.resume(reason, by=by))
+    return _told("resumed", done, len(chosen.jobs), as_json)
 
 
 @_verb("delete", "Every job that ended or is parked.")

@@ -10,6 +10,7 @@ import msgspec
 from piecework.amending import status_of
 from piecework.cli.chosen import Act, Said, Verb, assigned, filters, query_of, verb
 from piecework.cli.common import (
+    UnreadableError,
     app_option,
     find_app,
     fitted,
@@ -164,7 +165,7 @@ def jump(said: Said, no_resume: bool) -> Act:
     Without the app, the step runs in the queue in which the operation is; with it, in the step's own.
     """
     if not 1 <= len(said.words) <= 2:
-        raise UsageError("say where to: a branch, a step, or a branch and its step")
+        raise UnreadableError("say where to: a branch, a step, or a branch and its step")
     target, step = said.words[0], said.words[1] if len(said.words) == 2 else None
 
     def act(operation: Operation[Any]) -> str:
@@ -184,7 +185,7 @@ def set_globals(said: Said) -> Act:
     """
     values = assigned(said.words, "set")
     if not values:
-        raise UsageError("say what to set, such as subscription_id=7")
+        raise UnreadableError("say what to set, such as subscription_id=7")
 
     def act(operation: Operation[Any]) -> bool:
         operation.set(values, reason=said.reason, by=said.by)
@@ -197,7 +198,7 @@ def set_globals(said: Said) -> Act:
 def unset(said: Said) -> Act:
     """Take globals away."""
     if not said.words:
-        raise UsageError("say which globals to take away")
+        raise UnreadableError("say which globals to take away")
 
     def act(operation: Operation[Any]) -> bool:
         operation.unset(*said.words, reason=said.reason, by=said.by)
@@ -242,7 +243,7 @@ def signal(said: Said, payload: str | None) -> Act:
     """
     words = (*said.words, *(() if payload is None else (payload,)))
     if not 1 <= len(words) <= 2:
-        raise UsageError("say the name of the signal, and its payload, if it has one")
+        raise UnreadableError("say the name of the signal, and its payload, if it has one")
     value = _json(words[1]) if len(words) == 2 else None
     return lambda operation: operation.signal(words[0], value, by=said.by)
 
@@ -251,4 +252,4 @@ def _json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise UsageError(f"the payload {text!r:.100} is no JSON: {error}; a text is written '\"text\"'") from None
+        raise UnreadableError(f"the payload {text!r:.100} is no JSON: {error}; a text is written '\"text\"'") from None

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from piecework.ahead import Ahead, ahead
+from piecework.ahead import Ahead, ahead, lost_undos
 from piecework.amending import status_of
 from piecework.cli.common import Progress, counted
 from piecework.errors import BadArguments
 from piecework.job import Filter, Finding, OperationRecord, Record, State
 from piecework.operation import OperationSpec
-from piecework.plan import Plan, read_plan
+from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import Registry
 from piecework.store import Store
+from piecework.trail import COMPLETED, UNDONE
 
 STATES = State.WAITING, State.RUNNING, State.AVAILABLE, State.PARKED, State.FAILED  # that have steps before them
 PAGE = 500
@@ -30,6 +31,7 @@ class Trouble(msgspec.Struct, frozen=True):
     declared: bool
     missing: tuple[str, ...]
     jumps: tuple[str, ...]
+    undos: tuple[str, ...] = ()
 
 
 def operations_findings(registry: Registry, store: Store) -> Iterator[Finding]:
@@ -84,7 +86,9 @@ class _Look:
         self._older += found.changed and not found.breaks and code is not None
         if found.breaks:
             yield from self._note(record, kept, code, found)
-        elif found.jumps and code is not None:
+        if undos := self._undos_behind(record.id, lost_undos(code, plan)):
+            self._count(Trouble(record.task, True, (), (), undos))
+        if found.jumps and not found.breaks and code is not None:
             self._count(Trouble(record.task, True, (), found.jumps))
 
     def _note(
@@ -93,6 +97,20 @@ class _Look:
         trouble = Trouble(record.task, code is not None, found.missing if code is not None else (), ())
         if self._count(trouble) <= NAMED:
             yield _of(record, kept, self._store, _what(trouble, code))
+
+    def _undos_behind(self, id: str, lost: frozenset[str]) -> tuple[str, ...]:
+        """Those of these steps that an operation has completed, and could be asked to undo."""
+        behind: dict[str, set[int]] = {}
+        after = -1
+        while lost and (page := self._store.attempts(id, after=after, limit=PAGE)):
+            for line in page:
+                place = read_cursor(line.cursor) if line.cursor is not None else None
+                if isinstance(place, Place) and place.step in lost and line.outcome == COMPLETED:
+                    behind.setdefault(place.step, set()).add(place.visit)
+                elif isinstance(place, Place) and line.outcome == UNDONE:
+                    behind.get(place.step, set()).discard(place.visit)
+            after = page[-1].run
+        return tuple(sorted(step for step, visits in behind.items() if visits))
 
     def _count(self, trouble: Trouble) -> int:
         self._troubles[trouble] = self._troubles.get(trouble, 0) + 1
@@ -113,7 +131,9 @@ class _Look:
     def _summary(self) -> Iterator[Finding]:
         for trouble, n in self._troubles.items():
             subject = f"operations {trouble.name}"
-            if trouble.jumps:
+            if trouble.undos:
+                yield Finding("warning", subject, f"{counted(n, 'operation')} would be parked {_undos(trouble)}")
+            elif trouble.jumps:
                 yield Finding("warning", subject, f"{counted(n, 'operation')} would be parked {_jumps(trouble)}")
             elif n > NAMED:
                 yield Finding("error", subject, f"… and {n - NAMED:,} more: {_what(trouble, self._code(trouble.name))}")
@@ -158,6 +178,13 @@ def _renamed(missing: Sequence[str], code: OperationSpec) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return f"step{'' if len(names) == 1 else 's'} {', '.join(names)}"
+
+
+def _undos(trouble: Trouble) -> str:
+    return (
+        f"if they failed or were cancelled with undo: they have completed the {_listed(trouble.undos)}, whose undo this "
+        f"code does not have; give it one, or keep the step with its undo among retired"
+    )
 
 
 def _jumps(trouble: Trouble) -> str:

@@ -15,6 +15,7 @@ from piecework.engine import splitter
 from piecework.engine.binding import Unbound, call_with_rows, with_rows
 from piecework.engine.context import Running, running
 from piecework.engine.spots import Spot, Spots
+from piecework.engine.undoing import next_undo
 from piecework.engine.walker import Walker
 from piecework.errors import (
     BadArguments,
@@ -22,6 +23,7 @@ from piecework.errors import (
     JobTimeout,
     LeaseLost,
     NotSerializable,
+    OtherPlan,
     SplitChanged,
     StoreUnavailable,
     TooLarge,
@@ -32,6 +34,7 @@ from piecework.failpoints import failpoint
 from piecework.job import CRASH_LIMIT, Fetched, Record
 from piecework.options import TaskOptions, effective
 from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
+from piecework.plan import Undoing
 from piecework.registry import Registry, TaskSpec
 from piecework.settle import COMPOSE
 from piecework.verdicts import Cancel, Fail, Retry, Snooze, Verdict
@@ -80,11 +83,21 @@ class Runner:
         try:
             if spec.operation is not None:
                 spot = self._spots.could_run(record, spec)
-                return spot is not None and self._has_pool(spot.options)
+                return spot is not None and self._has_pool(spot.options) and self._could_undo(record, spot)
             options = effective(spec.options, record.options)
             return record.cursor in (None, COMPOSE) and self._has_pool(options) and spec.signature.reads(record.args)
         except ValueError:
             return False
+
+    def _could_undo(self, record: Record, spot: Spot) -> bool:
+        """An operation that looks for what to undo would be parked anew where that cannot be found. Raises `ValueError`."""
+        if not isinstance(spot.place, Undoing) or spot.place.over:
+            return True
+        try:
+            next_undo(self._store, spot.operation, spot.plan, record.id, spot.place)
+        except BadArguments:
+            return False
+        return True
 
     def _has_pool(self, options: TaskOptions) -> bool:
         return self.has_processes or options.pool != "process"
@@ -257,6 +270,8 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Cancelled(str(error))
     if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and now.splits):
         return Release(str(error))  # nothing that the job did: no attempt is spent
+    if issubclass(kind, OtherPlan):
+        return Park(str(error))
     if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask):
         # Running it again would do the same work and end at the same place.
         return Failed(describe(error))

@@ -14,7 +14,7 @@ from piecework.job import Fetched, Record
 from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions, effective
 from piecework.outcome import Outcome, Park, Release
-from piecework.plan import Place, Plan, Undoing, read_cursor, read_plan
+from piecework.plan import OTHER_PLAN, Place, Plan, Undoing, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.store.protocol import Store
 from piecework.walk import Walk
@@ -81,6 +81,8 @@ class Spots:
             return None
         try:
             text = self._other_plan(kept[0].digest, spec.operation)
+            if text is not None and (record.reason or "").startswith(OTHER_PLAN):
+                return None  # its step would run, and jump there again
             return _spot(spec.operation, text, record.cursor, effective(spec.options, record.options))
         except BadArguments:
             return None

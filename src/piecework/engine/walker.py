@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from piecework.clock import Clock
 from piecework.codec import Signature
 from piecework.engine import splitter
@@ -19,12 +21,12 @@ from piecework.engine.binding import Arguments, Unbound, call_with_rows, outcome
 from piecework.engine.context import Running
 from piecework.engine.spots import Spot, called
 from piecework.engine.undoing import next_undo
-from piecework.errors import BadArguments, NotSerializable, PieceFailed, RowGone, StepLimit, WaitTimedOut
+from piecework.errors import BadArguments, NotSerializable, OtherPlan, PieceFailed, RowGone, StepLimit, WaitTimedOut
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import BatchState, NewBatch, OnFailure, OperationRun, State, Wait
-from piecework.operation import StepSpec
-from piecework.outcome import Await, Failed, Outcome, Park, Stepped, Undone, UndoNext
+from piecework.operation import OperationSpec, StepSpec
+from piecework.outcome import Await, Cancelled, Failed, Outcome, Park, Stepped, Undone, UndoNext
 from piecework.plan import Place, Undoing
 from piecework.registry import Compose, Registry, TaskSpec
 from piecework.split import Offers, why_failed
@@ -116,9 +118,10 @@ class Walker:
             renamed=spot.renamed,
             bound=IN_UNDO if place.undoing else SPLITTING if spot.splits and not place.composing else None,
             sealed=SPLITTING if spot.splits and not place.composing else None,
+            present=spot.operation.plan if spot.plan_text is not None else None,
         )
         if run.wait is not None and run.received is not None and not place.undoing:
-            handle.preset(run.wait.into or run.wait.name, run.received)
+            _receive(handle, run.wait, run.received)
         return handle
 
     def _ended(self, step: StepSpec, place: Place, handle: Step[Any], result: Any) -> Said:
@@ -126,7 +129,7 @@ class Walker:
         if isinstance(result, Verdict):
             return result
         if step.task is not None:
-            self._keep_result(step, step.task.outcome_codec.encode(result, self._max_payload), handle)
+            keep_result(step, step.task.outcome_codec.encode(result, self._max_payload), handle)
         elif result is not None:
             _refuse_unawaited(step, result)
         if place.undoing:
@@ -135,6 +138,12 @@ class Walker:
         return self._stepped(handle)
 
     def _stepped(self, handle: Step[Any]) -> Outcome:
+        if handle.waits_in_vain:
+            assert handle.wait is not None
+            why = f"wait_for({handle.wait.name!r}) in the last step: no step comes behind it that could begin then"
+            return Failed(
+                describe(BadArguments(f"{why}; let a step wait_for({handle.wait.name!r}, …) be the last one"))
+            )
         changes = handle.changes()
         pause = handle.pause
         if not changes and handle.jump is None and pause is None and handle.wait is None:
@@ -142,11 +151,6 @@ class Walker:
         if isinstance(pause, datetime):
             pause = max(0.0, pause.timestamp() - self._clock.now())
         return Stepped(changes, handle.jump, pause, handle.wait)
-
-    def _keep_result(self, step: StepSpec, text: str | None, handle: Step[Any]) -> None:
-        """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
-        if text is not None or step.into is not None:
-            handle.preset(step.into or step.name, text or "null")
 
     # ── a task as a step ─────────────────────────────────────────────────────────────────────────
 
@@ -213,7 +217,7 @@ class Walker:
         result = compose.function(pieces, *args, **kwargs)
         if isinstance(result, Verdict):
             return result
-        self._keep_result(step, compose.result.encode(result, self._max_payload), handle)
+        keep_result(step, compose.result.encode(result, self._max_payload), handle)
         return self._stepped(handle)
 
     def _offer(self, now: Running, step: StepSpec, handle: Step[Any], batch: NewBatch, offers: Offers) -> Said:
@@ -248,10 +252,10 @@ class Walker:
 
     def _next_undo(self, now: Running, spot: Spot, run: OperationRun, at: Undoing) -> Outcome:
         if at.over:
-            return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+            return _over_again(now, run)
         failpoint("undo.looking")
         try:
-            place = next_undo(self._store, spot.operation, now.job.id, at)
+            place = next_undo(self._store, spot.operation, spot.plan, now.job.id, at)
             if place is not None:
                 called(spot.operation, place)
         except BadArguments as error:
@@ -264,10 +268,43 @@ def batch_of(id: str, visit: int) -> str:
     return f"{id}/{visit}"
 
 
+def keep_result(step: StepSpec, text: str | None, handle: Step[Any]) -> None:
+    """What a task came to becomes a global; of one that returned nothing only where it was given a name."""
+    if text is not None or step.into is not None:
+        handle.preset(step.into or step.name, text or "null")
+
+
+def refuse_missing(step: StepSpec, task: TaskSpec, signature: Signature, handle: Step[Any]) -> None:
+    """Raises `BadArguments` where there is no global for a parameter of a step's task."""
+    if missing := ", ".join(map(repr, signature.missing(handle))):
+        there = ", ".join(map(repr, handle)) or "none"
+        raise BadArguments(
+            f"the step {step.name!r} calls {task.name}, which needs the global {missing}; there are: {there}"
+        )
+
+
+def over_the_limit(operation: OperationSpec) -> StepLimit:
+    """The error of an operation that came to more steps than it may."""
+    most = f"{operation.max_steps:,} steps"
+    return StepLimit(
+        f"{operation.name} came to more than {most}: it goes round in circles, or needs a higher max_steps"
+    )
+
+
 def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
     """Raises `BadArguments` where a step changed a list or dict in place while it yielded pieces."""
-    if handle.changes():
+    if handle.own_changes():
         raise BadArguments(f"the step {step.name!r} changed globals in place: {SPLITTING}")
+
+
+def _receive(handle: Step[Any], wait: Wait, payload: str) -> None:
+    """Gives a step what came with the signal. Raises `Unbound` where that does not fit the declared state."""
+    handle.receive(wait.into or wait.name, payload)
+    try:
+        handle.check_fit()
+    except BadArguments as error:
+        told = BadArguments(f"what came with the signal {wait.name!r} cannot be the global {wait.into!r}: {error}")
+        raise Unbound(Failed(describe(told))) from error
 
 
 def _of(now: Running) -> tuple[Spot, OperationRun]:
@@ -289,19 +326,29 @@ def _before_the_step(spot: Spot, place: Place, run: OperationRun) -> Outcome | N
     if place.undoing:
         return None
     if run.ending is not None:
-        return UndoNext(Undoing(place.visit).cursor)
+        return UndoNext(Undoing(place.visit + 1).cursor)  # this visit, too, if it has ended: it was the last one then
     if place.skipping:
         return Stepped(said="skipped")
     if place.visit > spot.operation.max_steps:
-        return _over_the_limit(spot.operation.max_steps)
+        return Failed(describe(over_the_limit(spot.operation)))
     if run.wait is not None and run.received is None:
         return _timed_out(spot, run.wait)
     return None
 
 
-def _over_the_limit(limit: int) -> Outcome:
-    why = f"it came to more than {limit:,} steps: it goes round in circles, or needs a higher max_steps"
-    return Failed(describe(StepLimit(why)))
+def _over_again(now: Running, run: OperationRun) -> Outcome:
+    """An operation that was undone has been brought back, by the retry of what it is a piece of: it ends as it did."""
+    ending = run.ending
+    if ending is None:
+        return Failed(describe(BadArguments("it was undone; fork it, or start another")))
+    if ending.state is State.CANCELLED or ending.error is None:
+        return Cancelled(ending.reason or "it was undone")
+    if now.job.batch is None:
+        return Failed(ending.error)
+    told = (
+        f"{ending.error.message} (operation {now.job.id} was undone; let it jump_to a step, and it begins there anew)"
+    )
+    return Failed(msgspec.structs.replace(ending.error, message=told))
 
 
 def _timed_out(spot: Spot, wait: Wait) -> Outcome:
@@ -309,14 +356,16 @@ def _timed_out(spot: Spot, wait: Wait) -> Outcome:
         return Failed(describe(WaitTimedOut(f"no signal {wait.name!r} came within {wait.timeout:g} s")))
     try:
         return Stepped(jump=_target(spot, wait.otherwise), said="timed out")
+    except OtherPlan as error:
+        return Park(str(error))
     except BadArguments as error:
         return Failed(describe(error))
 
 
 def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any]) -> Outcome:
-    """A step that is a wait: it begins, or it has got its signal; or it follows upon another that has got its own."""
+    """A step that is a wait: it begins, or it has got its signal; or the step before it has got one by `wait_for`."""
     assert step.wait is not None
-    if run.wait is not None and run.wait.name == step.wait.name:
+    if run.wait is not None and run.wait.is_step:
         return Stepped(handle.changes())
     return Await(step.wait, handle.changes())
 
@@ -324,9 +373,10 @@ def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any])
 def _target(spot: Spot, where: str) -> str:
     """A "branch/step" or name that the code says, as the operation's own plan has it. Raises `BadArguments`."""
     branch, _, step = where.partition("/")
+    present = spot.operation.plan if spot.plan_text is not None else None
     if not step:
-        return spot.plan.target(spot.renamed.get(branch, branch))
-    return spot.plan.target(branch, spot.renamed.get(step, step))
+        return spot.plan.target_beside(present, spot.renamed.get(branch, branch), None, (branch, None))
+    return spot.plan.target_beside(present, branch, spot.renamed.get(step, step), (branch, step))
 
 
 def _first_failed(first: Any, rest: Iterator[Any]) -> Any:
@@ -338,12 +388,8 @@ def _bound(now: Running, step: StepSpec, task: TaskSpec, handle: Step[Any], unit
     """The arguments of a task, out of the globals. Raises `Unbound` with what the step comes to without them."""
     signature = task.signature
     assert isinstance(signature, Signature)
-    missing = ", ".join(map(repr, signature.missing(handle)))
-    if missing:
-        there = ", ".join(map(repr, handle)) or "none"
-        why = f"the step {step.name!r} calls {task.name}, which needs the global {missing}; there are: {there}"
-        raise Unbound(Failed(describe(BadArguments(why))))
     try:
+        refuse_missing(step, task, signature, handle)
         return signature.decode(handle.excerpt(signature.names), unit)
     except BadArguments as error:
         raise Unbound(Failed(describe(error.with_traceback(None)))) from error

@@ -129,12 +129,14 @@ class Store(Protocol):
         The continuation of an `always` batch is released whatever becomes of the batch.
         An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with those
         changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is over.
+        One that completes as a piece has its globals, as they are then, as its result: what was sent of one is not kept.
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
         Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
         hand since that run began, made available: `let go`.
         One that waits for a signal takes the oldest of that name that was kept, as if it had come now.
         One that was asked to stop and to undo is available instead of cancelled, with that ending; what it completed
-        meanwhile is recorded. Where it completes or fails all the same, that ending is dropped.
+        meanwhile is recorded. So is its last step: it is available then at that step's cursor, instead of completed.
+        Where it fails all the same, that ending is dropped.
         One that was let go is told so when it sends again, whoever has the job by then: no run after it has the number
         that the next one would have had.
         A batch of the step that ended which is still open is stopped.
@@ -198,10 +200,14 @@ class Store(Protocol):
         With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
         it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending
         already, or that has ended, is left.
+        With `by`, each operation that it touches, not what ends below that, keeps a line as an amendment does,
+        `cancelled` or `undoing`, in the same transaction.
         """
         ...
 
-    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+    def retry(
+        self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
+    ) -> int:
         """Makes up to `limit` failed, cancelled or parked jobs available again, attempts begun anew; returns how many.
 
         A failed piece opens its batch again, and so on up to the root.
@@ -211,6 +217,8 @@ class Store(Protocol):
         An operation that had no signal yet waits for it again, for as long as it was to.
         A job whose unique key is carried by another unfinished job stays as it is.
         With `resume`, only what was cancelled comes back: what failed by itself, or is parked, stays as it is.
+        With `by`, each operation that comes back, also above and below those that match, keeps a line as an amendment
+        does, `retried` or, with `resume`, `resumed`, in the transaction that brings it back; what stays keeps none.
         """
         ...
 
@@ -240,6 +248,8 @@ class Store(Protocol):
         any more; or where the amendment moves it while it runs, waits for its pieces, or has completed.
         One that is moved begins its new step's attempts anew, and is due after the amendment's delay; what it waited for
         is over. One that has failed, was cancelled or is parked stays so until it is retried.
+        With `resume`, it comes back in this very transaction, as `retry` brings it back, without a line of that; where it
+        cannot come back, the answer is `stale` and nothing is changed.
         With `onward`, the ending that it had is taken back.
         An amendment with the id of one that was made answers `already` and changes nothing.
         """

@@ -135,6 +135,8 @@ def _of_position(walked: Walked) -> Iterator[str]:
             yield f"it has completed at {record.cursor} by run {record.run}, and visit {last} is the last that did"
     elif walked.moved:
         return
+    elif isinstance(there, Place) and there.visit == last and walked.kept.ending is not None:
+        return  # asked to be undone during its last step, and cancelled before a worker took that up
     elif isinstance(there, Place) and not there.undoing and there.visit != last + 1:
         yield f"it stands at {record.cursor}, and visit {last} is the last that was completed"
 

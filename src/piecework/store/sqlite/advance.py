@@ -58,7 +58,7 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited
     how, why = asked
     assert s.advance is not None
     waiting = s.advance.wait is not None
-    if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
+    if how == waits.TO_UNDO and s.state is not State.FAILED:  # the last step, too, is recorded and then undone
         return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
     if how and s.state in (*_COMES_BACK, State.CANCELLED):
         return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
@@ -88,6 +88,9 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
     for (batch,) in tx.rows("advance_open_batches", ids=to_json(ids)):
         fanin.end_batch(tx, batch, "stopped", "the step that it belonged to has ended")
     operation.change(tx, [(step.sent.id, step.advance.changes) for step in steps if step.advance.changes])
+    pieces = [step.sent.id for step in steps if step.state is State.COMPLETED and step.sent.batch is not None]
+    if pieces:
+        tx.run("advance_results", ids=to_json(pieces))
     endings = [(step.sent.id, to_json(step.advance.ending)) for step in steps if step.advance.ending is not None]
     if endings:
         tx.run("operation_ending", rows=to_json(endings))
@@ -114,7 +117,7 @@ def _row(step: Step) -> tuple[object, ...]:
     s, advance = step.sent, step.advance
     return (
         s.id, s.run, s.cursor, s.attempt, s.history, advance.at, None if s.error is None else to_json(s.error), step.reason,
-        to_json(advance.changes) if advance.changes else None,
+        to_json(advance.changes) if advance.changes else None, None if advance.route is None else to_json(advance.route),
     )  # fmt: skip
 
 
@@ -125,6 +128,7 @@ def _moved(step: Step) -> tuple[object, ...]:
     """
     s = step.sent
     return (
-        step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority, s.result,
+        step.state, int(s.state is State.RUNNING), step.advance.queue, step.advance.priority,
+        s.result if step.state is State.COMPLETED else None,
         s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from piecework.job import (
     OperationRecord,
     OperationRun,
     Wait,
+    fold,
 )
 from piecework.store.sqlite.rows import changes_of
 from piecework.store.sqlite.transaction import Transaction, to_json
@@ -58,14 +59,19 @@ def store(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     tx.run("add_plan", rows=to_json(list(plans.items())))
     if keys := [job.key for job in jobs if job.key is not None]:
         tx.run("add_operation_take_key", keys=to_json(keys))
-    rows = [
-        (job.id, new.digest, _globals(new.globals), job.key, new.forked_from, new.forked_after)
-        for job, new in ((job, _of(job)) for job in jobs)
-    ]
-    tx.run("add_operation_rows", rows=to_json(rows))
+    tx.run("add_operation_rows", rows=to_json([_row(job, _of(job)) for job in jobs]), now=tx.now)
     terms = [(job.id, *term) for job in jobs for term in _terms(_of(job).globals)]
     if terms:
         tx.run("add_operation_terms", rows=to_json(terms))
+
+
+def _row(job: NewJob, new: NewOperation) -> tuple[object, ...]:
+    wait = new.wait
+    awaited = wait if new.received is None else None
+    return (
+        job.id, new.digest, _globals(new.globals), job.key, new.forked_from, new.forked_after,
+        None if wait is None else to_json(wait), awaited and awaited.name, awaited and awaited.timeout, new.received,
+    )  # fmt: skip
 
 
 def _of(job: NewJob) -> NewOperation:
@@ -74,7 +80,9 @@ def _of(job: NewJob) -> NewOperation:
 
 
 def _globals(changes: Iterable[Change]) -> str:
-    return to_json(_changed({}, changes))
+    document: dict[str, msgspec.Raw] = {}
+    fold(document, changes)
+    return to_json(document)
 
 
 def _terms(changes: Iterable[Change]) -> list[tuple[str, str]]:
@@ -98,7 +106,8 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         place, text = present[id]
         document = _document(text)
         dropped += [(place, key) for key in {change.key for change in new} if key in document]
-        rows.append((place, to_json(_changed(document, new))))
+        fold(document, new)
+        rows.append((place, to_json(document)))
         added += [(place, *term) for term in _terms(new)]
     tx.run("operation_globals_set", rows=to_json(rows))
     if dropped:
@@ -107,13 +116,13 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         tx.run("operation_terms_add", rows=to_json(added))
 
 
-def _changed(document: dict[str, msgspec.Raw], changes: Iterable[Change]) -> dict[str, msgspec.Raw]:
-    for change in changes:
-        if change.value is None:
-            document.pop(change.key, None)
-        else:
-            document[change.key] = msgspec.Raw(change.value.encode())
-    return document
+# ── by hand ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def note(tx: Transaction, ids: Sequence[str], what: str, by: str, reason: str) -> None:
+    """A line for each of these jobs that is an operation: what is done to it now."""
+    if ids:
+        tx.run("amend_deeds", ids=to_json(list(ids)), what=what, by=by, reason=reason, now=tx.now)
 
 
 # ── deleting ─────────────────────────────────────────────────────────────────────────────────────

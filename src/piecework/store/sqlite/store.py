@@ -275,8 +275,10 @@ class SqliteStore:
         with self._write() as tx:
             return operators.cancel(tx, which, reason, by, limit, undo)
 
-    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
-        back = retry.Return(resume, retry.BITE)
+    def retry(
+        self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
+    ) -> int:
+        back = retry.Return(resume, retry.BITE, by, reason)
         with self._write() as tx:
             n = retry.retry(tx, which, limit, back)
         while back.held:
@@ -293,8 +295,11 @@ class SqliteStore:
             return delete.delete(tx, which, limit)
 
     def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
-        with self._write() as tx:
-            return amending.amend(tx, id, cursor, amendment)
+        try:
+            with self._write() as tx:
+                return amending.amend(tx, id, cursor, amendment)
+        except amending.CannotGoOnError:
+            return Answer.STALE
 
     def signal(self, id: str, signal: NewSignal) -> bool:
         with self._write() as tx:

@@ -55,6 +55,7 @@ from piecework.testing.conformance.operations import (  # noqa: E402
     KeepConformance,
     OperationKeepConformance,
     OperationKeyConformance,
+    OperationResultConformance,
     OperationStartConformance,
 )
 from piecework.testing.conformance.operators import (  # noqa: E402
@@ -76,6 +77,7 @@ from piecework.testing.conformance.reads import (  # noqa: E402
 )
 from piecework.testing.conformance.signals import (  # noqa: E402
     AmendConformance,
+    DeedConformance,
     SignalConformance,
     StepSplitConformance,
     UndoConformance,
@@ -122,6 +124,7 @@ class StoreConformance(
     PurityConformance,
     OperationStartConformance,
     OperationKeyConformance,
+    OperationResultConformance,
     AdvanceConformance,
     KeepConformance,
     GlobalsConformance,
@@ -129,6 +132,7 @@ class StoreConformance(
     SignalConformance,
     UndoConformance,
     AmendConformance,
+    DeedConformance,
     StepSplitConformance,
     WaitConformance,
     CloseConformance,
@@ -142,8 +146,10 @@ __all__ = [
     "StepSplitConformance",
     "SignalConformance",
     "AmendConformance",
+    "DeedConformance",
     "OperationStartConformance",
     "OperationKeyConformance",
+    "OperationResultConformance",
     "OperationKeepConformance",
     "KeepConformance",
     "GlobalsConformance",

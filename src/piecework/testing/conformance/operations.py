@@ -21,6 +21,7 @@ from piecework.job import (
     Fence,
     Fetched,
     Filter,
+    NewBatch,
     NewJob,
     NewOperation,
     NewSignal,
@@ -702,6 +703,29 @@ class GlobalsConformance(Conformance):
         ids = [start(store, change("n", 1, "n=1")) for _ in range(3)]
         assert store.cancel(Filter(terms=("n=1",)), reason="x", limit=2) == 2
         assert [state(store, id) for id in ids] == [State.CANCELLED, State.CANCELLED, State.AVAILABLE]
+
+
+class OperationResultConformance(Conformance):
+    """What an operation comes to that is a piece."""
+
+    def test_its_result_is_its_globals(self, store: Store) -> None:
+        """As they are then: with what somebody set while the last step ran, and the last step's own changes."""
+        store.add([an_operation("p1", change("n", 1), piece="0", batch="b1", ordinal=0)], batch=NewBatch(id="b1"))
+        run = fetch_one(store)
+        edit = Amendment(id="a", what="edited", by="ann", changes=(change("n", 2), change("by hand", True)))
+        assert store.amend("p1", FIRST, edit) is Answer.OK
+        last = replace(stepped(run, FIRST, State.COMPLETED, change("last", "é")), result='{"n":1}')
+        assert settle(store, last) is Answer.OK
+        (piece,) = store.pieces("b1")
+        for result in (piece.result, record(store, "p1").result):
+            assert json.loads(result or "") == {"n": 2, "by hand": True, "last": "é"}
+        assert settle(store, last) is Answer.ALREADY
+
+    def test_one_that_is_no_piece_has_none(self, store: Store) -> None:
+        """Its globals are kept beside it, once."""
+        id = start(store, change("n", 1))
+        settle(store, stepped(fetch_one(store), FIRST, State.COMPLETED))
+        assert (record(store, id).result, globals_of(store, id)) == (None, {"n": 1})
 
 
 class OperationKeepConformance(Conformance):

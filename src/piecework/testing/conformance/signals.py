@@ -20,6 +20,7 @@ from piecework.job import (
     NewBatch,
     NewSignal,
     OnFailure,
+    Route,
     State,
     Wait,
 )
@@ -139,6 +140,37 @@ class SignalConformance(Conformance):
         assert run.operation.received == "1"
         run = kept(store, run, "main/c/3")
         assert (operation(store, id).wait, operation(store, id).received) == (None, None)
+
+    def test_an_operation_may_begin_with_a_wait(self, store: Store, clock: FrozenClock) -> None:
+        told, late = (start(store, state=State.WAITING, wait=Wait("go", 10.0, delay=5.0)) for _ in range(2))
+        assert (state(store, told), operation(store, told).wait) == (State.WAITING, Wait("go", 10.0, delay=5.0))
+        assert fetch(store) == []
+        assert store.signal(told, a_signal("s1", payload=7))
+        assert fetch(store) == []
+        clock.advance(5)
+        run = fetch_one(store)
+        assert run.operation is not None
+        assert (run.id, run.operation.received) == (told, "7")
+        clock.advance(5)
+        run = fetch_one(store)
+        assert run.operation is not None
+        assert (run.id, run.operation.received) == (late, None)
+
+    def test_or_with_the_signal_for_which_it_would_have_waited(self, store: Store, clock: FrozenClock) -> None:
+        id = start(store, wait=Wait("go", 10.0), received="7", delay=60.0)
+        clock.advance(30)
+        assert (state(store, id), fetch(store)) == (State.AVAILABLE, [])
+        clock.advance(30)
+        run = fetch_one(store)
+        assert run.operation is not None
+        assert (run.operation.wait, run.operation.received) == (Wait("go", 10.0), "7")
+
+    def test_the_line_of_a_step_keeps_what_it_said_of_the_way_on(self, store: Store) -> None:
+        run = started(store)
+        route = Route("main/b", 60.0, Wait("go", 5.0, into="answer"))
+        assert settle(store, waits(run, route=route)) is Answer.OK
+        assert [line.route for line in store.attempts(run.id)] == [route]
+        assert [line.route for line in store.attempts(run.id, newest=True)] == [route]
 
     def test_a_signal_of_another_name_is_kept(self, store: Store) -> None:
         """Else it is kept for a wait to come."""
@@ -438,12 +470,30 @@ class UndoConformance(Conformance):
         assert again.operation is not None
         assert (again.cursor, again.operation.ending, again.operation.wait) == ("main/b/2", UNDONE, None)
 
-    def test_one_that_completes_all_the_same_is_completed(self, store: Store) -> None:
-        """An operation whose last step completes before it heard has completed, and nothing is undone."""
+    def test_the_end_of_its_last_step_is_recorded_and_undone(self, store: Store) -> None:
+        """… so is its last step: it is available then at that step's cursor, instead of completed."""
         run = started(store)
         undo(store, run.id)
-        assert settle(store, stepped(run, FIRST, State.COMPLETED)) is Answer.OK
-        assert (state(store, run.id), operation(store, run.id).ending) == (State.COMPLETED, None)
+        settlement = replace(stepped(run, FIRST, State.COMPLETED, change("n", 1)), result='{"n":1}')
+        assert settle(store, settlement) is Answer.OK
+        there = record(store, run.id)
+        assert (there.state, there.cursor, there.result, there.finished_at) == (State.AVAILABLE, FIRST, None, None)
+        assert (there.reason, there.stopping) == (UNDONE.reason, False)
+        before = whole(store, run.id)
+        assert lines(store, run.id) == [(1, "completed", FIRST)]
+        assert globals_of(store, run.id) == {"n": 1}
+        assert settle(store, settlement) is Answer.ALREADY
+        assert whole(store, run.id) == before
+        again = fetch_one(store)
+        assert again.operation is not None
+        assert (again.cursor, again.operation.ending) == (FIRST, UNDONE)
+
+    def test_one_that_fails_all_the_same_has_failed(self, store: Store) -> None:
+        """… where it fails all the same, that ending is dropped."""
+        run = started(store)
+        undo(store, run.id)
+        assert settle(store, stepped(run, FIRST, State.FAILED, error=BOOM, history="failed")) is Answer.OK
+        assert (state(store, run.id), operation(store, run.id).ending) == (State.FAILED, None)
 
     def test_one_that_is_being_undone_can_be_cancelled(self, store: Store) -> None:
         """Without `undo` it is cancelled, whatever is left to be undone."""
@@ -459,8 +509,122 @@ class UndoConformance(Conformance):
         assert state(store, run.id) is State.CANCELLED
 
 
+def deeds(store: Store, id: str) -> list[tuple[str, str, str]]:
+    """What was done to an operation by hand: what, by whom, and why."""
+    made = store.amendments(id)
+    assert len({line.id for line in made}) == len(made)
+    assert all(line.cursor is None and not line.changes for line in made)
+    return [(line.what, line.by, line.reason) for line in made]
+
+
+class DeedConformance(Conformance):
+    """The lines that `cancel` and `retry` keep of operations."""
+
+    def test_what_is_done_keeps_a_line(self, store: Store, clock: FrozenClock) -> None:
+        """Cancelled, resumed, cancelled and retried without a run in between: four lines, with where it was, and when."""
+        id = start(store)
+        only = Filter(ids=(id,))
+        store.cancel(only, reason="early", by="ann")
+        clock.advance(5.0)
+        store.retry(only, resume=True, by="ben", reason="not so early")
+        store.cancel(only, reason="again", by="ann")
+        store.retry(only, by="ben")
+        assert deeds(store, id) == [
+            ("cancelled", "ann", "early"), ("resumed", "ben", "not so early"), ("cancelled", "ann", "again"),
+            ("retried", "ben", ""),
+        ]  # fmt: skip
+        resumed = store.amendments(id)[1]
+        assert (resumed.job, resumed.run, resumed.at, resumed.cursor_before) == (id, 0, clock.now(), FIRST)
+
+    def test_what_is_not_done_keeps_none(self, store: Store) -> None:
+        """What has ended, what has not, and what cannot come back: nothing is done to them, and no line says so."""
+        id = start(store, key="k")
+        only = Filter(ids=(id,))
+        assert store.retry(only, by="ann") == 0
+        store.cancel(only, reason="early", by="ann")
+        add(store, key="k")
+        for _ in range(2):
+            assert store.cancel(only, reason="twice", by="ann") == 0
+            assert store.retry(only, by="ann") == store.retry(only, resume=True, by="ann") == 0
+        assert deeds(store, id) == [("cancelled", "ann", "early")]
+
+    def test_what_nobody_did_keeps_none(self, store: Store) -> None:
+        """Without `by` there is nobody to be named; and only operations keep lines."""
+        id, plain = start(store), add(store)
+        for by in (None, "ann"):
+            store.cancel(Filter(ids=(id,)) if by is None else Filter(ids=(plain,)), reason="x", by=by)
+            store.retry(Filter(), by=by)
+        assert deeds(store, id) == deeds(store, plain) == []
+
+    @pytest.mark.parametrize("runs", [False, True])
+    def test_what_is_to_be_undone_keeps_a_line(self, store: Store, runs: bool) -> None:
+        """Once: one that has that ending already is left. One that runs is asked to stop, and that is what is kept."""
+        id = started(store).id if runs else start(store)
+        undo(store, id)
+        undo(store, id)
+        assert deeds(store, id) == [("undoing", "ann", "wrong customer")]
+
+    def test_pieces_that_come_back_keep_their_own(self, store: Store) -> None:
+        """An operation that is a piece keeps a line of being brought back; the end of what was above it leaves none."""
+        run = started(store)
+        piece = an_operation("p1", piece="0", batch="b1", ordinal=0)
+        store.add([piece], batch=NewBatch(id="b1", then=run.id, always=True))
+        settle(store, sealing(run, 1))
+        store.cancel(Filter(ids=(run.id,)), reason="x", by="ann")
+        assert deeds(store, "p1") == []
+        store.retry(Filter(ids=(run.id,)), by="ann", reason="so")
+        assert deeds(store, "p1") == [("retried", "ann", "so")]
+        assert deeds(store, run.id) == [("cancelled", "ann", "x"), ("retried", "ann", "so")]
+
+    def test_what_is_above_a_piece_keeps_its_own(self, store: Store) -> None:
+        """An operation that comes back because a piece of its step does."""
+        id, pieces = splitting_operation(store, 1)
+        store.settle([failed(leaves(store)[0])])
+        settle(store, failed(fetch_one(store), BOOM))
+        assert store.retry(Filter(ids=(pieces[0],)), by="ann") == 1
+        assert deeds(store, id) == [("retried", "ann", "")]
+
+
 class AmendConformance(Conformance):
     """`amend`."""
+
+    @pytest.mark.parametrize("end", [State.FAILED, State.CANCELLED, State.PARKED])
+    def test_what_is_moved_goes_on_at_once_if_asked_to(self, store: Store, clock: FrozenClock, end: State) -> None:
+        """With `resume` it comes back in that transaction, due after the delay; one line says all of it."""
+        run = started(store)
+        settle(store, parked(run) if end is State.PARKED else ended(run, end, attempt=1, history=str(end)))
+        moved = an_amendment(cursor="main/c/9", delay=20.0, resume=True)
+        assert store.amend(run.id, FIRST, moved) is Answer.OK
+        back = record(store, run.id)
+        assert (back.state, back.cursor, back.attempt, back.error) == (State.AVAILABLE, "main/c/9", 0, None)
+        assert (back.run_at, fetch(store)) == (clock.now() + 20.0, [])
+        assert [line.what for line in store.amendments(run.id)] == ["jumped"]
+        assert store.amend(run.id, FIRST, moved) is Answer.ALREADY
+
+    def test_what_cannot_go_on_is_not_moved(self, store: Store) -> None:
+        """Where its key is carried by another, the answer is `stale` and nothing is changed."""
+        run = started(store, key="k")
+        settle(store, ended(run, State.FAILED, attempt=1, history="failed"))
+        other = add(store, key="k")
+        before = whole(store, run.id)
+        moved = an_amendment(cursor="main/c/9", resume=True, onward=True, changes=(change("n", 2),))
+        assert store.amend(run.id, FIRST, moved) is Answer.STALE
+        assert (whole(store, run.id), store.amendments(run.id)) == (before, [])
+        store.cancel(Filter(ids=(other,)), reason="x")
+        assert store.amend(run.id, FIRST, moved) is Answer.OK
+
+    def test_a_moved_piece_opens_its_batch_again(self, store: Store) -> None:
+        """What is above an operation that goes on waits for it again."""
+        run = started(store)
+        store.add(
+            [an_operation("p1", piece="0", batch="b1", ordinal=0)], batch=NewBatch(id="b1", then=run.id, always=True)
+        )
+        settle(store, sealing(run, 1))
+        settle(store, failed(fetch_one(store), BOOM))
+        settle(store, failed(fetch_one(store), BOOM))
+        assert store.amend("p1", FIRST, an_amendment(cursor="main/c/9", resume=True)) is Answer.OK
+        assert (state(store, "p1"), state(store, run.id)) == (State.AVAILABLE, State.WAITING)
+        assert batch(store, "b1").state is BatchState.OPEN
 
     def test_a_move_goes_on_elsewhere(self, store: Store, clock: FrozenClock) -> None:
         """One that is moved begins its new step's attempts anew, and is due after the amendment's delay."""

@@ -100,9 +100,12 @@ class Enqueue(Walk):
             key=new.key,
             forked_from=operation.forked_from,
             forked_after=operation.forked_after,
+            wait=operation.wait,
+            received=operation.received,
         )
         self._t.globals[new.id] = {}
         self._change_globals(new.id, operation.globals)
+        self._listen(new.id)
 
     def _offer(self, new: NewJob, fence: Fence | None) -> str | None:
         """Notes that a run offered a piece, and returns the id of the piece where it is stored."""

@@ -29,6 +29,7 @@ class Operators(Walk):
             matching = [job.id for job in unfinished if not (undo and self._is_undone(job.id))][:limit]
             for id in matching if by is not None else ():
                 self._set_job(id, stopped_by=by, stopped_at=self._clock.now())
+                self._note(id, "undoing" if undo else "cancelled", by, reason)
             for id in matching:
                 job = self._t.jobs[id]
                 if undo and id in self._t.operations and not job.state.finished:
@@ -66,6 +67,7 @@ class Operators(Walk):
                 or id not in self._t.operations
                 or job.cursor != cursor
                 or (moves and not self._movable(job))
+                or (amendment.resume and not self._may_come_back(job))
             ):
                 return Answer.STALE
             self._change_globals(id, amendment.changes)
@@ -74,7 +76,17 @@ class Operators(Walk):
                 self._move(job, amendment)
             if amendment.onward:
                 self._set_operation(id, ending=None)
+            if amendment.resume and job.state in RETRIABLE:
+                self._go_on(id, amendment)
             return Answer.OK
+
+    def _may_come_back(self, job: Record) -> bool:
+        return job.state not in RETRIABLE or (not self._taken(job) and self._may_open_above(job))
+
+    def _go_on(self, id: str, amendment: Amendment) -> None:
+        self._retry(id, RETRIABLE)
+        if amendment.cursor is not None and amendment.delay:
+            self._set_job(id, run_at=self._clock.now() + amendment.delay)
 
     def _movable(self, job: Record) -> bool:
         own = self._own(job.id)
@@ -118,15 +130,29 @@ class Operators(Walk):
                 self._hear(id)
             return True
 
-    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+    def retry(
+        self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
+    ) -> int:
         states = (State.CANCELLED,) if resume else RETRIABLE
         with self._transaction():
             matching = [job.id for job in self._matching(which) if job.state in states][:limit]
-            return sum(self._retry(id, states) for id in matching)
+            before = dict(self._t.jobs)
+            done = sum(self._retry(id, states) for id in matching)
+            for id, job in before.items():
+                if by is not None and job.state in RETRIABLE and self._t.jobs[id].state not in RETRIABLE:
+                    self._note(id, "resumed" if resume else "retried", by, reason)
+            return done
+
+    def _note(self, id: str, what: str, by: str | None, reason: str) -> None:
+        """The line of an operation to which something is done now."""
+        if id in self._t.operations and by is not None:
+            job, made = self._t.jobs[id], self._t.amendments.get(id, ())
+            deed = Amendment(id=f"{what}/{job.run}/{len(made)}", what=what, by=by, reason=reason)
+            self._t.amendments[id] = (*made, _line(job, deed, self._clock.now()))
 
     def _retry(self, id: str, states: tuple[State, ...]) -> bool:
         job = self._t.jobs[id]
-        if job.state not in RETRIABLE or self._taken(job) or not self._may_open_above(job):
+        if job.state not in RETRIABLE or not self._may_come_back(job):
             return False
         self._open_above(job)
         self._revive(job, states)

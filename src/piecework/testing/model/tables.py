@@ -30,6 +30,7 @@ from piecework.job import (
     NewBatch,
     OperationRecord,
     Record,
+    Route,
     SessionRecord,
     SignalRecord,
     State,
@@ -179,6 +180,7 @@ class Rows:
         *,
         at: str | None = None,
         changes: tuple[Change, ...] = (),
+        route: Route | None = None,
     ) -> None:
         """Keeps a line of the run that this row shows; `at` is where it was, if not where the row is."""
         line = AttemptRecord(
@@ -193,6 +195,7 @@ class Rows:
             reason=reason,
             cursor=job.cursor if at is None else at,
             changes=changes,
+            route=route,
         )
         earlier = self._t.history.get(job.id, ())
         if (line.run, line.outcome) not in [(other.run, other.outcome) for other in earlier]:

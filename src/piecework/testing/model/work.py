@@ -103,13 +103,15 @@ class Work(Walk):
         """What stays of a run, whatever state the job is in now."""
         if s.history is not None and s.advance is not None:
             at, changes = s.advance.at, s.advance.changes
-            self._remember(job, s.history, s.attempt, s.error, s.reason, at=at, changes=changes)
+            self._remember(job, s.history, s.attempt, s.error, s.reason, at=at, changes=changes, route=s.advance.route)
         elif s.history is not None:
             self._remember(job, s.history, s.attempt, s.error, s.reason)
         cursor = job.cursor if s.cursor is None else s.cursor
         self._set_job(s.id, attempt=s.attempt, result=s.result, cursor=cursor, error=s.error, reason=s.reason)
         if s.advance is not None:
             self._advance(s.id, s.advance)
+            if s.state is State.COMPLETED and job.batch is not None and s.id in self._t.operations:
+                self._set_job(s.id, result=self._globals(s.id))  # with what somebody set meanwhile
 
     def _lay_down(self, job: Record, s: Settlement) -> None:
         """The job is in nobody's hands: it comes back, waits, or is parked."""
@@ -131,7 +133,7 @@ class Work(Walk):
 
     def _judge(self, job: Record, s: Settlement) -> Settlement:
         """What a run comes to, where it was asked to stop, or its queue is paused, or something became of its pieces."""
-        if job.id in self._t.to_undo and s.state in (*COMES_BACK, State.CANCELLED):
+        if job.id in self._t.to_undo and _can_be_undone(s):
             return _made_available(s) if s.advance is not None else _stopped(job, s, State.AVAILABLE)
         if job.stopping and s.state in COMES_BACK:
             s = replace(s, state=State.CANCELLED, reason=job.reason) if s.advance else _stopped(job, s, State.CANCELLED)
@@ -212,9 +214,14 @@ def _stopped(job: Record, s: Settlement, state: State) -> Settlement:
     return replace(s, state=state, reason=job.reason, history="cancelled", cursor=None, seal=None)
 
 
+def _can_be_undone(s: Settlement) -> bool:
+    """Not what has failed; the end of its last step is as that of any other."""
+    return s.state in (*COMES_BACK, State.CANCELLED) or (s.state is State.COMPLETED and s.advance is not None)
+
+
 def _made_available(s: Settlement) -> Settlement:
-    """It has moved on, but not for what it would have waited for, nor here."""
-    return replace(s, state=State.AVAILABLE, delay=s.delay or 0.0)
+    """It has moved on, but not for what it would have waited for, nor here; or to its end, and does not stay there."""
+    return replace(s, state=State.AVAILABLE, delay=s.delay or 0.0, result=None)
 
 
 def _failing(s: Settlement, error: ErrorInfo) -> Settlement:

@@ -31,7 +31,7 @@ class Footprint:
         self.passed: dict[int, str] = {}  # visit → what its step came to
         self.undone: set[int] = set()
         self.amended: set[str] = set()
-        self.edited: set[str] = set()  # globals that somebody set by hand
+        self.result: dict[str, Any] = {}  # its globals when it completed
         self.moved = False
         self.signals: dict[str, str] = {}  # the id of each that was sent → its payload
         self.received: dict[str, int] = {}  # payload → the visit that got it
@@ -68,6 +68,8 @@ class Footprints:
         assert s.cursor is not None
         own.cursors = {s.cursor}
         fold(own.globals, s.advance.changes)
+        if s.state is State.COMPLETED:
+            own.result = dict(own.globals)
         place = read_cursor(s.advance.at)
         if isinstance(place, Place) and s.history is not None:
             self._ended(s.id, own, place, s.history)
@@ -96,7 +98,6 @@ class Footprints:
             self._fail(f"amendment {amendment.id} of {id} was made twice")
         own.amended.add(amendment.id)
         fold(own.globals, amendment.changes)
-        own.edited |= {change.key for change in amendment.changes}
         self.seen[f"{amendment.what} by hand"] += 1
         if amendment.cursor is not None:
             own.moved, own.cursors = True, {amendment.cursor}
@@ -190,11 +191,8 @@ class Footprints:
             yield f"its steps laid the trail {own.globals.get('trail')}, recorded were {told}"
         if job.batch is None:
             return
-        result = _plain(job.result or "{}")
-        # What somebody sets while the last step runs comes too late for the result, which that step's worker sends.
-        wrong = {key for key in {*result, *own.globals} - own.edited if result.get(key) != own.globals.get(key)}
-        if wrong:
-            yield f"its result is {job.result}, its globals {own.globals}"
+        if _plain(job.result or "{}") != own.result:
+            yield f"its result is {job.result}, its globals were {own.result} when it completed"
 
 
 def _tells(place: Any) -> bool:

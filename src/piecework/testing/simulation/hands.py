@@ -50,7 +50,7 @@ class Hands:
         elif what == "cancel":
             store.cancel(which, reason="it was to be cancelled", by="somebody")
         elif what == "retry":
-            store.retry(which)
+            store.retry(which, by="him")
         elif what == "edited":
             for _ in range(BURST):
                 self._amend(id, what)
@@ -77,9 +77,9 @@ class Hands:
             there = msgspec.structs.replace(there, composing=False, skipping=not there.undoing)
             behind = Undoing(there.visit) if there.undoing else there
             said = msgspec.structs.replace(said, cursor=behind.cursor)
-        self._store.amend(id, cursor, said)
         if what != "edited" and self._stage.random.random() < 0.5:
-            self._store.retry(Filter(ids=(id,)))
+            said = msgspec.structs.replace(said, resume=True)
+        self._store.amend(id, cursor, said)
 
     def _last_visit(self, id: str, there: Place | Undoing) -> int:
         """The highest number of a visit that was given."""

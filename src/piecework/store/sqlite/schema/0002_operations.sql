@@ -82,7 +82,8 @@ CREATE TABLE piecework_step (
     error       TEXT,
     reason      TEXT,
     cursor      TEXT    NOT NULL,
-    changes     TEXT
+    changes     TEXT,
+    route       TEXT                                -- what the step said of the way on, if it did
 ) STRICT;
 
 CREATE INDEX piecework_step_line ON piecework_step (operation, run);

@@ -14,9 +14,9 @@ SET state = s.state,
     finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
 FROM (
     SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 7 AS reason,
-           value ->> 9 AS state,
-           value ->> 10 AS onward, value ->> 11 AS queue, value ->> 12 AS priority, value ->> 13 AS result,
-           value ->> 14 AS delay
+           value ->> 10 AS state,
+           value ->> 11 AS onward, value ->> 12 AS queue, value ->> 13 AS priority, value ->> 14 AS result,
+           value ->> 15 AS delay
     FROM json_each(:rows)
 ) AS s
 WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'

@@ -1,0 +1,115 @@
+"""A declared state: every field is stored, resets too, and what does not fit it fails the step that brought it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+
+from piecework import Piecework, State, Step, step, wait_for
+from piecework.errors import BadArguments
+from piecework.testing.drain import drain
+
+
+class Sparse(msgspec.Struct, omit_defaults=True):
+    n: int = 0
+    names: list[str] = []
+    note: str | None = None
+
+
+class Vague(msgspec.Struct):
+    n: int = 0
+    note: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclasses.dataclass
+class Bill:
+    total: int = 0
+    lines: list[int] = dataclasses.field(default_factory=list)
+
+
+def fill(step: Step[Sparse]) -> None:
+    step.state.n, step.state.note = 5, "x"
+    step.state.names.append("ann")
+
+
+def test_what_is_set_back_to_its_default_is_stored(app: Piecework) -> None:
+    def reset(step: Step[Sparse]) -> None:
+        step.state.n, step.state.note = 0, None
+        step.state.names.clear()
+
+    spare = app.operation("sparing", main=[fill, reset], state=Sparse)
+    op = spare.later()
+    assert spare.where(n=0).count() == 1
+    drain(app)
+    assert op.result(timeout=0) == spare() == Sparse()
+    assert op.globals == {"n": 0, "names": [], "note": None}
+    assert (spare.where(n=0).count(), spare.where(n=5).count()) == (1, 0)
+
+
+def test_a_field_that_is_unset_is_taken_away(app: Piecework) -> None:
+    def say(step: Step[Vague]) -> None:
+        step.state.note = "x"
+
+    def unset(step: Step[Vague]) -> None:
+        step.state.note = msgspec.UNSET
+
+    vague = app.operation("vague", main=[say, unset], state=Vague)
+    op = vague.later()
+    drain(app)
+    assert op.globals == {"n": 0}
+    assert vague() == op.result(timeout=0) == Vague()
+
+
+def test_a_global_that_does_not_fit_the_state_fails_its_step(app: Piecework) -> None:
+    def wrong(step: Step[Bill]) -> None:
+        step["total"] = "text"
+
+    bill = app.operation("billing", main=[step(wrong, attempts=1)], state=Bill)
+    op = bill.later()
+    drain(app)
+    assert (op.state, op.globals["total"]) == (State.FAILED, 0)
+    assert op.error is not None
+    assert "the globals do not fit the state Bill: Expected `int`, got `str` - at `$.total`" in op.error.message
+    with pytest.raises(BadArguments, match="do not fit the state Bill"):
+        bill()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_payload_that_does_not_fit_the_state_fails_the_step_that_waited_before_it_runs(
+    app: Piecework, own: bool
+) -> None:
+    ran = []
+
+    def ask(step: Step[Bill]) -> None:
+        step.wait_for("sum", into="total")
+
+    def note(step: Step[Bill]) -> None:
+        ran.append(step.name)
+
+    waits: list[Any] = [wait_for("sum", into="total"), note] if own else [ask, note]
+    op = app.operation("billing", main=waits, state=Bill).later()
+    op.signal("sum", "much")
+    drain(app)
+    assert (op.state, ran) == (State.FAILED, [])
+    assert op.error is not None
+    assert "what came with the signal 'sum' cannot be the global 'total'" in op.error.message
+    if own:
+        op.skip()
+        drain(app)
+        assert (op.state, ran) == (State.COMPLETED, ["note"])
+
+
+def test_by_hand_only_fields_and_what_steps_have_set_are_set(app: Piecework) -> None:
+    def note(step: Step[Bill]) -> None:
+        step["noted"] = True
+        step.sleep(60)
+
+    op = app.operation("billing", main=[note, step(note, name="again")], state=Bill).later()
+    with pytest.raises(BadArguments, match="its state Bill has no field 'typo'; it has lines, total"):
+        op.set(typo=3)
+    drain(app)
+    op.set(noted=False, total=4)
+    assert op.globals == {"total": 4, "lines": [], "noted": False}
