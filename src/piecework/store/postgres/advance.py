@@ -63,7 +63,7 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited
     how, why = asked
     assert s.advance is not None
     waiting = s.advance.wait is not None
-    if how == waits.TO_UNDO and s.state in (*_COMES_BACK, State.CANCELLED):
+    if how == waits.TO_UNDO and s.state is not State.FAILED:  # the last step, too, is recorded and then undone
         return Step(s, State.AVAILABLE, s.reason, False, s.advance, True)
     if how and s.state in (*_COMES_BACK, State.CANCELLED):
         return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
@@ -106,6 +106,9 @@ def follow(tx: Transaction, steps: Sequence[Step]) -> None:
     for (batch,) in tx.rows("advance_open_batches", ids=to_json(ids)):
         fanin.end_batch(tx, batch, "stopped", "the step that it belonged to has ended")
     operation.change(tx, [(step.sent.id, step.advance.changes) for step in steps if step.advance.changes])
+    pieces = [step.sent.id for step in steps if step.state is State.COMPLETED and step.sent.batch is not None]
+    if pieces:
+        tx.post("advance_results", ids=to_json(pieces))
     endings = [
         {"id": step.sent.id, "ending": to_json(step.advance.ending)}
         for step in steps
@@ -125,6 +128,7 @@ def _row(step: Step) -> dict[str, object]:
         "id": s.id, "run": s.run, "cursor": s.cursor, "attempt": s.attempt, "outcome": s.history, "at": advance.at,
         "error": None if s.error is None else to_json(s.error), "reason": step.reason,
         "changes": to_json(advance.changes) if advance.changes else None,
+        "route": None if advance.route is None else to_json(advance.route),
     }  # fmt: skip
 
 
@@ -136,6 +140,6 @@ def _moved(step: Step) -> dict[str, object]:
     s = step.sent
     return {
         "state": step.state, "onward": int(s.state is State.RUNNING), "queue": step.advance.queue,
-        "priority": step.advance.priority, "result": s.result,
+        "priority": step.advance.priority, "result": s.result if step.state is State.COMPLETED else None,
         "delay": s.delay if step.state is State.AVAILABLE and s.state is State.AVAILABLE else None,
     }  # fmt: skip

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from piecework.job import Amendment, Answer, Ending, State
-from piecework.store.postgres import fanin, operation, waits
+from piecework.store.postgres import fanin, operation, retry, waits
 from piecework.store.postgres.transaction import Transaction, to_json
+
+
+class CannotGoOnError(Exception):
+    """What was to be moved and to go on cannot come back: the caller takes all of it back."""
 
 
 def amend(tx: Transaction, id: str, cursor: str, amendment: Amendment) -> Answer:
@@ -31,6 +35,8 @@ def amend(tx: Transaction, id: str, cursor: str, amendment: Amendment) -> Answer
         _move(tx, id, queue, state, amendment)
     if amendment.onward:
         tx.post("amend_ending_over", job=place)
+    if amendment.resume and state in ("failed", "cancelled", "parked"):
+        _go_on(tx, id, amendment)
     return Answer.OK
 
 
@@ -41,13 +47,25 @@ def _may_not_move(state: str, awaits: bool) -> bool:
 def _move(tx: Transaction, id: str, queue: str, state: str, amendment: Amendment) -> None:
     fanin.close(tx, id, "stopped", f"the operation was moved by {amendment.by}")
     after = "available" if state == "waiting" else state
-    tx.post(
-        "amend_move", id=id, cursor=amendment.cursor, queue=amendment.queue, priority=amendment.priority, state=after,
-        delay=amendment.delay or 0.0,
-    )  # fmt: skip
+    _place(tx, id, after, amendment)
     tx.post("advance_waits_over", ids=to_json([id]))
     tx.moved(queue, state, None)
     tx.moved(amendment.queue or queue, None, after)
+
+
+def _place(tx: Transaction, id: str, state: str, amendment: Amendment) -> None:
+    tx.post(
+        "amend_move", id=id, cursor=amendment.cursor, queue=amendment.queue, priority=amendment.priority, state=state,
+        delay=amendment.delay or 0.0,
+    )  # fmt: skip
+
+
+def _go_on(tx: Transaction, id: str, amendment: Amendment) -> None:
+    """What was moved has nothing below it any more: it comes back by itself, with what is above it."""
+    if not retry.revive(tx, id, retry.Return(resume=False, room=0)):
+        raise CannotGoOnError
+    if amendment.cursor is not None and amendment.delay:
+        _place(tx, id, "available", amendment)
 
 
 # ── undoing ──────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from piecework.job import (
     OperationRecord,
     OperationRun,
     Wait,
+    fold,
 )
 from piecework.store.postgres.rows import changes_of
 from piecework.store.postgres.transaction import Collided, Transaction, to_json
@@ -73,9 +74,13 @@ def _hold_plans(tx: Transaction, plans: Mapping[str, str]) -> None:
 
 
 def _row(job: NewJob, new: NewOperation) -> dict[str, object]:
+    wait = new.wait
+    awaited = wait if new.received is None else None
     return {
         "id": job.id, "digest": new.digest, "globals": _globals(new.globals), "key": job.key,
         "forked_from": new.forked_from, "forked_after": new.forked_after,
+        "wait": None if wait is None else to_json(wait), "awaits": awaited and awaited.name,
+        "timeout": awaited and awaited.timeout, "received": new.received,
     }  # fmt: skip
 
 
@@ -85,7 +90,9 @@ def _of(job: NewJob) -> NewOperation:
 
 
 def _globals(changes: Iterable[Change]) -> str:
-    return to_json(_changed({}, changes))
+    document: dict[str, msgspec.Raw] = {}
+    fold(document, changes)
+    return to_json(document)
 
 
 def _terms(changes: Iterable[Change]) -> list[dict[str, object]]:
@@ -113,7 +120,8 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         place, text = present[id]
         document = _document(text)
         dropped += [{"operation": place, "global": key} for key in {change.key for change in new} if key in document]
-        rows.append({"job": place, "globals": to_json(_changed(document, new))})
+        fold(document, new)
+        rows.append({"job": place, "globals": to_json(document)})
         added += [{"operation": place, **term} for term in _terms(new)]
     tx.post("operation_globals_set", rows=to_json(rows))
     if dropped:
@@ -122,13 +130,13 @@ def change(tx: Transaction, changes: Sequence[tuple[str, Sequence[Change]]]) -> 
         tx.post("operation_terms_add", rows=to_json(added))
 
 
-def _changed(document: dict[str, msgspec.Raw], changes: Iterable[Change]) -> dict[str, msgspec.Raw]:
-    for change in changes:
-        if change.value is None:
-            document.pop(change.key, None)
-        else:
-            document[change.key] = msgspec.Raw(change.value.encode())
-    return document
+# ── by hand ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def note(tx: Transaction, ids: Sequence[str], what: str, by: str, reason: str) -> None:
+    """A line for each of these jobs that is an operation: what is done to it now."""
+    if ids:
+        tx.post("amend_deeds", ids=to_json(list(ids)), what=what, by=by, reason=reason)
 
 
 # ── deleting ─────────────────────────────────────────────────────────────────────────────────────

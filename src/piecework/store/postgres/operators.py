@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from piecework.job import Filter, State
-from piecework.store.postgres import amending, fanin, waits
+from piecework.store.postgres import amending, fanin, operation, waits
 from piecework.store.postgres.history import Line, remember
 from piecework.store.postgres.rows import order, source, where
 from piecework.store.postgres.transaction import Transaction, to_json
@@ -63,8 +63,13 @@ def _end_of_stopped(tx: Transaction, id: str, how: int, why: str | None) -> tupl
 def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: int, undo: bool) -> int:
     condition, params = where(which)
     fragments = {"jobs": source(which), "where": condition, "order": order(which)}
-    rows = tx.fill("cancel_select", fragments, params | {"limit": limit, "undo": undo})
+    found = tx.fill("cancel_select", fragments, params | {"limit": limit, "undo": undo})
+    rows = [row[:-1] for row in found]
     left = amending.undo(tx, rows, reason, by) if undo and rows else rows
+    if by is not None:
+        placed, cancelled = [row[0] for row in found if row[-1]], {row[0] for row in left}
+        operation.note(tx, [id for id in placed if id not in cancelled], "undoing", by, reason)
+        operation.note(tx, [id for id in placed if id in cancelled], "cancelled", by, reason)
     running = [row[0] for row in left if row[2] == "running"]
     ended = [row for row in left if row[2] != "running"]
     if running:

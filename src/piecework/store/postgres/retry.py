@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from piecework.job import Filter, State
-from piecework.store.postgres import fanin
+from piecework.store.postgres import fanin, operation
 from piecework.store.postgres import waits as waiting
 from piecework.store.postgres.rows import order, source, where
 from piecework.store.postgres.transaction import Transaction, to_json
@@ -26,6 +26,8 @@ class Return(msgspec.Struct):
 
     resume: bool  # only what was cancelled comes back: what had failed by itself stays failed
     room: int
+    by: str | None = None  # who does it, for the lines of operations; None: nobody did
+    reason: str = ""
     held: deque[tuple[str, int]] = msgspec.field(
         default_factory=deque
     )  # batch, and the place of its last looked-at piece
@@ -39,14 +41,14 @@ def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:
         {"jobs": source(which), "where": condition, "order": order(which)},
         params | {"limit": limit, "resume": back.resume},
     )
-    return sum(_revive(tx, row[0], back) for row in rows)
+    return sum(revive(tx, row[0], back) for row in rows)
 
 
 def goes_on(back: Return) -> Callable[[Transaction], Return]:
     """The next bite of what one call brings back. What it is given it leaves alone: it may be sent again."""
 
     def bite(tx: Transaction) -> Return:
-        rest = Return(back.resume, BITE, deque(back.held))
+        rest = Return(back.resume, BITE, back.by, back.reason, deque(back.held))
         _go_on(tx, rest)
         return rest
 
@@ -73,7 +75,7 @@ def let_go(tx: Transaction, batches: Iterable[str]) -> None:
         fanin.count(tx, fanin.nothing(), [batch])
 
 
-def _revive(tx: Transaction, id: str, back: Return) -> int:
+def revive(tx: Transaction, id: str, back: Return) -> int:
     """Brings one ended job back, and what has to come back with it: the batch above it, or the pieces below."""
     found = tx.row("retry_read", id=id)
     if found is None or _key_taken(tx, id, found[3]):
@@ -82,23 +84,25 @@ def _revive(tx: Transaction, id: str, back: Return) -> int:
     if counted_at is None and _has_ended(tx, batch):
         return 0  # parked in a batch that has ended: it would be cancelled before it started
     if batch is not None and counted_at is not None:
-        if not _reopen_above(tx, batch):
+        if not _reopen_above(tx, batch, back):
             return 0
         cancelled = int(state == "cancelled")
         tx.post("retry_uncount", id=batch, failed=1 - cancelled, cancelled=cancelled)
-    _come_back(tx, id, found)
+    _come_back(tx, id, found, back)
     own = tx.row("own_read", job=id)
     if own is not None and tx.run("batch_reopen", id=own[0]):
         _revive_below(tx, own[0], back)
     return 1
 
 
-def _come_back(tx: Transaction, id: str, found: Any) -> None:
+def _come_back(tx: Transaction, id: str, found: Any, back: Return) -> None:
     """One row: available, or waiting where its pieces, or a signal, are what is to come first."""
     own = tx.row("own_read", job=id)
     splitting = own is not None and not own[4] and found[5] > 0
     waits = own is not None and own[1] == id and own[2] != "done" and not splitting
     after = State.WAITING.value if waits or found[7] else State.AVAILABLE.value
+    if found[7] is not None and back.by is not None:  # an operation
+        operation.note(tx, [id], "resumed" if back.resume else "retried", back.by, back.reason)
     tx.post("retry_row", id=id, state=after)
     tx.moved(found[0], found[1], after)
     if found[7]:
@@ -119,7 +123,7 @@ def _revive_below(tx: Transaction, batch: str, back: Return, after: int = -1) ->
                 break
             back.room -= 1
             after = place
-            _revive(tx, piece, back)
+            revive(tx, piece, back)
     tx.post("batch_hold", id=batch)
     back.held.append((batch, after))
 
@@ -137,7 +141,7 @@ def _revive_leaves(tx: Transaction, batch: str, back: Return) -> None:
     tx.post("retry_uncount", id=batch, failed=len(counted) - cancelled, cancelled=cancelled)
 
 
-def _reopen_above(tx: Transaction, batch: str) -> bool:
+def _reopen_above(tx: Transaction, batch: str, back: Return) -> bool:
     """Opens the batch of a piece that comes back, and what is above it, upward to the root; nothing, where it cannot be."""
     row = tx.row("batch_read", id=batch)
     if row is None or row[2] == "done":
@@ -154,13 +158,13 @@ def _reopen_above(tx: Transaction, batch: str) -> bool:
         if counted_at is None and _has_ended(tx, upper):
             return False
         if upper is not None and counted_at is not None:
-            if not _reopen_above(tx, upper):
+            if not _reopen_above(tx, upper, back):
                 return False
             cancelled = int(state == "cancelled")
             tx.post("retry_uncount", id=upper, failed=1 - cancelled, cancelled=cancelled)
     tx.post("batch_reopen", id=batch)
     if above is not None:
-        _come_back(tx, row[1], above)
+        _come_back(tx, row[1], above, back)
     return True
 
 

@@ -16,6 +16,7 @@ from piecework.job import (
     OnFailure,
     Progress,
     Record,
+    Route,
     State,
 )
 
@@ -27,6 +28,7 @@ RECORD_COLUMNS = (
 
 _error = msgspec.json.Decoder(ErrorInfo)
 _changes = msgspec.json.Decoder(tuple[Change, ...])
+_route = msgspec.json.Decoder(Route).decode
 _progress = msgspec.json.Decoder(Progress)
 
 
@@ -62,10 +64,11 @@ def batch_record(row: Any) -> BatchRecord:
 
 
 def attempt_record(row: Any) -> AttemptRecord:
-    job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes = row
+    job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes, route = row
     return AttemptRecord(
         job=job, run=run, attempt=attempt, outcome=outcome, started_at=started_at, finished_at=finished_at,
         worker=worker, error=error_of(error), reason=reason, cursor=cursor, changes=changes_of(changes),
+        route=None if route is None else _route(route),
     )  # fmt: skip
 
 

@@ -310,9 +310,11 @@ class PostgresStore:
     ) -> int:
         return self._alone(lambda tx: operators.cancel(tx, which, reason, by, limit, undo))
 
-    def retry(self, which: Filter, *, limit: int = 1000, resume: bool = False) -> int:
+    def retry(
+        self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
+    ) -> int:
         def begun(tx: Transaction) -> tuple[int, retry.Return]:
-            back = retry.Return(resume, retry.BITE)
+            back = retry.Return(resume, retry.BITE, by, reason)
             return retry.retry(tx, which, limit, back), back
 
         n, back = self._alone(begun)
@@ -328,7 +330,10 @@ class PostgresStore:
         return self._alone(lambda tx: delete.delete(tx, which, limit))
 
     def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
-        return self._alone(lambda tx: amending.amend(tx, id, cursor, amendment))
+        try:
+            return self._alone(lambda tx: amending.amend(tx, id, cursor, amendment))
+        except amending.CannotGoOnError:
+            return Answer.STALE
 
     def signal(self, id: str, signal: NewSignal) -> bool:
         return self._write(lambda tx: waits.signal(tx, id, signal))

@@ -205,5 +205,6 @@ CREATE TABLE piecework_step (
     reason      text    COLLATE "C",
     cursor      text    COLLATE "C" NOT NULL,
     changes     text    COLLATE "C",
+    route       text    COLLATE "C",                -- what the step said of the way on, if it did
     PRIMARY KEY (operation, run, seq)
 );

@@ -1,12 +1,13 @@
 -- A page of each, in its order, and then the first of both: the steps may be ten thousand.
 SELECT * FROM (
     (
-        SELECT job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, NULL AS changes
+        SELECT job, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, NULL AS changes,
+               NULL AS route
         FROM piecework_attempt WHERE job = :id AND run > :after AND run < :before ORDER BY run LIMIT :limit
     )
     UNION ALL
     (
-        SELECT :id, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes
+        SELECT :id, run, attempt, outcome, started_at, finished_at, worker, error, reason, cursor, changes, route
         FROM piecework_step
         WHERE operation = (SELECT seq FROM piecework_job WHERE id = :id) AND run > :after AND run < :before
         ORDER BY run LIMIT :limit
