@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.servers import Postgres
+from tests.servers import Postgres, ServerMissing
 
 from piecework.store import Store, open_store
 from piecework.testing import FrozenClock
@@ -28,11 +28,22 @@ _schemas = itertools.count(1)
 
 
 @functools.cache
+def _begun() -> Postgres | str:
+    """The server, or why there is none: tried once, not again for each of a thousand tests."""
+    try:
+        postgres = Postgres()
+        atexit.register(postgres.stop)
+        return postgres.start()
+    except ServerMissing as missing:
+        return str(missing)
+
+
 def server() -> Postgres:
     """The PostgreSQL of this test process, which ends with it; each test has a schema of its own."""
-    postgres = Postgres().start()
-    atexit.register(postgres.stop)
-    return postgres
+    begun = _begun()
+    if isinstance(begun, str):
+        pytest.fail(begun, pytrace=False)
+    return begun
 
 
 @pytest.fixture(scope="session")

