@@ -77,14 +77,17 @@ def test_a_wait_that_was_skipped_or_left_by_a_jump_is_waited_for_by_the_fork(app
         assert (fork.status, names(fork)) == ("waiting for approval", [])
 
 
-def test_a_wait_step_that_a_step_waits_before_takes_one_signal_in_the_fork_too(app: Piecework, steps: Steps) -> None:
+def test_a_wait_step_that_a_step_waits_before_takes_a_signal_of_its_own_in_the_fork_too(app: Piecework, steps: Steps) -> None:
     steps.acts["charge"] = lambda step: step.wait_for("approval")
     op = app.operation("f", main=[steps.charge, wait_for("approval"), steps.email]).later()
     op.signal("approval", "ann")
     drain(app)
     fork = op.fork(after="charge")
     drain(app)
-    assert (op.status, fork.status, fork.globals) == ("completed", "completed", {"approval": "ann"})
+    assert (op.status, fork.status, fork.globals) == ("waiting for approval",) * 2 + ({"approval": "ann"},)
+    fork.signal("approval", "bob")
+    drain(app)
+    assert (op.status, fork.status, fork.globals) == ("waiting for approval", "completed", {"approval": "bob"})
 
 
 def test_a_fork_behind_a_step_that_slept_is_due_after_the_same_time(
