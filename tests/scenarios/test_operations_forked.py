@@ -77,7 +77,9 @@ def test_a_wait_that_was_skipped_or_left_by_a_jump_is_waited_for_by_the_fork(app
         assert (fork.status, names(fork)) == ("waiting for approval", [])
 
 
-def test_a_wait_step_that_a_step_waits_before_takes_a_signal_of_its_own_in_the_fork_too(app: Piecework, steps: Steps) -> None:
+def test_a_wait_step_that_a_step_waits_before_takes_a_signal_of_its_own_in_the_fork_too(
+    app: Piecework, steps: Steps
+) -> None:
     steps.acts["charge"] = lambda step: step.wait_for("approval")
     op = app.operation("f", main=[steps.charge, wait_for("approval"), steps.email]).later()
     op.signal("approval", "ann")
