@@ -24,6 +24,11 @@ from piecework.job import State
 
 
 @pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here is the worker's own, whatever the store
+
+
+@pytest.fixture
 def double(app: Piecework) -> Any:
     @app.task(name="double")
     def double(n: int) -> int:

@@ -16,6 +16,12 @@ from piecework import Pieces, Piecework, Progress, current
 from piecework.errors import BadArguments, JobCancelled, UsageError
 from piecework.testing.drain import drain
 
+
+@pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here is the worker's own, whatever the store
+
+
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -20,6 +20,12 @@ from piecework.engine.slate import Slate
 from piecework.engine.supervisor import Supervisor
 from piecework.store import open_store
 
+
+@pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here is the supervisor's own, whatever the store
+
+
 CHILD = """
 import json, os, socket, struct, sys, time
 from pathlib import Path

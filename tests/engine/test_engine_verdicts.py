@@ -24,6 +24,12 @@ from piecework.registry import Registry
 from piecework.settle import settle
 from piecework.testing.drain import drain
 
+
+@pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here is the worker's own, whatever the store
+
+
 SPLITTERS = ("def", "async def", "splitter", "compose")
 
 

@@ -39,6 +39,11 @@ from piecework.errors import JobFailed, UsageError
 from piecework.testing.drain import drain
 
 
+@pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here happens before a store sees it, and after
+
+
 @pytest.fixture(autouse=True)
 def nothing_said() -> Iterator[None]:
     SAID.clear()

@@ -25,6 +25,11 @@ from piecework.errors import BadArguments, BadOption, DuplicateTask, NotSerializ
 
 
 @pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here happens before a store sees it
+
+
+@pytest.fixture
 def app(app: Piecework) -> Iterator[Piecework]:
     """Whatever a test tries with this app, nothing may be stored."""
     for kind in (SomeProcess, Holder, Slotted, Everything, OfMeta):

@@ -14,6 +14,12 @@ from piecework.ids import new_id
 from piecework.job import NewJob
 from piecework.testing.drain import drain
 
+
+@pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here happens before a store sees it, and after
+
+
 OLD = "object_shapes.SomeProcess"
 
 

@@ -16,6 +16,11 @@ from piecework.testing.drain import drain
 
 
 @pytest.fixture
+def shelf() -> str:
+    return "sqlite"  # what is judged here happens before a store sees it, and after
+
+
+@pytest.fixture
 def foreign() -> Piece[int]:
     """A piece of a task that is registered elsewhere."""
     other = Piecework("sqlite://:memory:")
