@@ -70,6 +70,12 @@ def store_url(shelf: str, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def path(shelf: str, store_url: str, tmp_path: Path) -> Path | str:
+    """Where a test itself looks into the store: its file, or its URL."""
+    return tmp_path / "jobs.db" if shelf == "sqlite" else store_url
+
+
+@pytest.fixture
 def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
     """A migrated, empty store that tells the time by `clock`."""
     store = open_store(store_url, clock=clock)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from piecework import Piecework
-
-
-@pytest.fixture
-def path(shelf: str, store_url: str, tmp_path: Path) -> Path | str:
-    """Where a test itself looks into the store: its file, or its URL."""
-    return tmp_path / "jobs.db" if shelf == "sqlite" else store_url
 
 
 @pytest.fixture

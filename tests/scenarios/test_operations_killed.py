@@ -31,7 +31,7 @@ def onward(run: Any, cursor: str) -> Settlement:
 @pytest.mark.parametrize("recorded", [False, True], ids=["before its record", "after it"])
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_an_operation_whose_worker_died_goes_to_its_end(
-    app: Piecework, steps: Steps, tmp_path: Path, step: int, recorded: bool
+    app: Piecework, steps: Steps, path: Path | str, step: int, recorded: bool
 ) -> None:
     """The worker dies at each step, with that step's record written or not: each step completes once, none is lost."""
     op = app.operation("f", main=[steps.charge, steps.set_up, steps.email]).later()
@@ -48,7 +48,7 @@ def test_an_operation_whose_worker_died_goes_to_its_end(
     assert names(op) == ["charge", "set_up", "email"]
     begun_here = step - 1 + (recorded and step < 3)
     assert steps.ran == ["charge", "set_up", "email"][begun_here:]
-    assert books(tmp_path / "jobs.db") == []
+    assert books(path) == []
 
 
 def test_a_step_whose_record_comes_late_or_twice_has_one_continuation(app: Piecework, steps: Steps) -> None:
