@@ -29,6 +29,10 @@ class _Source:
         self._millis = 0
         self._count = 0
 
+    def begin_anew(self) -> None:
+        """For a forked child, whose parent's other threads are gone with what they held."""
+        self._lock = threading.Lock()
+
     def take(self, n: int) -> list[str]:
         with self._lock:
             if os.getpid() != self._pid:
@@ -73,6 +77,8 @@ def _format(millis: int, node: int, counts: range) -> list[str]:
 
 
 _source = _Source()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _source.begin_anew())
 
 
 def new_id() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import os
 import threading
 import typing
 import weakref
@@ -25,6 +26,8 @@ from piecework.snapshots import PLAIN, held, released
 _RECORDER = "__piecework_recorder__"  # on an __init__ that records
 _OWNER = "__piecework_owner__"  # on a __new__ that was put in place
 _changing = threading.RLock()
+if hasattr(os, "register_at_fork"):  # no child begins with a class that is half changed
+    os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_changing.release)
 
 
 class Given(NamedTuple):

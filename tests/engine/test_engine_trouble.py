@@ -450,6 +450,31 @@ def test_a_fork_in_the_middle_of_another_threads_transaction_leaves_the_child_fr
     assert books(path) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_until_no_other_thread_reads(app: Piecework, double: Any, path: Path) -> None:
+    double.later(1)
+    db = app.store.db  # type: ignore[attr-defined]
+    inside, has_left = threading.Event(), threading.Event()
+
+    def reads() -> None:
+        with db.read() as con:
+            con.execute("SELECT 1").fetchone()
+            inside.set()
+            end = time.monotonic() + 5
+            while not db._entrance.locked() and time.monotonic() < end:  # until the fork is on its way
+                time.sleep(0.001)
+            has_left.set()
+
+    reading = threading.Thread(target=reads)
+    reading.start()
+    assert inside.wait(5)
+    assert forked(lambda: (has_left.is_set(), forked(lambda: double.later(2).id) != "")) == "(True, True)"
+    reading.join()
+    assert drain(app) == 2
+    assert books(path) == []
+
+
 def test_a_plain_job_may_fork_and_use_the_store_in_the_child(app: Piecework, double: Any, path: Path) -> None:
     @app.task(name="forks")
     def forks() -> str:

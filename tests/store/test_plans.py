@@ -43,6 +43,7 @@ WAYS = {
     "advance_lines": [BY_ID],
     "advance_keep": [BY_ID],
     "advance_any": [BY_ID],
+    "advance_results": [BY_ID],
     "advance_waits_over": [BY_ID],
     "fetch_operations": [BY_ID],
     "wait_late": [BY_SEQ],

@@ -30,6 +30,7 @@ CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded b
 PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
 LARGEST_LOG = 256 * 1024 * 1024  # bytes; a log that a long reader let grow beyond is cut when it can be
 MAX_READERS = 4
+FORK_PATIENCE = 5.0  # seconds a fork waits for reading threads before it goes ahead, with the risk for its child
 WRITER_CACHE, READER_CACHE = (
     32_000,
     4_000,
@@ -50,8 +51,8 @@ _TRY_AGAIN = {
 }
 
 
-# SQLite's own notes of who holds which lock are copied by a fork. A transaction that another thread is in at that moment
-# would seem to be held for ever in the child, so a fork waits for it to end.
+# SQLite's own notes of who holds which lock, and its mutexes, are copied by a fork. What another thread is in at that
+# moment would seem to be held for ever in the child, so a fork waits until no other thread is inside the library.
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -69,8 +70,13 @@ def _after_fork() -> None:
         _held.pop().let_go()
 
 
+def _in_child() -> None:
+    while _held:
+        _held.pop().leave_fork_behind()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
 class Database:
@@ -88,6 +94,8 @@ class Database:
         self._life += 1
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._entrance = threading.Lock()  # into reading; shut while a fork is on its way
+        self._reading: list[int] = []  # the threads that read now
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._watcher: sqlite3.Connection | None = None
@@ -101,13 +109,21 @@ class Database:
         self._changes = 0
 
     def hold(self) -> None:
-        """Keeps every other thread of this process out of transactions."""
+        """Keeps every other thread of this process out of the library."""
         self._lock.acquire()
+        self._watch_lock.acquire()
+        self._entrance.acquire()
+        me, end = threading.get_ident(), time.monotonic() + FORK_PATIENCE
+        while any(thread != me for thread in self._reading) and time.monotonic() < end:
+            time.sleep(SHORTEST_LOOK)
 
     def let_go(self) -> None:
+        self._entrance.release()
+        self._watch_lock.release()
         self._lock.release()
 
-    def _leave_fork_behind(self) -> None:
+    def leave_fork_behind(self) -> None:
+        """Begins anew in a forked child: neither connections nor locks may be shared with the parent."""
         if os.getpid() != self._pid:
             _inherited.append((self._writer, self._readers, self._watcher, self._lock))
             self._reset()
@@ -162,7 +178,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One write transaction: committed on leaving, rolled back on any error."""
-        self._leave_fork_behind()
+        self.leave_fork_behind()
         with self._lock, self.speaking_plainly():
             con = self.writer()
             _begin(con)
@@ -180,27 +196,42 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for reading; a short one, because a long read keeps the log from being folded back."""
-        self._leave_fork_behind()
+        self.leave_fork_behind()
         with self.speaking_plainly():
             if self.memory:
                 with self._lock:
                     yield self.writer()
                 return
-            try:
-                con = self._readers.pop()
-            except IndexError:
-                con = self._connect()
-            try:
-                yield con
-            finally:
-                if len(self._readers) < MAX_READERS and not con.in_transaction:
-                    self._readers.append(con)
-                else:
-                    con.close()
+            with self._inside():
+                try:
+                    con = self._readers.pop()
+                except IndexError:
+                    con = self._connect()
+                try:
+                    yield con
+                finally:
+                    if len(self._readers) < MAX_READERS and not con.in_transaction:
+                        self._readers.append(con)
+                    else:
+                        con.close()
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Lets a fork wait for this thread."""
+        me, reading = threading.get_ident(), self._reading
+        if me in reading:  # the fork that waits for this thread must not be waited for by it
+            yield
+            return
+        with self._entrance:
+            reading.append(me)
+        try:
+            yield
+        finally:
+            reading.remove(me)
 
     def changed(self, timeout: float) -> bool:
         """Sleeps until another connection committed, or the time is over."""
-        self._leave_fork_behind()
+        self.leave_fork_behind()
         if self.memory:
             time.sleep(min(timeout, SHORTEST_LOOK))
             return True
@@ -273,7 +304,7 @@ class Database:
             return int(version)
 
     def close(self) -> None:
-        self._leave_fork_behind()
+        self.leave_fork_behind()
         with self._lock, self._watch_lock:
             for con in (self._writer, self._watcher):
                 if con is not None:

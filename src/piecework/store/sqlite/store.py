@@ -85,10 +85,13 @@ class SqliteStore:
         self.clock = clock or SystemClock()
         self.db = Database(path, synchronous=synchronous)
         self._ready_for: int | None = None
-        self._pruner = Pruner(self._read, self._write, self.clock)
-        self._sweeper = Sweeper(self._read, self._write)
+        self._begin_walks()
         self._repair_from = ""
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
+
+    def _begin_walks(self) -> None:
+        self._pruner = Pruner(self._read, self._write, self.clock)
+        self._sweeper = Sweeper(self._read, self._write)
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -96,6 +99,10 @@ class SqliteStore:
         """A new file gets its schema at first use; an old one has to be migrated by hand."""
         if self._ready_for != os.getpid():
             schema.ensure(self.db, self.clock.now())
+            if (
+                self._ready_for is not None
+            ):  # a forked child: a thread of its parent may have been in the middle of these
+                self._begin_walks()
             self._ready_for = os.getpid()
 
     @contextmanager
@@ -288,6 +295,7 @@ class SqliteStore:
         return n
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
+        self._set_up()
         return self._pruner.bite(before, limit)
 
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
@@ -306,6 +314,7 @@ class SqliteStore:
             return waits.signal(tx, id, signal)
 
     def repair(self, *, limit: int = 10) -> list[str]:
+        self._set_up()
         self._sweeper.sweep(limit)
         with self._read() as tx:
             suspects, self._repair_from = operators.suspects(tx, limit, self._repair_from)

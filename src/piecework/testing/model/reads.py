@@ -52,21 +52,6 @@ class Reads(Walk):
         with self._changed:
             return self._counted(id) if id in self._t.batches else None
 
-    def _counted(self, id: str) -> BatchRecord:
-        ends = Counter(self._t.pruned.get(id, ()))
-        for piece in self._pieces(id):
-            ends[State.FAILED if piece.id in self._t.crashed else piece.state] += 1
-        completed, failed, cancelled = ends[State.COMPLETED], ends[State.FAILED], ends[State.CANCELLED]
-        total = sum(ends.values())
-        return replace(
-            self._t.batches[id],
-            total=total,
-            open=total - completed - failed - cancelled,
-            completed=completed,
-            failed=failed,
-            cancelled=cancelled,
-        )
-
     def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
         with self._changed:
             found = [

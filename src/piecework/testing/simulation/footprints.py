@@ -100,6 +100,9 @@ class Footprints:
         fold(own.globals, amendment.changes)
         self.seen[f"{amendment.what} by hand"] += 1
         if amendment.cursor is not None:
+            (job,) = self._store.get([id])
+            if job.state is State.RUNNING:
+                self._fail(f"{id} was moved by hand to {amendment.cursor} while it ran")
             own.moved, own.cursors = True, {amendment.cursor}
 
     def signalled(self, id: str, signal: NewSignal) -> None:
