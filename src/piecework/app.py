@@ -39,6 +39,7 @@ from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows
 from piecework.split import Piece
 from piecework.store import Store, open_store
+from piecework.store.callers import is_awaited
 from piecework.task import Split, Task
 
 P = ParamSpec("P")
@@ -388,6 +389,12 @@ class Piecework:
 
     def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[str]:
         """Stores jobs that tasks have made."""
+        return self.store.add(jobs, within=within)
+
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any) -> list[str]:
+        """The same within a transaction, awaited; a synchronous connection is used on this very thread, which is its own."""
+        if is_awaited(within):
+            return await self.store.aadd(jobs, within=within, aside=self.edge.call)
         return self.store.add(jobs, within=within)
 
     def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:

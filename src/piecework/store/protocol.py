@@ -33,6 +33,7 @@ from piecework.job import (
     SignalRecord,
 )
 from piecework.outcome import Settlement
+from piecework.store.callers import Aside
 
 
 class Store(Protocol):
@@ -88,6 +89,13 @@ class Store(Protocol):
         With `fence`, nothing is stored unless that run still owns its job: `LeaseLost`.
         With `within`, everything is written on the caller's connection, and lives and dies with its transaction;
         a store that cannot raises `WithinNotSupported`.
+        """
+        ...
+
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
+        """`add` on a caller's asynchronous connection, awaited on the caller's event loop.
+
+        What blocks runs by `aside`. A store that cannot raises `WithinNotSupported`.
         """
         ...
 

@@ -323,6 +323,10 @@ class Database:
             yield
         except sqlite3.Error as error:
             self._explain(error)
+        except Exception as error:
+            if isinstance(below := getattr(error, "orig", None), sqlite3.Error):  # of a caller's SQLAlchemy
+                self._explain(below)
+            raise
 
     def _explain(self, error: sqlite3.Error) -> NoReturn:
         code = _code(error)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import Fence, NewBatch, NewJob, NewOperation, OperationRecord, Record
+from piecework.store.callers import Aside
 from piecework.testing.model.tables import DEAD
 from piecework.testing.model.walk import Walk
 
@@ -36,6 +37,9 @@ class Enqueue(Walk):
             if batch is not None and opens:
                 self._put_below(batch)
             return answers
+
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
+        return self.add(jobs, within=within)
 
     def _add(self, new: NewJob, fence: Fence | None) -> str:
         if new.id in self._t.jobs:
