@@ -43,7 +43,8 @@ class Transaction:
         return self.con.execute(SQL[title], params).fetchone()
 
     def rows(self, title: str, **params: Any) -> list[Any]:
-        return list(self.con.execute(SQL[title], params).fetchall())
+        found: list[Any] = self.con.execute(SQL[title], params).fetchall()
+        return found
 
     def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
         """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
