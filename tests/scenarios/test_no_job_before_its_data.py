@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.callers import ALL, AWAITED, Caller, make_table, numbers_in, opened, table_of
 from tests.servers import Postgres
 
-from piecework import Piece, Pieces, Piecework, Task
+from piecework import Piece, Pieces, Piecework, Step, Task
 from piecework.errors import Duplicate, JobNotFound, UsageError, WithinNotSupported
-from piecework.job import State
+from piecework.job import NewJob, State
 from piecework.testing.drain import drain
 
 Double = Task[Any, Any, Any]
@@ -135,8 +136,8 @@ def test_many_jobs_and_splits_and_operations_too(app: Piecework, double: Double,
     def add_up(pieces: Pieces[int], n: int) -> int:
         return sum(pieces.results())
 
-    def charge(order: int) -> dict[str, Any]:
-        return {"charged": order * 2}
+    def charge(step: Step[Any]) -> None:
+        step["charged"] = step["order"] * 2
 
     fulfil: Any = app.operation("fulfil", main=[charge])
     caller.begin()
@@ -162,7 +163,7 @@ def _begun(fulfil: Any, caller: Caller) -> Any:
 def test_another_can_begin_an_operation_of_the_same_plan_before_the_commit(app: Piecework, caller: Caller) -> None:
     """The plan, which all share, is no secret of a transaction that may last."""
 
-    def charge(order: int) -> None: ...
+    def charge(step: Step[Any]) -> None: ...
 
     fulfil: Any = app.operation("fulfil", main=[charge])
     caller.begin()
@@ -192,21 +193,20 @@ def test_a_unique_key_is_one_inside_and_outside(
     assert numbers_in(store_url) == [1, 2]
 
 
-def test_what_the_database_refuses_leaves_the_transaction_as_it_was(
+def add(app: Piecework, caller: Caller, jobs: list[NewJob]) -> None:
+    caller.do(app.add(jobs, within=caller.given) if caller.runner is None else app.aadd(jobs, within=caller.given))
+
+
+def test_what_is_refused_leaves_the_transaction_as_it_was(
     app: Piecework, double: Double, caller: Caller, insert: Any, store_url: str
 ) -> None:
     caller.begin()
     insert(1)
     kept = caller.later(double, 1)
-    before = caller.given
-    lone = double.with_options(double.using(within=before).options)
-    jobs = [lone._new_job("the same", (1,), {}), lone._new_job("a piece", (2,), {})]
-    jobs[1].batch, jobs[1].ordinal = "no such batch", 0
+    job = double._new_job("the same", (1,), {})
+    jobs = [job, msgspec.structs.replace(job, id="a piece", batch="no such batch", ordinal=0)]
     with pytest.raises(UsageError, match="no batch"):
-        if caller.runner is None:
-            app.add(jobs, within=before)
-        else:
-            caller.do(app.aadd(jobs, within=before))
+        add(app, caller, jobs)
     insert(2)
     caller.commit()
     assert [job.id for job in app.jobs.where()] == [kept.id]
