@@ -101,15 +101,27 @@ class Database:
 
     def connect(self) -> Con:
         """A new connection, each statement a transaction of its own unless one is begun."""
+        con = self._connect()
+        if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
+            con.execute(b"SET jit = off")
+        con.prepared_max = PREPARED
+        return con
+
+    def connect_for_task(self) -> Con:
+        """A new connection as the driver makes them, for one run's own statements; whoever asks for it closes it."""
+        return self._connect()
+
+    def _connect(self) -> Con:
         try:
             con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
-        if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
-            con.execute(b"SET jit = off")
         con.prepare_threshold = None if self.place.pooler else 5
-        con.prepared_max = PREPARED
         return con
+
+    def opening(self, gate: Gate) -> bytes:
+        """What a transaction says first: its limits, and how it passes the gate."""
+        return self._opening[gate]
 
     @contextmanager
     def _connection(self) -> Iterator[Con]:
@@ -158,7 +170,7 @@ class Database:
         try:
             with con.pipeline() as pipeline:
                 con.execute(b"BEGIN")
-                con.execute(self._opening[gate])
+                con.execute(self.opening(gate))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(b"COMMIT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, ref
 from piecework.store.postgres import (
     amending,
     delete,
+    effects,
     enqueue,
     examine,
     fanin,
@@ -268,6 +270,10 @@ class PostgresStore:
             return self._beside(hopefully)
         except settle.FenceMismatch:
             return self._beside(carefully)
+
+    def transaction(self) -> AbstractContextManager[effects.Effects]:
+        self._set_up()
+        return effects.opened(self.db, self._statements, self._now)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         def reported(tx: Transaction) -> list[str]:

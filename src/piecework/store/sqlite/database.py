@@ -131,6 +131,13 @@ class Database:
             raise
         return con
 
+    def connect_for_task(self, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+        """A new connection for one run's own statements; whoever asks for it closes it."""
+        con = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, factory=kind)
+        con.execute(f"PRAGMA synchronous = {self.synchronous}")
+        con.execute("PRAGMA wal_autocheckpoint = 0")
+        return con
+
     def _prepare_file(self) -> None:
         """A queue holds people's data: the file is the owner's alone."""
         self.check_place()

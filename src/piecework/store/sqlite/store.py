@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -41,6 +41,7 @@ from piecework.store.callers import Aside, is_awaited_sqlalchemy, no_connection,
 from piecework.store.sqlite import (
     amending,
     delete,
+    effects,
     enqueue,
     examine,
     fanin,
@@ -206,6 +207,10 @@ class SqliteStore:
             except settle.FenceMismatch:
                 continue
         raise AssertionError("a settlement that had been checked did not match its fence inside the same transaction")
+
+    def transaction(self) -> AbstractContextManager[effects.Effects]:
+        self._set_up()
+        return effects.opened(self.db, self.clock.now)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         if progress:
