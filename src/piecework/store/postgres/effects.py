@@ -9,7 +9,6 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from piecework.errors import LeaseLost, UsageError
-from piecework.failpoints import failpoint
 from piecework.job import Answer
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
@@ -72,7 +71,5 @@ def opened(db: Database, statements: Statements, now: Callable[[], float | None]
             yield effects
             if not effects.settled:
                 raise psycopg.Rollback(block)
-            failpoint("effects.before_commit")
-        failpoint("effects.after_commit")
     finally:
         con.close()

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from piecework.errors import LeaseLost, UsageError, WithinNotSupported
-from piecework.failpoints import failpoint
 from piecework.job import Answer
 from piecework.outcome import Settlement
 from piecework.store.sqlite.database import Database
@@ -24,7 +23,7 @@ class TaskConnection(sqlite3.Connection):
     def _refuse(self, *_: Any) -> NoReturn:
         raise UsageError(f"{_NOT_YOURS}: no commit(), no rollback(), no `with connection:`, no executescript()")
 
-    commit = rollback = executescript = __enter__ = _refuse  # type: ignore[assignment]
+    commit = rollback = executescript = __enter__ = _refuse
 
 
 class Effects:
@@ -66,9 +65,7 @@ def opened(db: Database, now: Callable[[], float]) -> Iterator[Effects]:
         effects = Effects(con, db, now)
         yield effects
         if effects.settled:
-            failpoint("effects.before_commit")
             with db.speaking_plainly():
-                con.execute("COMMIT")
-            failpoint("effects.after_commit")
+                sqlite3.Connection.commit(con)
     finally:
         con.close()  # rolls back what was not committed
