@@ -289,7 +289,7 @@ def charge(die: bool) -> None:
 
 @pytest.mark.parametrize(
     ("die", "failpoint", "numbers"),
-    [(True, "", [2]), (False, "worker.before_exchange=kill:1", [1])],
+    [(True, "", [2]), (False, "settle.in_transaction=kill:1", [1])],
     ids=["before the commit", "after the commit"],
 )
 def test_kill_9_before_the_commit_leaves_neither_and_after_it_both(

@@ -98,11 +98,13 @@ class Current:
 
     @property
     def connection(self) -> Any:
-        """The connection of a task with ``transaction=True``: psycopg's on PostgreSQL, sqlite3's on SQLite.
+        """The connection of a task with ``transaction=True``, as the driver of the store makes them.
 
         What is written on it and that the job completed are committed together, at the end of the job, or not at all. The
-        transaction begins when the connection is first asked for, and is not the task's to end. Raises `UsageError`
-        in a task without ``transaction=True``, and outside of a job.
+        transaction begins when the connection is first asked for, and is not the task's to end; it belongs to this
+        thread. Raises `UsageError` in a task without ``transaction=True`` and outside of a job; `StoreUnavailable`.
+
+        Example: ``current.connection.execute("UPDATE account SET paid = true WHERE id = 7")``
         """
         now = self._running()
         if now.effects is None:
