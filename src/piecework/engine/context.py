@@ -104,7 +104,7 @@ class Current:
         transaction begins when the connection is first asked for, and is not the task's to end; it belongs to this
         thread. Raises `UsageError` in a task without ``transaction=True`` and outside of a job; `StoreUnavailable`.
 
-        Example: ``current.connection.execute("UPDATE account SET paid = true WHERE id = 7")``
+        Example: ``current.connection.execute(statement, parameters)``
         """
         now = self._running()
         if now.effects is None:
