@@ -32,6 +32,7 @@ from piecework.options import (
     check_name,
     check_queues,
     check_seconds,
+    refuse_transaction,
     task_options,
 )
 from piecework.recording import watch
@@ -39,6 +40,7 @@ from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows
 from piecework.split import Piece
 from piecework.store import Store, open_store
+from piecework.store.callers import is_awaited
 from piecework.task import Split, Task
 
 P = ParamSpec("P")
@@ -124,7 +126,8 @@ class Piecework:
         cancelled). `retry_on` names the exceptions that are tried again (all, unless given; a mapping gives each a
         policy of its own), `give_up_on` those that never are. ``pool="process"`` runs the function in a process of its
         own kind: on another core, and with a timeout that kills; `grace` is how long it may take to end once it was
-        asked to stop (seconds, 5). Raises `BadOption` and `DuplicateTask`.
+        asked to stop (seconds, 5). With ``transaction=True`` what a `def` writes on `current.connection` is committed
+        together with the job's end, or not at all. Raises `BadOption` and `DuplicateTask`.
         """
         declare = _TaskDecorator(self, name, check_aliases(aliases, "@app.task"), options)
         return declare if function is None else declare(function)
@@ -159,6 +162,7 @@ class Piecework:
         if on_failure not in list(OnFailure):
             raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
         task_options(options, "@app.split")
+        refuse_transaction(options, "@app.split")
         before = check_aliases(aliases, "@app.split")
         if "pool" in options:
             raise BadOption(
@@ -390,6 +394,12 @@ class Piecework:
         """Stores jobs that tasks have made."""
         return self.store.add(jobs, within=within)
 
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any) -> list[str]:
+        """The same within a transaction, awaited; a synchronous connection is used on this very thread, which is its own."""
+        if is_awaited(within):
+            return await self.store.aadd(jobs, within=within, aside=self.edge.call)
+        return self.store.add(jobs, within=within)
+
     def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:
         """The task of a specification: the one that was registered with it, or one made of a method."""
         return self._tasks.get(spec.name) or Task(self, spec)
@@ -427,6 +437,7 @@ class _TaskDecorator:
 
     def __call__(self, function: Any, /) -> Any:
         if isinstance(function, type):
+            refuse_transaction(self._options, f"@app.task on the class {function.__qualname__}")
             return self._app._register_class(function, self._name, self._aliases, self._options)
         kind = kind_of(function) if callable(function) else "value"
         if kind not in ("plain", "async"):
@@ -434,6 +445,8 @@ class _TaskDecorator:
                 f"@app.task takes a def, an async def or a class, not {kind}: {function!r}"
                 + ("; a generator that yields pieces is registered with @app.split" if kind == "generator" else "")
             )
+        if kind == "async" or self._options.get("pool") == "process":
+            refuse_transaction(self._options, f"@app.task on {function.__qualname__}")
         if kind == "async" and self._options.get("pool") == "process":
             raise BadOption(
                 f"@app.task: {function.__qualname__} is an async def, which runs on the event loop; pool='process' takes a def"

@@ -58,7 +58,8 @@ class Calls:
 
     async def alater(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`later`, awaited."""
-        return await self._app.edge.call(self.later, target, *args, **kwargs)
+        task, before = self._task(target)
+        return await task.alater(*before, *args, **kwargs)
 
     @overload
     def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...

@@ -120,29 +120,28 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
     async def alater(self, /, *args: P.args, **kwargs: P.kwargs) -> Operation[S]: ...
 
     async def alater(self, /, *args: Any, **kwargs: Any) -> Operation[S]:
-        """`later`, awaited."""
-        return await self._app.edge.call(self.later, *args, **kwargs)
+        """`later`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.within is None:
+            return await self._app.edge.call(self.later, *args, **kwargs)
+        job = self._new_job(new_id(), args, kwargs)
+        (stored,) = await self._app.aadd([job], within=self._options.within)
+        if stored != job.id:
+            await self._app.edge.call(self._is_ours, stored, job.key)
+        return Operation(self._app, stored)
 
     def later_many(self, calls: Iterable[Any]) -> list[Operation[S]]:  # type: ignore[override]
         """Stores many operations at once, all or none. Each is a dict of its globals, or an object of the state.
 
         Example: ``fulfil.later_many([{"subscription_id": 1}, {"subscription_id": 2}])``
         """
-        if self._options.key is not None:
-            raise BadOption(f"{self.name}.later_many: one unique key cannot be carried by many; call later for each")
-        jobs = []
-        begins = list(calls)
-        for n, (id, begin) in enumerate(zip(new_ids(len(begins)), begins, strict=True)):
-            try:
-                given = (begin, {}) if not isinstance(begin, Mapping) else (None, dict(begin))
-                jobs.append(self._new_job(id, () if given[0] is None else (given[0],), given[1]))
-            except BadArguments as error:
-                raise type(error)(f"{self.name}.later_many: call {n}, {str(begin)[:80]}: {error}") from error
-        return [Operation(self._app, id) for id in self._app.add(jobs, within=self._options.within)]
+        return [Operation(self._app, id) for id in self._app.add(self._new_jobs(calls), within=self._options.within)]
 
     async def alater_many(self, calls: Iterable[Any]) -> list[Operation[S]]:  # type: ignore[override]
-        """`later_many`, awaited."""
-        return await self._app.edge.call(self.later_many, calls)
+        """`later_many`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.within is None:
+            return await self._app.edge.call(self.later_many, calls)
+        stored = await self._app.aadd(self._new_jobs(calls), within=self._options.within)
+        return [Operation(self._app, id) for id in stored]
 
     @overload
     def piece(self, state: S, /) -> Piece[S]: ...
@@ -203,6 +202,19 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
         plan = self._operation.plan
         operation = NewOperation(plan.first.cursor, self._operation.digest, plan.text, changes, self._again)
         return self.begun(id, text, operation, plan.first)
+
+    def _new_jobs(self, calls: Iterable[Any]) -> list[NewJob]:
+        if self._options.key is not None:
+            raise BadOption(f"{self.name}.later_many: one unique key cannot be carried by many; call later for each")
+        jobs = []
+        begins = list(calls)
+        for n, (id, begin) in enumerate(zip(new_ids(len(begins)), begins, strict=True)):
+            try:
+                given = (begin, {}) if not isinstance(begin, Mapping) else (None, dict(begin))
+                jobs.append(self._new_job(id, () if given[0] is None else (given[0],), given[1]))
+            except BadArguments as error:
+                raise type(error)(f"{self.name}.later_many: call {n}, {str(begin)[:80]}: {error}") from error
+        return jobs
 
     def begun(self, id: str, text: str, operation: NewOperation, place: Place) -> NewJob:
         """The job of an operation that begins at a place: where and when that step says, or else this start."""

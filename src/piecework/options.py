@@ -49,6 +49,7 @@ class FunctionKeywords(DeclaredKeywords, total=False):
 
     pool: Literal["thread", "process"]
     grace: float | timedelta
+    transaction: bool
 
 
 class CallKeywords(TaskKeywords, total=False):
@@ -86,6 +87,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     give_up_on: tuple[type[BaseException], ...] = ()
     pool: str = "thread"
     grace: float = DEFAULT_GRACE
+    transaction: bool = False
 
     def rule(self, kind: type[BaseException]) -> ExceptionRule | None:
         """What is to be done about an exception: the rule by which it is tried again; None to give up.
@@ -143,6 +145,12 @@ def task_options(given: Mapping[str, Any], where: str) -> TaskOptions:
     return TaskOptions(**_checked(given, TaskOptions.__struct_fields__, where))
 
 
+def refuse_transaction(given: Mapping[str, Any], where: str) -> None:
+    """Raises `BadOption` where a transaction of its own is asked of something that is no single run of a `def`."""
+    if given.get("transaction"):
+        raise BadOption(f"{where}: transaction= is for a task that is a def and runs in a thread, which ends in one go")
+
+
 def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
     """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
     known = (*TaskKeywords.__annotations__, "expires", "at", "delay", "key", "on_duplicate", "within")
@@ -166,7 +174,9 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
 
 def step_options(given: Mapping[str, Any], beside: tuple[str, ...], where: str) -> dict[str, Any]:
     """What one step of an operation says other than the operation; `beside` are names of what else it may say."""
-    known = tuple(name for name in TaskOptions.__struct_fields__ if name not in ("expires", "on_missing"))
+    known = tuple(
+        name for name in TaskOptions.__struct_fields__ if name not in ("expires", "on_missing", "transaction")
+    )
     return _checked(given, (*known, "delay", "at", *beside), where)
 
 
@@ -325,6 +335,12 @@ def _check_pool(value: Any, where: str) -> str:
     return str(value)
 
 
+def _check_transaction(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise BadOption(f"{where} must be True or False, not {value!r}")
+    return value
+
+
 def _check_on_duplicate(value: Any, where: str) -> str:
     if value not in ("return", "raise"):
         raise BadOption(f"{where} must be 'return' (the job that is there) or 'raise', not {value!r}")
@@ -350,6 +366,7 @@ _CHECKS: dict[str, Any] = {
     "give_up_on": _check_kinds,
     "pool": _check_pool,
     "grace": check_seconds,
+    "transaction": _check_transaction,
     "at": _check_at,
     "delay": lambda value, where: None if value is None else check_seconds(value, where),
     "key": _check_key,

@@ -16,7 +16,7 @@ from piecework.codec import ResultCodec
 from piecework.errors import BadOption
 from piecework.job import OnFailure
 from piecework.operation import StepSpec
-from piecework.options import CallOptions, Kinds, TaskOptions, step_options
+from piecework.options import CallOptions, Kinds, TaskOptions, refuse_transaction, step_options
 from piecework.plan import UNDO, UNDONE
 from piecework.registry import Compose, TaskSpec, kind_of
 from piecework.retry import RetryPolicy
@@ -195,6 +195,7 @@ def _of_task(given: Any, task: TaskSpec, name: str, where: str) -> StepSpec:
         raise BadOption(f"{where}: {task.name} is an operation; start it in a step, or yield its piece(…) from one")
     if given.options != CallOptions():
         raise BadOption(f"{where}: {task.name}.using(…) is for calls; say step({name}, queue=…)")
+    refuse_transaction({"transaction": task.options.transaction}, f"the step {name!r}")
     own = {key: value for key in _TRAVELLING if (value := getattr(task.options, key)) != getattr(_DEFAULTS, key)}
     return StepSpec(
         name, "task", task.function, options=own, task=task, compose=task.compose, on_failure=task.on_failure

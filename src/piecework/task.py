@@ -72,8 +72,8 @@ class Task(Generic[P, C, R]):
         does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
         `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
         carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
-        ``on_duplicate="raise"``. For a piece, `key` is its key in its batch. `within` is a connection of the caller's in
-        whose transaction the job is stored. Raises `BadOption`.
+        ``on_duplicate="raise"``. For a piece, `key` is its key in its batch. `within` is a connection or session of the caller's
+        in whose transaction the job is stored: it lives and dies with it. Raises `BadOption`.
 
         Example: ``send_report.using(priority=1, delay=60).later(42)``
         """
@@ -98,42 +98,29 @@ class Task(Generic[P, C, R]):
         """
         job = self._new_job(new_id(), args, kwargs)
         (stored,) = self._app.add([job], within=self._options.within)
-        if stored != job.id and self._options.on_duplicate == "raise":
-            raise Duplicate(f"job {stored} carries the unique key {job.key!r} and has not finished", stored)
-        return Job(self._app, stored)
+        return self._stored(job, stored)
 
     async def alater(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """`later`, awaited."""
-        return await self._app.edge.call(self.later, *args, **kwargs)
+        """`later`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.within is None:
+            return await self._app.edge.call(self.later, *args, **kwargs)
+        job = self._new_job(new_id(), args, kwargs)
+        (stored,) = await self._app.aadd([job], within=self._options.within)
+        return self._stored(job, stored)
 
     def later_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
         """Stores many calls at once, all or none. Each is the tuple of its positional arguments.
 
         Example: ``send_report.later_many([(1,), (2,)])``
         """
-        if self._options.key is not None:
-            raise BadOption(
-                f"{self.name}.later_many: one unique key cannot be carried by many jobs; call later for each"
-            )
-        texts = []
-        encode, limit = self._spec.signature.encode, self._app.settings.max_payload
-        for n, call in enumerate(calls):
-            if not isinstance(call, tuple | list):
-                raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
-            try:
-                texts.append(encode(call, {}, limit))
-            except BadArguments as error:
-                raise type(error)(f"{self.name}.later_many: call {n}, {str(call)[:80]}: {error}") from error
-        task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
-        jobs = [
-            NewJob(id, task, text, queue, priority, run_at, delay, None, travelling, expires, expires_at)
-            for id, text in zip(new_ids(len(texts)), texts, strict=True)
-        ]
-        return [Job(self._app, id) for id in self._app.add(jobs, within=self._options.within)]
+        return [Job(self._app, id) for id in self._app.add(self._new_jobs(calls), within=self._options.within)]
 
     async def alater_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
-        """`later_many`, awaited."""
-        return await self._app.edge.call(self.later_many, calls)
+        """`later_many`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.within is None:
+            return await self._app.edge.call(self.later_many, calls)
+        stored = await self._app.aadd(self._new_jobs(calls), within=self._options.within)
+        return [Job(self._app, id) for id in stored]
 
     def piece(self, *args: P.args, **kwargs: P.kwargs) -> Piece[R]:
         """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
@@ -156,6 +143,32 @@ class Task(Generic[P, C, R]):
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
         key = self._options.key
         return NewJob(id, task, text, queue, priority, run_at, delay, key, travelling, expires, expires_at)
+
+    def _new_jobs(self, calls: Iterable[tuple[Any, ...]]) -> list[NewJob]:
+        if self._options.key is not None:
+            raise BadOption(
+                f"{self.name}.later_many: one unique key cannot be carried by many jobs; call later for each"
+            )
+        texts = []
+        encode, limit = self._spec.signature.encode, self._app.settings.max_payload
+        for n, call in enumerate(calls):
+            if not isinstance(call, tuple | list):
+                raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
+            try:
+                texts.append(encode(call, {}, limit))
+            except BadArguments as error:
+                raise type(error)(f"{self.name}.later_many: call {n}, {str(call)[:80]}: {error}") from error
+        task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
+        return [
+            NewJob(id, task, text, queue, priority, run_at, delay, None, travelling, expires, expires_at)
+            for id, text in zip(new_ids(len(texts)), texts, strict=True)
+        ]
+
+    def _stored(self, job: NewJob, stored: str) -> Job[R]:
+        """The handle of what was stored; raises `Duplicate` for another's, where that was asked for."""
+        if stored != job.id and self._options.on_duplicate == "raise":
+            raise Duplicate(f"job {stored} carries the unique key {job.key!r} and has not finished", stored)
+        return Job(self._app, stored)
 
     def _common(self) -> _Shared:
         """What all jobs of this task with these options share."""

@@ -17,6 +17,7 @@ READS = {
     *("operations", "plan", "amendments", "signals"),
     *("now", "is_set_up", "oldest_due", "wait", "next_due", "close"),
 }
+OF_THE_TASK = {"transaction"}  # committed with what the task wrote, whose process dies there in tests of its own
 
 
 def named(place: str) -> Module:
@@ -59,7 +60,7 @@ def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_p
         doors = {"self._write", "self._in", "self.db.write", "schema.migrate", "self._pruner.bite"}
         return bool(said & doors) or any(writes(other, seen | {name}) for other in inner - {"_set_up"})
 
-    assert seam - READS == {verb for verb in seam if writes(verb)}
+    assert seam - READS - OF_THE_TASK == {verb for verb in seam if writes(verb)}
 
 
 @pytest.mark.parametrize(

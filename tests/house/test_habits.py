@@ -29,6 +29,15 @@ ASYNC_ROOMS = {
     "operationtask.py",
     "operationquery.py",
     "torture/jobs.py",
+    # Statements on a caller's connection, which may be awaited: docs/adr/0023-in-the-callers-transaction.md.
+    "store/protocol.py",
+    "store/sqlite/store.py",
+    "store/postgres/store.py",
+    "store/postgres/asking.py",
+    "store/postgres/enqueue.py",
+    "store/postgres/operation.py",
+    "store/postgres/within.py",
+    "testing/model/enqueue.py",
 }
 CLOCK_ROOMS = {"clock.py", "ids.py", "testing/simulation/stage.py"}  # the last makes chance from a seed
 CHANCE_ROOMS = {"torture/dice.py"}

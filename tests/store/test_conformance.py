@@ -14,11 +14,20 @@ import pytest
 
 from piecework.store import Store
 from piecework.testing import FrozenClock, ModelStore
-from piecework.testing.conformance import NoWithinConformance, StoreConformance, WithinConformance
+from piecework.testing.conformance import (
+    NoWithinConformance,
+    StoreConformance,
+    TransactionConformance,
+    WithinConformance,
+)
 
 
 class TestStores(StoreConformance):
     """The shelves."""
+
+
+class TestTransactions(TransactionConformance):
+    """Shelves that open a transaction for a run."""
 
 
 class TestWithin(WithinConformance):

@@ -19,6 +19,7 @@ def plain(user_id: int) -> str:
 # ── options of a call ────────────────────────────────────────────────────────────────────────────
 
 plain.using(queue="mail", priority=1, attempts=2, retry=5, timeout=None, delay=1.5, key=None)
+plain.using(within=object())
 plain.using(prioritet=1)  # error
 plain.using(priority="high")  # error
 plain.using(queue=7)  # error
@@ -29,6 +30,9 @@ plain.using(on_duplicate="explode")  # error
 # ── options of a task and a split ────────────────────────────────────────────────────────────────
 
 app.task(queue="mail", priority=1, attempts=2, retry=5, timeout=None)
+app.task(transaction=True)
+app.task(transaction="yes")  # error
+app.split(transaction=True)  # error
 app.task(quueue="mail")  # error
 app.task(priority="high")  # error
 app.task(delay=1)  # error

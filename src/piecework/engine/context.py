@@ -15,6 +15,7 @@ from piecework.job import Fetched, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from piecework.engine.effects import Effects
     from piecework.engine.spots import Spot
     from piecework.options import TaskOptions
     from piecework.registry import TaskSpec
@@ -34,6 +35,7 @@ class Running(msgspec.Struct, eq=False):
     task: Any = None  # the asyncio task, where it runs on the loop
     abandoned: bool = False  # it did not end in time; whatever it still comes to is not heard
     spot: Spot | None = None  # where on its plan it is, if it is an operation …
+    effects: Effects | None = None  # its own transaction, where its task is declared with one
     held_since: float = 0.0  # … and since when this worker has had it, without a fetch between its steps
 
     @property
@@ -93,6 +95,21 @@ class Current:
     def queue(self) -> str:
         """The queue that the job was taken from."""
         return self._running().job.queue
+
+    @property
+    def connection(self) -> Any:
+        """The connection of a task with ``transaction=True``, as the driver of the store makes them.
+
+        What is written on it and that the job completed are committed together, at the end of the job, or not at all. The
+        transaction begins when the connection is first asked for, and is not the task's to end; it belongs to this
+        thread. Raises `UsageError` in a task without ``transaction=True`` and outside of a job; `StoreUnavailable`.
+
+        Example: ``current.connection.execute(statement, parameters)``
+        """
+        now = self._running()
+        if now.effects is None:
+            raise UsageError("current.connection is there in tasks that are declared with @app.task(transaction=True)")
+        return now.effects.connection
 
     @property
     def cancelled(self) -> bool:

@@ -14,6 +14,7 @@ from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.engine import splitter
 from piecework.engine.binding import Unbound, call_with_rows, with_rows
 from piecework.engine.context import Running, running
+from piecework.engine.effects import Effects
 from piecework.engine.spots import Spot, Spots
 from piecework.engine.undoing import next_undo
 from piecework.engine.walker import Walker
@@ -36,7 +37,7 @@ from piecework.options import TaskOptions, effective
 from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
 from piecework.plan import Undoing
 from piecework.registry import Registry, TaskSpec
-from piecework.settle import COMPOSE
+from piecework.settle import COMPOSE, settle
 from piecework.verdicts import Cancel, Fail, Retry, Snooze, Verdict
 
 if TYPE_CHECKING:
@@ -165,7 +166,27 @@ class Runner:
         if spec.is_split:
             return self._run_split(now, spec, args, kwargs)
         failpoint("runner.running")
+        if now.options is not None and now.options.transaction:
+            return self._call_in_transaction(now, spec, args, kwargs)
         return self._completed(spec.function(*args, **kwargs), spec.result, now)
+
+    def _call_in_transaction(
+        self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Outcome:
+        """Ends the run in the task's own transaction; the worker's settlement is then answered with `already`.
+
+        Whatever is no completion leaves the transaction unsettled, which rolls it back.
+        """
+        assert now.options is not None
+        with Effects(self._store) as effects:
+            now.effects = effects
+            try:
+                outcome = self._completed(spec.function(*args, **kwargs), spec.result, now)
+            finally:
+                now.effects = None
+            if isinstance(outcome, Complete) and not now.abandoned:
+                effects.settle(settle(now.job, outcome, now.options, 0.0))
+        return outcome
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:

@@ -8,6 +8,7 @@ Time is the store's: what is due is judged by its clock, and delays count from i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from piecework.job import (
@@ -33,6 +34,18 @@ from piecework.job import (
     SignalRecord,
 )
 from piecework.outcome import Settlement
+from piecework.store.callers import Aside
+
+
+class Opened(Protocol):
+    """The transaction of one run; see `Store.transaction`."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection. The transaction on it is not the task's to end."""
+
+    def settle(self, settlement: Settlement) -> None:
+        """Ends the run in this transaction. Raises `LeaseLost`."""
 
 
 class Store(Protocol):
@@ -91,6 +104,13 @@ class Store(Protocol):
         """
         ...
 
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
+        """`add` on a caller's asynchronous connection, awaited on the caller's event loop.
+
+        What blocks runs by `aside`. A store that cannot raises `WithinNotSupported`.
+        """
+        ...
+
     def seal(self, batch: str) -> bool:
         """Fixes the number of pieces of a batch, and says whether this call did it.
 
@@ -146,6 +166,15 @@ class Store(Protocol):
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         """`settle`, then `fetch`, in one transaction."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Opened]:
+        """Opens a transaction for what one run itself writes, on a connection of its own.
+
+        `settle` ends the run in it, and raises `LeaseLost` where that run does not own its job any more. At the end of the
+        block everything is committed together where the run was settled, and rolled back where it was not.
+        That settlement, sent again, answers `already`. A store that cannot raises `WithinNotSupported`.
+        """
         ...
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:

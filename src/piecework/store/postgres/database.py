@@ -17,13 +17,12 @@ from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 import psycopg
-from psycopg import Cursor, Pipeline
+from psycopg import Pipeline
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.failpoints import failpoint
-from piecework.store.postgres.transaction import Collided, Con
+from piecework.store.postgres.transaction import Collided, Con, Row
 from piecework.store.postgres.url import Place
 
 T = TypeVar("T")
@@ -37,8 +36,10 @@ COLLISIONS, PAUSE = 8, 0.01  # tries after a deadlock or a serialization failure
 # Connections that a fork copied into this process. They are the parent's: not used, not closed, not forgotten.
 _inherited: list[object] = []
 
-_IDENTITY = (
-    b"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, pg_postmaster_start_time()::text"
+# Which database of which server: the same text whatever a session's time zone is.
+IDENTITY = (
+    b"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, "
+    b"extract(epoch FROM pg_postmaster_start_time())::text"
 )
 
 _COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
@@ -88,7 +89,8 @@ class Database:
         self._free: list[Con] = []
         self._changed = threading.Condition()
         self._used = 0
-        self._known: WeakSet[psycopg.Connection[Any]] = WeakSet()  # of callers, to this very database
+        self._identity: Row | None = None  # of the server as it was last asked
+        self._known: WeakSet[Any] = WeakSet()  # connections of callers, to this very database
 
     def _leave_fork_behind(self) -> None:
         if os.getpid() != self._pid:
@@ -99,15 +101,27 @@ class Database:
 
     def connect(self) -> Con:
         """A new connection, each statement a transaction of its own unless one is begun."""
+        con = self._connect()
+        if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
+            con.execute(b"SET jit = off")
+        con.prepared_max = PREPARED
+        return con
+
+    def connect_for_task(self) -> Con:
+        """A new connection as the driver makes them, for one run's own statements; whoever asks for it closes it."""
+        return self._connect()
+
+    def _connect(self) -> Con:
         try:
             con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
-        if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
-            con.execute(b"SET jit = off")
         con.prepare_threshold = None if self.place.pooler else 5
-        con.prepared_max = PREPARED
         return con
+
+    def opening(self, gate: Gate) -> bytes:
+        """What a transaction says first: its limits, and how it passes the gate."""
+        return self._opening[gate]
 
     @contextmanager
     def _connection(self) -> Iterator[Con]:
@@ -156,7 +170,7 @@ class Database:
         try:
             with con.pipeline() as pipeline:
                 con.execute(b"BEGIN")
-                con.execute(self._opening[gate])
+                con.execute(self.opening(gate))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(b"COMMIT")
@@ -183,7 +197,7 @@ class Database:
                 if collided > COLLISIONS:
                     raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
             except psycopg.Error as error:
-                if _is_lost(error) and not lost:
+                if _is_lost(error.sqlstate, str(error), error) and not lost:
                     lost += 1
                     self.close()  # the others went the same way, most likely
                 elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
@@ -192,41 +206,45 @@ class Database:
                 else:
                     self.explain(error)
 
-    def is_same(self, connection: psycopg.Connection[Any]) -> bool:
-        """Whether somebody's connection is to this very database."""
-        if connection in self._known:
-            return True
-        theirs = Cursor(connection, row_factory=tuple_row).execute(_IDENTITY).fetchone()
-        mine = self.read(lambda con: con.execute(_IDENTITY).fetchone())
-        if theirs == mine:
-            self._known.add(connection)
-        return theirs == mine
+    # ── connections of callers ───────────────────────────────────────────────────────────────────
+
+    def identity(self) -> Row:
+        """What tells this very database from others, as it was when it was last asked."""
+        return self._identity or self.ask_identity()
+
+    def ask_identity(self) -> Row:
+        """The same, asked now: a server that was started again has another."""
+        found = self.read(lambda con: con.execute(IDENTITY).fetchone())
+        assert found is not None
+        self._identity = found
+        return found
+
+    def knows(self, driver: Any) -> bool:
+        """Whether a caller's connection was seen to be to this very database."""
+        return driver in self._known
+
+    def remember(self, driver: Any) -> None:
+        self._known.add(driver)
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────
 
-    @contextmanager
-    def speaking_plainly(self) -> Iterator[None]:
-        """Turns the driver's errors into the store's, where a call is not sent again: on a caller's connection."""
-        try:
-            yield
-        except Collided as error:
-            raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
-        except psycopg.Error as error:
-            self.explain(error)
-
     def explain(self, error: psycopg.Error) -> NoReturn:
         """Turns the driver's error into the store's."""
-        code, shown, said = error.sqlstate or "", self.place.shown, _said(error)
-        if code == "25006":
+        if error.sqlstate == "25006":
             self.close()  # another server may be the writable one by now
-        if code in _TRY_AGAIN or code in _COLLIDED or _is_lost(error):
+        self.tell(error.sqlstate, _said(error), error)
+
+    def tell(self, code: str | None, said: str, error: Exception) -> NoReturn:
+        """The store's error for what a server or a driver said, here or on a caller's connection."""
+        shown, code, lost = self.place.shown, code or "", _is_lost(code, said, error)
+        if code in _TRY_AGAIN or code in _COLLIDED or lost:
             what = _TRY_AGAIN.get(code, "lost the connection" if code not in _COLLIDED else "is too busy")
             raise StoreUnavailable(f"the store {shown} {what} ({said})") from error
         if code in _NO_TABLES:
             raise SchemaOutdated(
                 f"the store {shown} lacks what this version of piecework needs ({said}); run: piecework migrate"
             ) from error
-        if code in _NOT_TEXT or (isinstance(error, psycopg.DataError) and "NUL" in said):
+        if code in _NOT_TEXT or (not code and "NUL" in said):
             raise UsageError(
                 f"the store {shown} keeps no NUL character in its texts ({said}); leave it out of names, keys and reasons"
             ) from error
@@ -238,12 +256,13 @@ class Database:
         raise StoreError(f"the store {shown} failed: {said}") from error
 
 
-def _is_lost(error: psycopg.Error) -> bool:
-    code = error.sqlstate
-    if code is None:
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+def _is_lost(code: str | None, said: str, error: Exception) -> bool:
+    if not code:
+        return getattr(error, "connection_invalidated", False) or isinstance(
+            error, psycopg.OperationalError | psycopg.InterfaceError
+        )
     if code == "0A000":  # a statement that was prepared before the tables changed
-        return "cached plan" in str(error)
+        return "cached plan" in said
     return code in _LOST or code.startswith("08")
 
 

@@ -1,4 +1,4 @@
-"""Adding jobs on the PostgreSQL shelf."""
+"""Adding jobs on the PostgreSQL shelf, on a connection of its own or a caller's: see `asking`."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ import msgspec
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
 from piecework.job import Fence, NewBatch, NewJob
 from piecework.store.postgres import operation
-from piecework.store.postgres.transaction import Collided, Transaction, to_json
+from piecework.store.postgres.asking import Asking
+from piecework.store.postgres.transaction import Collided, to_json
 
 BITE = 2000  # rows in one step: long enough to be fast, short enough to bound the text that is parsed at once
 
 
-def add(tx: Transaction, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
+async def add(tx: Asking, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
     """The verb `add`, inside a transaction."""
-    if fence is not None and not tx.row("fence_read", id=fence.id, run=fence.run):
+    if fence is not None and not await tx.row("fence_read", id=fence.id, run=fence.run):
         raise LeaseLost(f"run {fence.run} of job {fence.id} does not own its job any more")
-    opened = batch is not None and _open(tx, batch)
+    opened = batch is not None and await _open(tx, batch)
     offer = fence.run if fence is not None else 0
     answers: dict[str, str] = {}
     for group in _groups(jobs):
         for start in range(0, len(group), BITE):
             bite = group[start : start + BITE]
             if bite[0].operation is None:
-                _add_bite(tx, bite, offer, answers)
+                await _add_bite(tx, bite, offer, answers)
             else:
-                _add_operations(tx, bite, offer, answers)
+                await _add_operations(tx, bite, offer, answers)
     if batch is not None and opened and batch.then is not None:
-        tx.post("add_below", id=batch.id, then=batch.then)
+        await tx.post("add_below", id=batch.id, then=batch.then)
     return [answers.get(job.id, job.id) for job in jobs]
 
 
-def _open(tx: Transaction, batch: NewBatch) -> bool:
+async def _open(tx: Asking, batch: NewBatch) -> bool:
     """Opens a batch; False where it exists."""
     return bool(
-        tx.run(
+        await tx.run(
             "add_batch",
             id=batch.id,
             then=batch.then,
@@ -72,31 +73,31 @@ def _alike(job: NewJob) -> tuple[object, ...]:
     )
 
 
-def _add_operations(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
-    new = operation.new_among(tx, jobs, answers)
+async def _add_operations(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
+    new = await operation.new_among(tx, jobs, answers)
     if new:
-        _add_bite(tx, new, offer, answers)
+        await _add_bite(tx, new, offer, answers)
         for job in jobs:  # the answer of one may be another of this call, and that one's a job that was there before
             held = answers.get(job.id, job.id)
             answers[job.id] = answers.get(held, held)
-        operation.store(tx, [job for job in new if answers.get(job.id, job.id) == job.id])
+        await operation.store(tx, [job for job in new if answers.get(job.id, job.id) == job.id])
 
 
-def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
+async def _add_bite(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
     first = jobs[0]
-    if first.batch is not None and not _takes_pieces(tx, first.batch, jobs):
+    if first.batch is not None and not await _takes_pieces(tx, first.batch, jobs):
         return
     # A splitter's first run offers what is not there; a later one looks first, so that what is new keeps its order.
-    stored = _insert(tx, jobs, offer) if offer <= 1 else 0
+    stored = await _insert(tx, jobs, offer) if offer <= 1 else 0
     if stored < len(jobs):
-        stored += _sort_out(tx, jobs, offer, answers)
+        stored += await _sort_out(tx, jobs, offer, answers)
     if stored:
         tx.moved(first.queue, None, first.state.value, stored)
         if first.batch is not None:
-            tx.post("add_count", batch=first.batch, n=stored)
+            await tx.post("add_count", batch=first.batch, n=stored)
 
 
-def _insert(tx: Transaction, jobs: list[NewJob], offer: int) -> int:
+async def _insert(tx: Asking, jobs: list[NewJob], offer: int) -> int:
     first = jobs[0]
     common = {
         "ids": to_json([job.id for job in jobs]),
@@ -114,8 +115,8 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int) -> int:
         title = "add_operation"
         common["cursors"] = to_json([job.operation and job.operation.cursor for job in jobs])
     elif first.batch is None and first.key is None and first.expires is None and first.expires_at is None:
-        return tx.run("add_plain", **common)
-    return tx.run(
+        return await tx.run("add_plain", **common)
+    return await tx.run(
         title,
         ordinals=to_json([job.ordinal for job in jobs]),
         pieces=to_json([job.piece for job in jobs]),
@@ -131,14 +132,14 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int) -> int:
     )
 
 
-def _takes_pieces(tx: Transaction, batch: str, jobs: list[NewJob]) -> bool:
+async def _takes_pieces(tx: Asking, batch: str, jobs: list[NewJob]) -> bool:
     """Whether there is something to store; False for a call that was answered before its batch was sealed."""
-    tx.post("batch_lock", ids=to_json([batch]))
-    row = tx.row("batch_read", id=batch)
+    await tx.post("batch_lock", ids=to_json([batch]))
+    row = await tx.row("batch_read", id=batch)
     if row is None:
         raise UsageError(f"there is no batch {batch}; open it by adding it together with its first pieces")
     if row[4]:
-        if tx.row("add_known", ids=to_json([job.id for job in jobs]))[0] == len(jobs):
+        if (await tx.row("add_known", ids=to_json([job.id for job in jobs])))[0] == len(jobs):
             return False
         raise UsageError(f"batch {batch} is sealed; it takes no further pieces")
     if row[2] in ("failed", "stopped"):
@@ -146,7 +147,7 @@ def _takes_pieces(tx: Transaction, batch: str, jobs: list[NewJob]) -> bool:
     return True
 
 
-def _sort_out(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> int:
+async def _sort_out(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> int:
     """Some were there already: answers with what is stored, and stores what only lacked a place.
 
     A splitter that runs again offers what it offered before. Its new pieces come behind those that are there.
@@ -157,7 +158,7 @@ def _sort_out(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str
         "pieces": to_json([job.piece for job in jobs]),
         "keys": to_json([job.key for job in jobs]),
     }
-    stored = {row[0]: row[1:] for row in tx.rows("add_stored", batch=jobs[0].batch, **places)}
+    stored = {row[0]: row[1:] for row in await tx.rows("add_stored", batch=jobs[0].batch, **places)}
     again: dict[str, str] = {}
     homeless: list[NewJob] = []
     for job in jobs:
@@ -171,25 +172,25 @@ def _sort_out(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str
             _check_same(job, task, args)
             again[found] = job.id
     if again:
-        tx.post("add_offer", ids=to_json(list(again)), given=to_json(list(again.values())), offer=offer)
-    return _house(tx, homeless, offer) if homeless else 0
+        await tx.post("add_offer", ids=to_json(list(again)), given=to_json(list(again.values())), offer=offer)
+    return await _house(tx, homeless, offer) if homeless else 0
 
 
-def _house(tx: Transaction, jobs: list[NewJob], offer: int) -> int:
+async def _house(tx: Asking, jobs: list[NewJob], offer: int) -> int:
     """Stores what is not there and found no place at first."""
     if jobs[0].batch is not None:
-        stored = _append(tx, jobs, offer)
+        stored = await _append(tx, jobs, offer)
     else:
-        stored = _insert(tx, jobs, offer) if offer > 1 else 0
+        stored = await _insert(tx, jobs, offer) if offer > 1 else 0
     if stored < len(jobs):  # who stood in the way has gone since: it begins anew
         raise Collided("a job that carried a unique key ended at this very moment")
     return stored
 
 
-def _append(tx: Transaction, jobs: list[NewJob], offer: int) -> int:
-    (last,) = tx.row("add_last_place", batch=jobs[0].batch)
+async def _append(tx: Asking, jobs: list[NewJob], offer: int) -> int:
+    (last,) = await tx.row("add_last_place", batch=jobs[0].batch)
     moved = [msgspec.structs.replace(job, ordinal=last + 1 + n) for n, job in enumerate(jobs)]
-    return _insert(tx, moved, offer)
+    return await _insert(tx, moved, offer)
 
 
 def _check_once(job: NewJob, twice: bool, offer: int) -> None:

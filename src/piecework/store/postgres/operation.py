@@ -19,6 +19,7 @@ from piecework.job import (
     Wait,
     fold,
 )
+from piecework.store.postgres.asking import Asking
 from piecework.store.postgres.rows import changes_of
 from piecework.store.postgres.transaction import Collided, Transaction, to_json
 
@@ -32,10 +33,10 @@ _UNFINISHED = "available", "running", "waiting", "parked"
 # ── adding ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def new_among(tx: Transaction, jobs: Sequence[NewJob], answers: dict[str, str]) -> list[NewJob]:
+async def new_among(tx: Asking, jobs: Sequence[NewJob], answers: dict[str, str]) -> list[NewJob]:
     """Those of these operations that are to be stored; `answers` tells by which one each of the others is answered."""
     asked = {"ids": to_json([job.id for job in jobs]), "keys": to_json([job.key for job in jobs])}
-    stored = {row[0]: row[1:] for row in tx.rows("add_held", **asked)}
+    stored = {row[0]: row[1:] for row in await tx.rows("add_held", **asked)}
     new: list[NewJob] = []
     by_key: dict[str, str] = {}
     for job in jobs:
@@ -51,25 +52,29 @@ def new_among(tx: Transaction, jobs: Sequence[NewJob], answers: dict[str, str]) 
     return new
 
 
-def store(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+async def store(tx: Asking, jobs: Sequence[NewJob]) -> None:
     """What is kept of new operations beside their jobs, which are stored already."""
     if not jobs:
         return
     plans = {_of(job).digest: _of(job).plan for job in jobs}
-    _hold_plans(tx, plans)
+    await _hold_plans(tx, plans)
     if keys := [job.key for job in jobs if job.key is not None]:
-        tx.post("add_operation_take_key", keys=to_json(keys))
-    tx.post("add_operation_rows", rows=to_json([_row(job, _of(job)) for job in jobs]))
+        await tx.post("add_operation_take_key", keys=to_json(keys))
+    await tx.post("add_operation_rows", rows=to_json([_row(job, _of(job)) for job in jobs]))
     terms = [{"id": job.id, **term} for job in jobs for term in _terms(_of(job).globals)]
     if terms:
-        tx.post("add_operation_terms", rows=to_json(terms))
+        await tx.post("add_operation_terms", rows=to_json(terms))
 
 
-def _hold_plans(tx: Transaction, plans: Mapping[str, str]) -> None:
+async def store_plans(tx: Asking, plans: Mapping[str, str]) -> None:
+    """Stores what is new of the plans."""
+    await tx.post("add_plan", rows=to_json([{"digest": digest, "plan": plan} for digest, plan in plans.items()]))
+
+
+async def _hold_plans(tx: Asking, plans: Mapping[str, str]) -> None:
     """Stores what is new of the plans, and keeps all of them from being pruned until the operations are there."""
-    rows = to_json([{"digest": digest, "plan": plan} for digest, plan in plans.items()])
-    tx.post("add_plan", rows=rows)
-    if len(tx.rows("add_plan_hold", digests=to_json(list(plans)))) < len(plans):
+    await store_plans(tx, plans)
+    if len(await tx.rows("add_plan_hold", digests=to_json(list(plans)))) < len(plans):
         raise Collided("a plan was pruned at this very moment")
 
 

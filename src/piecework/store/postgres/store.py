@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-import psycopg
 from psycopg import Pipeline
-from psycopg.pq import TransactionStatus
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import UsageError, WithinNotSupported
+from piecework.errors import UsageError
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
@@ -39,9 +38,11 @@ from piecework.job import (
     State,
 )
 from piecework.outcome import Settlement
+from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, refuse_awaited, synchronous_half
 from piecework.store.postgres import (
     amending,
     delete,
+    effects,
     enqueue,
     examine,
     fanin,
@@ -54,6 +55,7 @@ from piecework.store.postgres import (
     settle,
     waits,
 )
+from piecework.store.postgres.asking import Asking, Own, at_once
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.ear import Ear
 from piecework.store.postgres.fetch import Look
@@ -70,6 +72,7 @@ from piecework.store.postgres.rows import (
 from piecework.store.postgres.sweep import Sweeper
 from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, to_json
 from piecework.store.postgres.url import parse
+from piecework.store.postgres.within import Within, line_of
 
 CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 FOLD_LINES = 1000  # lines of counters after which a process folds them
@@ -102,6 +105,8 @@ class PostgresStore:
         self._sweeper = Sweeper(self._read, self._alone)
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
         self._repair_from = ""
+        self._within = Within(self.db, self._statements)
+        self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
@@ -171,33 +176,42 @@ class PostgresStore:
         within: Any = None,
     ) -> list[str]:
         if within is not None:
-            with self._within(within) as tx:
-                return enqueue.add(tx, jobs, batch, fence)
+            refuse_awaited(within)
+            self._prepare(jobs)
+            return at_once(self._added_within(within, partial(enqueue.add, jobs=jobs, batch=batch, fence=fence), _here))
         # Plain jobs touch nothing that others count, and need not wait for anybody.
         plain = batch is None and fence is None and all(job.batch is None and job.operation is None for job in jobs)
-        return self._in(Gate.OPEN if plain else Gate.SHARED, lambda tx: enqueue.add(tx, jobs, batch, fence))
+        return self._in(
+            Gate.OPEN if plain else Gate.SHARED, lambda tx: at_once(enqueue.add(Own(tx), jobs, batch, fence))
+        )
 
-    @contextmanager
-    def _within(self, connection: Any) -> Iterator[Transaction]:
-        """Writes on the caller's connection: a savepoint makes it all or nothing, the caller's commit makes it last."""
-        if not isinstance(connection, psycopg.Connection):
-            raise WithinNotSupported(
-                f"within= takes a psycopg.Connection to the store's own database, not {type(connection).__name__}"
-            )
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
+        body = partial(enqueue.add, jobs=jobs, batch=None, fence=None)
+        await aside(partial(self._prepare, jobs))
+        if not is_awaited_sqlalchemy(within):
+            return await self._added_within(within, body, aside)
+        # SQLAlchemy switches between the two worlds by itself.
+        answers: list[str] = await synchronous_half(within).run_sync(
+            lambda half: at_once(self._added_within(half, body, _here))
+        )
+        return answers
+
+    async def _added_within(
+        self, within: Any, body: Callable[[Asking], Awaitable[list[str]]], aside: Aside
+    ) -> list[str]:
+        caller = caller_of(within)
+        line = line_of(caller, within)
+        assert caller is not None
+        return await self._within.write(caller, line, self._now(), body, aside)
+
+    def _prepare(self, jobs: Sequence[NewJob]) -> None:
+        """Does beforehand, on a connection of its own, what others would wait for until the caller's transaction ends."""
         self._set_up()
-        if not self.db.is_same(connection):
-            raise WithinNotSupported(
-                f"within= takes a connection to {self.url}, the store's own database; this one is to another"
-            )
-        if connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
-            raise WithinNotSupported(
-                "within= takes a connection with a transaction; this one commits by itself: open one with "
-                "connection.transaction()"
-            )
-        with self.db.speaking_plainly(), connection.transaction():
-            tx = Transaction(connection, self._statements, self._now())
-            yield tx
-            tx.finish(softly=True)
+        self.db.identity()
+        plans = {job.operation.digest: job.operation.plan for job in jobs if job.operation is not None}
+        if new := {digest: plan for digest, plan in plans.items() if digest not in self._plans}:
+            self._in(Gate.OPEN, lambda tx: at_once(operation.store_plans(Own(tx), new)))
+            self._plans |= new.keys()
 
     def seal(self, batch: str) -> bool:
         def sealed(tx: Transaction) -> bool:
@@ -256,6 +270,10 @@ class PostgresStore:
             return self._beside(hopefully)
         except settle.FenceMismatch:
             return self._beside(carefully)
+
+    def transaction(self) -> AbstractContextManager[effects.Effects]:
+        self._set_up()
+        return effects.opened(self.db, self._statements, self._now)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         def reported(tx: Transaction) -> list[str]:
@@ -467,3 +485,8 @@ def _settle_and_fetch(
     if claim is None:
         return answers, None
     return answers, fetch.read(tx, early or fetch.post(tx, claim), claim)
+
+
+async def _here(function: Callable[[], T]) -> T:
+    """On this thread, which waits anyway."""
+    return function()

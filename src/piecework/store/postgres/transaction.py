@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -103,7 +103,36 @@ class Statements:
         return SERVER_TIME if self._server_time else "%(now)s::float8"
 
 
-class Transaction:
+class Counting:
+    """What a transaction has changed of the counters, which are written once, at its end."""
+
+    def __init__(self, schema: str) -> None:
+        self.tally: Counter[tuple[str, str]] = Counter()
+        self.wakes = False
+        self._schema = schema
+
+    def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
+        """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
+        if before is not None:
+            self.tally[queue, before] -= n
+        if after is not None:
+            self.tally[queue, after] += n
+            self.wakes = self.wakes or (after == "available" and n > 0)
+
+    def changed(self) -> list[tuple[str, str, int]]:
+        """The counters that changed, and by how much."""
+        return [(queue, state, n) for (queue, state), n in self.tally.items() if n]
+
+    def closing(self, *, softly: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The statements that write the counters, and wake who sleeps where something may be fetched now."""
+        if changed := self.changed():
+            queues, states, counts = zip(*changed, strict=True)
+            yield "tally_add", {"queues": to_json(queues), "states": to_json(states), "counts": to_json(counts)}
+        if self.wakes:
+            yield "wake_softly" if softly else "wake", {"channel": channel(self._schema)}
+
+
+class Transaction(Counting):
     """Runs titled statements at one moment, and writes the changed counters once, at the end."""
 
     def __init__(
@@ -115,11 +144,10 @@ class Transaction:
         *,
         alone: bool = False,
     ) -> None:
+        super().__init__(statements.schema)
         self.con = con
         self.now = now  # None: the server's
         self.alone = alone  # nobody else counts pieces, or ends, stops and brings back anything
-        self.tally: Counter[tuple[str, str]] = Counter()
-        self.wakes = False
         self._statements = statements
         self._pipeline = pipeline
 
@@ -128,7 +156,6 @@ class Transaction:
         return self._execute(self._statements[title], params | {"now": self.now})
 
     def _execute(self, statement: bytes, params: Mapping[str, Any]) -> Cursor[Row]:
-        """On a cursor of piecework's own kind, whatever kind a caller's connection makes."""
         return Cursor(self.con, row_factory=tuple_row).execute(statement, params)
 
     def run(self, title: str, **params: Any) -> int:
@@ -153,32 +180,17 @@ class Transaction:
         """Waits for the answers of all that was sent."""
         if self._pipeline is not None:
             self._pipeline.sync()
-        elif self.con.pgconn.pipeline_status:  # a caller's own
-            with self.con.pipeline() as pipeline:
-                pipeline.sync()
 
     def must_be_alone(self) -> None:
         """Raises `Alone` in a transaction that others may count, end and stop beside."""
         if not self.alone:
             raise Alone
 
-    def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
-        """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
-        if before is not None:
-            self.tally[queue, before] -= n
-        if after is not None:
-            self.tally[queue, after] += n
-            self.wakes = self.wakes or (after == "available" and n > 0)
-
-    def finish(self, *, softly: bool = False) -> int:
-        """Writes the counters, and wakes who sleeps where something may be fetched now; how many lines it wrote."""
-        changed = [(queue, state, n) for (queue, state), n in self.tally.items() if n]
-        if changed:
-            queues, states, counts = zip(*changed, strict=True)
-            self.post("tally_add", queues=to_json(queues), states=to_json(states), counts=to_json(counts))
-        if self.wakes:
-            self.post("wake_softly" if softly else "wake", channel=channel(self._statements.schema))
-        return len(changed)
+    def finish(self) -> int:
+        """Writes the counters; how many lines it wrote."""
+        for title, params in self.closing():
+            self.post(title, **params)
+        return len(self.changed())
 
 
 class Opened(Protocol):

@@ -147,6 +147,13 @@ class Database:
             raise
         return con
 
+    def connect_for_task(self, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+        """A new connection for one run's own statements; whoever asks for it closes it."""
+        con = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, factory=kind)
+        con.execute(f"PRAGMA synchronous = {self.synchronous}")
+        con.execute("PRAGMA wal_autocheckpoint = 0")
+        return con
+
     def _prepare_file(self) -> None:
         """A queue holds people's data: the file is the owner's alone."""
         self.check_place()
@@ -354,6 +361,10 @@ class Database:
             yield
         except sqlite3.Error as error:
             self._explain(error)
+        except Exception as error:
+            if isinstance(below := getattr(error, "orig", None), sqlite3.Error):  # of a caller's SQLAlchemy
+                self._explain(below)
+            raise
 
     def _explain(self, error: sqlite3.Error) -> NoReturn:
         code = _code(error)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import BadSettings, UsageError, WithinNotSupported
+from piecework.errors import BadSettings, UsageError
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
@@ -38,9 +37,11 @@ from piecework.job import (
     SignalRecord,
 )
 from piecework.outcome import Settlement
+from piecework.store.callers import Aside, is_awaited_sqlalchemy, no_connection, refuse_awaited, synchronous_half
 from piecework.store.sqlite import (
     amending,
     delete,
+    effects,
     enqueue,
     examine,
     fanin,
@@ -66,6 +67,7 @@ from piecework.store.sqlite.rows import (
 )
 from piecework.store.sqlite.sweep import Sweeper
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+from piecework.store.sqlite.within import TAKES, theirs
 
 CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 
@@ -146,41 +148,20 @@ class SqliteStore:
         within: Any = None,
     ) -> list[str]:
         if within is not None:
-            with self._within(within) as tx:
+            refuse_awaited(within)
+            self._set_up()
+            with theirs(within, self.db, self.clock.now) as tx:
                 return enqueue.add(tx, jobs, batch, fence)
         with self._write() as tx:
             return enqueue.add(tx, jobs, batch, fence)
 
-    @contextmanager
-    def _within(self, connection: Any) -> Iterator[Transaction]:
-        """Writes on the caller's connection: a savepoint makes it all or nothing, the caller's commit makes it last."""
-        if not isinstance(connection, sqlite3.Connection):
-            raise WithinNotSupported(
-                f"within= takes an sqlite3.Connection to the store's own file, not {type(connection).__name__}"
-            )
-        self._set_up()
-        with self.db.speaking_plainly():
-            main = _file_of(connection)
-            if self.db.memory or not main or not os.path.samefile(main, self.db.path):
-                raise WithinNotSupported(
-                    f"within= takes a connection to {self.db.path}, the store's own file; this one is to "
-                    f"{main or 'memory'}"
-                )
-            if not connection.in_transaction:
-                connection.execute("BEGIN IMMEDIATE")
-            connection.execute("SAVEPOINT piecework")
-            factory, connection.row_factory = connection.row_factory, None  # statements here read plain rows
-            try:
-                tx = Transaction(connection, self.clock.now())
-                yield tx
-                tx.finish()
-            except BaseException:
-                connection.execute("ROLLBACK TO piecework")
-                connection.execute("RELEASE piecework")
-                raise
-            finally:
-                connection.row_factory = factory
-            connection.execute("RELEASE piecework")
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
+        if not is_awaited_sqlalchemy(within):
+            raise no_connection(within, TAKES)
+        await aside(self._set_up)
+        # SQLAlchemy switches between the two worlds by itself.
+        answers: list[str] = await synchronous_half(within).run_sync(lambda half: self.add(jobs, within=half))
+        return answers
 
     def seal(self, batch: str) -> bool:
         with self._write() as tx:
@@ -233,6 +214,10 @@ class SqliteStore:
             except settle.FenceMismatch:
                 continue
         raise AssertionError("a settlement that had been checked did not match its fence inside the same transaction")
+
+    def transaction(self) -> AbstractContextManager[effects.Effects]:
+        self._set_up()
+        return effects.opened(self.db, self.clock.now)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         if progress:
@@ -425,13 +410,6 @@ class SqliteStore:
     def close(self) -> None:
         self.db.close()
         self._ready_for = None
-
-
-def _file_of(connection: sqlite3.Connection) -> str:
-    """The path of a connection's main database; empty for one in memory."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    return next(str(row[2]) for row in cursor.execute("PRAGMA database_list") if row[1] == "main")
 
 
 def parse(url: str, synchronous: str) -> tuple[str, str]:

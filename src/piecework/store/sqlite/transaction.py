@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,24 +20,31 @@ def to_json(value: Any) -> str:
     return _encoder.encode(value).decode()
 
 
+class Executes(Protocol):
+    """A connection: the shelf's own, or what speaks to a caller's."""
+
+    def execute(self, statement: str, params: Mapping[str, Any] = ..., /) -> Any: ...
+
+
 class Transaction:
     """Runs titled statements at one moment, and writes the changed counters once, at the end."""
 
-    def __init__(self, con: sqlite3.Connection, now: float) -> None:
+    def __init__(self, con: Executes, now: float) -> None:
         self.con = con
         self.now = now
         self.tally: Counter[tuple[str, str]] = Counter()
 
     def run(self, title: str, **params: Any) -> int:
         """How many rows the statement changed."""
-        return self.con.execute(SQL[title], params).rowcount
+        return int(self.con.execute(SQL[title], params).rowcount)
 
     def row(self, title: str, **params: Any) -> Any:
         """The first row, or None."""
         return self.con.execute(SQL[title], params).fetchone()
 
     def rows(self, title: str, **params: Any) -> list[Any]:
-        return self.con.execute(SQL[title], params).fetchall()
+        found: list[Any] = self.con.execute(SQL[title], params).fetchall()
+        return found
 
     def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
         """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""

@@ -13,7 +13,8 @@ A suite is a class of tests, and takes two fixtures: `store`, migrated and empty
         def store(self, clock): ...
 
 A store that writes on a caller's connection proves that with `WithinConformance` (and a fixture `transaction`), one
-that cannot with `NoWithinConformance`. Each theme is a class of its own, for those who build a store verb by verb.
+that cannot with `NoWithinConformance`; one that opens a transaction for a run, with `TransactionConformance`. Each theme
+is a class of its own, for those who build a store verb by verb.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ from piecework.testing.conformance.signals import (  # noqa: E402
     UndoConformance,
 )
 from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
-from piecework.testing.conformance.within import NoWithinConformance, WithinConformance  # noqa: E402
+from piecework.testing.conformance.within import NoWithinConformance, TransactionConformance, WithinConformance  # noqa: E402
 from piecework.testing.conformance.work import (  # noqa: E402
     ExchangeConformance,
     ExpiryConformance,
@@ -170,6 +171,7 @@ __all__ = [
     "GetConformance",
     "NestingConformance",
     "NoWithinConformance",
+    "TransactionConformance",
     "OldestConformance",
     "PauseConformance",
     "PiecesConformance",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from piecework.errors import UsageError, WithinNotSupported
-from piecework.job import NewBatch, State
+from piecework.errors import LeaseLost, UsageError, WithinNotSupported
+from piecework.job import Answer, NewBatch, State
 from piecework.store.protocol import Store
 from piecework.testing.conformance.kit import (
     LEAVES,
@@ -17,6 +17,7 @@ from piecework.testing.conformance.kit import (
     a_job,
     add,
     batch,
+    completed,
     everything,
     fetch,
     fetch_one,
@@ -92,8 +93,83 @@ class WithinConformance(Conformance):
         assert everything(store) == []
 
 
+class TransactionConformance(Conformance):
+    """A transaction for what a run itself writes; the effect is a job here, added on its connection."""
+
+    def test_effects_and_end_are_committed_together(self, store: Store) -> None:
+        """At the end of the block everything is committed together where the run was settled."""
+        id = add(store)
+        run, effect = fetch_one(store), a_job()
+        with store.transaction() as opened:
+            store.add([effect], within=opened.connection)
+            opened.settle(completed(run))
+            assert (state(store, id), store.get([effect.id])) == (State.RUNNING, [])
+        assert (state(store, id), state(store, effect.id)) == (State.COMPLETED, State.AVAILABLE)
+
+    def test_the_same_settlement_sent_again_is_answered_already(self, store: Store) -> None:
+        """That settlement, sent again, answers `already`; so the worker settles as ever."""
+        id = add(store)
+        run = fetch_one(store)
+        with store.transaction() as opened:
+            opened.settle(completed(run, result="1"))
+        assert store.settle([completed(run, result="1")]) == [Answer.ALREADY]
+        assert store.counts()[run.queue, "completed"] == 1
+        assert store.get([id])[0].result == "1"
+
+    def test_what_was_not_settled_is_rolled_back(self, store: Store) -> None:
+        """And rolled back where it was not."""
+        id = add(store)
+        run = fetch_one(store)
+        with store.transaction() as opened:
+            store.add([a_job()], within=opened.connection)
+        assert [job.id for job in everything(store)] == [id]
+        assert store.settle([completed(run)]) == [Answer.OK]
+
+    def test_an_exception_rolls_back_even_what_was_settled(self, store: Store) -> None:
+        """All or nothing."""
+        id = add(store)
+        run = fetch_one(store)
+        with suppress(RolledBack), store.transaction() as opened:
+            store.add([a_job()], within=opened.connection)
+            opened.settle(completed(run))
+            raise RolledBack
+        assert [job.id for job in everything(store)] == [id]
+        assert state(store, id) is State.RUNNING
+
+    def test_who_lost_the_job_writes_nothing(self, store: Store) -> None:
+        """`settle` raises `LeaseLost` where that run does not own its job any more."""
+        id = add(store)
+        first = fetch_one(store)
+        store.reap("w.1")
+        second = fetch_one(store)
+        with suppress(RolledBack), store.transaction() as opened:
+            store.add([a_job()], within=opened.connection)
+            with pytest.raises(LeaseLost):
+                opened.settle(completed(first))
+            raise RolledBack
+        assert [job.id for job in everything(store)] == [id]
+        assert store.settle([completed(second)]) == [Answer.OK]
+
+    def test_the_last_piece_releases_what_waits_for_it(self, store: Store) -> None:
+        """As every settlement does."""
+        then = a_job(state=State.WAITING)
+        store.add([then], batch=NewBatch(id=then.id, then=then.id))
+        store.add([a_job(queue=LEAVES, batch=then.id, ordinal=0)])
+        store.seal(then.id)
+        run = fetch_one(store, queue=LEAVES)
+        with store.transaction() as opened:
+            opened.settle(completed(run))
+            assert state(store, then.id) is State.WAITING
+        assert state(store, then.id) is State.AVAILABLE
+
+
 class NoWithinConformance(Conformance):
     """Stores that have no caller's transaction."""
+
+    def test_a_transaction_of_a_run_is_refused(self, store: Store) -> None:
+        """A store that cannot raises `WithinNotSupported`."""
+        with pytest.raises(WithinNotSupported), store.transaction():
+            pass
 
     def test_within_is_refused(self, store: Store) -> None:
         """A store that cannot raises `WithinNotSupported`, and stores nothing."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from msgspec.structs import replace
 
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError, WithinNotSupported
 from piecework.job import Fence, NewBatch, NewJob, NewOperation, OperationRecord, Record
+from piecework.store.callers import Aside
+from piecework.store.protocol import Opened
 from piecework.testing.model.tables import DEAD
 from piecework.testing.model.walk import Walk
 
@@ -36,6 +39,12 @@ class Enqueue(Walk):
             if batch is not None and opens:
                 self._put_below(batch)
             return answers
+
+    async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
+        return self.add(jobs, within=within)
+
+    def transaction(self) -> AbstractContextManager[Opened]:
+        raise WithinNotSupported("a model store has no connections")
 
     def _add(self, new: NewJob, fence: Fence | None) -> str:
         if new.id in self._t.jobs:

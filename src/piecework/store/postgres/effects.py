@@ -1,0 +1,75 @@
+"""The transaction of one run: what its task writes on `connection`, and the run's end, are committed together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from piecework.errors import LeaseLost, UsageError
+from piecework.job import Answer
+from piecework.outcome import Settlement
+from piecework.store.postgres.database import Database, Gate
+from piecework.store.postgres.settle import Settling
+from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction
+
+
+class Effects:
+    """A run's own transaction, on a connection that was made for it."""
+
+    def __init__(self, con: Con, db: Database, statements: Statements, now: Callable[[], float | None]) -> None:
+        self.connection = con
+        self.settled = False
+        self._db = db
+        self._statements = statements
+        self._now = now
+
+    def settle(self, settlement: Settlement) -> None:
+        """Ends the run here. The gate is taken only now: others do not wait for what the task does."""
+        self._check()
+        try:
+            try:
+                answer = self._answer(settlement, Gate.SHARED)
+            except Alone:
+                answer = self._answer(settlement, Gate.ALONE)
+        except psycopg.Error as error:
+            self._db.explain(error)
+        if answer is not Answer.OK:
+            raise LeaseLost(
+                f"run {settlement.run} of job {settlement.id} does not own its job any more; what it wrote is rolled back"
+            )
+        self.settled = True
+
+    def _answer(self, settlement: Settlement, gate: Gate) -> Answer:
+        with self.connection.transaction():  # a savepoint, with which the gate is let go
+            tx = Transaction(self.connection, self._statements, self._now(), alone=gate is Gate.ALONE)
+            self.connection.execute(self._db.opening(gate))
+            (answer,) = Settling(tx, [settlement], careful=True).finish()
+            tx.finish()
+        return answer
+
+    def _check(self) -> None:
+        status = self.connection.info.transaction_status
+        if status is TransactionStatus.IDLE:
+            raise UsageError("the task ended the transaction of current.connection; leave that to the end of the job")
+        if status is TransactionStatus.INERROR:
+            raise UsageError(
+                "a statement on current.connection failed and the task went on; the server takes no more in this "
+                "transaction. Put what may fail inside `with current.connection.transaction():`, a savepoint"
+            )
+
+
+@contextmanager
+def opened(db: Database, statements: Statements, now: Callable[[], float | None]) -> Iterator[Effects]:
+    """Committed at the end where the run was settled in it, else rolled back."""
+    con = db.connect_for_task()
+    try:
+        with con.transaction() as block:  # in which the driver lets nobody commit or roll back
+            effects = Effects(con, db, statements, now)
+            yield effects
+            if not effects.settled:
+                raise psycopg.Rollback(block)
+    finally:
+        con.close()
