@@ -29,7 +29,7 @@ ASYNC_ROOMS = {
     "operationtask.py",
     "operationquery.py",
     "torture/jobs.py",
-    # Statements on a caller's connection, which may be awaited: docs/adr/0023-in-the-callers-transaction.md.
+    # Statements on a caller's connection, which may be awaited: docs/adr/0021-in-the-callers-transaction.md.
     "store/protocol.py",
     "store/sqlite/store.py",
     "store/postgres/store.py",

@@ -1,7 +1,7 @@
 """The server and the connections to it: a few for each process, however many threads ask, and none across a fork.
 
 Nothing here needs a session that lasts: every transaction is begun, told its limits, and ended on whatever connection is
-free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0021-the-gate.md.
+free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0019-the-gate.md.
 """
 
 from __future__ import annotations
