@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
+from tests.servers import Postgres
 
 ROOT = Path(__file__).parents[2]
 PAGES = {  # with the module that holds the app
@@ -24,7 +26,9 @@ PAGES = {  # with the module that holds the app
     "docs/later.md": "shop",
     "docs/splits.md": "shop",
     "docs/operations.md": "shop",
+    "docs/postgresql.md": "shop",
 }
+ON_POSTGRESQL = ("docs/postgresql.md",)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 MODULE = re.compile(r"# (\w+)\.py\b")
 
@@ -55,24 +59,45 @@ def write(page: Page, folder: Path) -> None:
         (folder / f"at_line_{line}.py").write_text(text, "utf-8")
 
 
-def environment() -> dict[str, str]:
+def environment(**settings: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIECEWORK_")}
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "MYPYPATH": str(ROOT / "src")}
-    return {**kept, **paths, "PYTHONUNBUFFERED": "1"}
+    return {**kept, **paths, "PYTHONUNBUFFERED": "1", **settings}
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def settings(name: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a page's reader has in the environment: for some a database of their own."""
+    if name not in ON_POSTGRESQL:
+        return {}
+    postgres: Postgres = request.getfixturevalue("postgres")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
+    url = postgres.url.rpartition("/")[0] + "/shop"
+    return {"PIECEWORK_URL": url, "DATABASE_URL": url}
+
+
+def run(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
 @contextmanager
-def worker(folder: Path, app: str) -> Iterator[None]:
+def worker(folder: Path, app: str, **settings: str) -> Iterator[None]:
     """The worker that the page tells to start. It must end well when it is asked to."""
     with (folder / "worker.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "piecework", "work", app], cwd=folder, env=environment(), stdout=log, stderr=log
+            [sys.executable, "-m", "piecework", "work", app],
+            cwd=folder,
+            env=environment(**settings),
+            stdout=log,
+            stderr=log,
         )
     try:
         yield
@@ -87,13 +112,13 @@ def worker(folder: Path, app: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_snippet_of_a_page_runs(name: str, tmp_path: Path) -> None:
+def test_every_snippet_of_a_page_runs(name: str, tmp_path: Path, settings: dict[str, str]) -> None:
     page = read(name)
     write(page, tmp_path)
-    assert len(page.scripts) > 5
-    with worker(tmp_path, f"{PAGES[name]}:app"):
+    assert len(page.scripts) > 4
+    with worker(tmp_path, f"{PAGES[name]}:app", **settings):
         for line in page.scripts:
-            done = run(tmp_path, f"at_line_{line}.py")
+            done = run(tmp_path, f"at_line_{line}.py", **settings)
             assert done.returncode == 0, f"{name}:{line}\n{done.stderr}\n{(tmp_path / 'worker.log').read_text()}"
 
 
