@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
+from piecework.aftercommit import hold
 from piecework.aio import Edge
 from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
@@ -35,6 +37,7 @@ from piecework.options import (
     refuse_transaction,
     task_options,
 )
+from piecework.outbox import KEEP_CARRIED, Outbox, kept
 from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows
@@ -59,6 +62,8 @@ class Piecework:
     `url` is the store's: ``sqlite:///jobs.db``; without one, ``$PIECEWORK_URL``, ``[tool.piecework] url``, or
     ``sqlite:///piecework.db``. `max_payload` bounds arguments and results (bytes, 1 MiB); `lease` is how long a silent
     worker machine keeps its jobs (seconds, 20); `keep_completed` is how long completed jobs are kept (days, 7; None: for ever).
+    `outbox` is the URL of a second store, an SQL database: `using(within=…)` then keeps jobs there, in the caller's transaction,
+    and workers carry them over.
     Nothing is opened before it is needed, and nothing is global: two apps can live in one process.
     Raises `BadSettings`.
 
@@ -80,6 +85,7 @@ class Piecework:
         max_payload: int | None = None,
         lease: float | None = None,
         keep_completed: float | UnsetType | None = UNSET,
+        outbox: str | UnsetType | None = UNSET,
         clock: Clock | None = None,
     ) -> None:
         self.settings: Settings = current_settings(
@@ -87,6 +93,7 @@ class Piecework:
             max_payload=UNSET if max_payload is None else max_payload,
             lease=UNSET if lease is None else lease,
             keep_completed=keep_completed,
+            outbox=outbox,
         )
         self.clock: Clock = clock or SystemClock()
         self.rows = Rows()
@@ -97,6 +104,7 @@ class Piecework:
         self.operations = Operations(self)
         self._tasks: dict[str, Task[Any, Any, Any]] = {}
         self._calls = Calls(self)
+        self.outbox = self._open_outbox()
 
     def __repr__(self) -> str:
         return f"<piecework app with {len(self.registry)} tasks on {self.store.url}>"
@@ -381,24 +389,51 @@ class Piecework:
             name=check_name(name, "name"),
             shutdown_timeout=check_seconds(shutdown_timeout, "shutdown_timeout"),
             processes=None if place is None else PoolSettings(pool_command(place), size, dict(os.environ), os.getcwd()),
+            beside=None if self.outbox is None else partial(self.outbox.carrier, burst=burst),
         )
+
+    def migrate(self) -> list[str]:
+        """Brings the schema of the store, and of the outbox, to this version; returns the names of what it applied.
+
+        Forward only; safe to run twice, or on two machines at once. A store that is new is set up at first use, too.
+        """
+        return [name for store in self.stores() for name in store.migrate()]
 
     def close(self) -> None:
         """Lets go of the store's connections; the next use opens them again."""
         self.edge.close()
         self.store.close()
+        if self.outbox is not None:
+            self.outbox.close()
+
+    def _open_outbox(self) -> Outbox | None:
+        url = self.settings.outbox
+        if url is None:
+            return None
+        box = Piecework(url, keep_completed=KEEP_CARRIED, lease=self.settings.lease, outbox=None, clock=self.clock)
+        return Outbox(box, self.store)
 
     # ── for the other rooms ──────────────────────────────────────────────────────────────────────
 
-    def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[str]:
-        """Stores jobs that tasks have made."""
+    def stores(self) -> list[Store]:
+        """The store, and the outbox's where there is one."""
+        return [self.store] if self.outbox is None else [self.store, self.outbox.box.store]
+
+    def add(self, jobs: Sequence[NewJob], *, within: Any = None, after_commit: Any = None) -> list[str]:
+        """Stores jobs that tasks have made: at once, in a caller's transaction, or when that has been committed."""
+        if after_commit is not None:
+            return hold(jobs, after_commit, self.store.add)
+        if within is not None and self.outbox is not None:
+            return self.outbox.add(jobs, within)
         return self.store.add(jobs, within=within)
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any) -> list[str]:
         """The same within a transaction, awaited; a synchronous connection is used on this very thread, which is its own."""
-        if is_awaited(within):
-            return await self.store.aadd(jobs, within=within, aside=self.edge.call)
-        return self.store.add(jobs, within=within)
+        if not is_awaited(within):
+            return self.add(jobs, within=within)
+        if self.outbox is not None:
+            jobs = kept(jobs)
+        return await self.stores()[-1].aadd(jobs, within=within, aside=self.edge.call)
 
     def task_of(self, spec: TaskSpec) -> Task[Any, Any, Any]:
         """The task of a specification: the one that was registered with it, or one made of a method."""

@@ -23,13 +23,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `url` names the store. `max_payload` bounds arguments and results, in bytes. `lease` is how many seconds a silent
     worker machine keeps its jobs. `keep_completed` is how many days completed and cancelled jobs are kept (None, or
-    "forever" as text); failed ones are kept until somebody decides.
+    "forever" as text); failed ones are kept until somebody decides. `outbox` names another store, whose database may have
+    callers' transactions where the store's own has none.
     """
 
     url: str = DEFAULT_URL
     max_payload: int = MAX_PAYLOAD
     lease: float = 20.0
     keep_completed: float | None = 7.0
+    outbox: str | None = None
 
     @property
     def keep_completed_seconds(self) -> float | None:
@@ -68,7 +70,7 @@ def _first(
 
 
 def _convert(name: str, value: Any, origin: str, problems: list[str]) -> Any:
-    kind = {"url": str, "max_payload": int, "lease": float, "keep_completed": float | None}[name]
+    kind = {"url": str, "max_payload": int, "lease": float, "keep_completed": float | None, "outbox": str | None}[name]
     if name == "keep_completed" and (value is None or value in ("forever", "none")):
         return None
     try:

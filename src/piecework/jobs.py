@@ -191,7 +191,9 @@ class Job(Generic[R]):
 
     def _ended(self, *, patient: bool) -> tuple[bool, Any]:
         """Whether the job has ended, and its result; raises what a job that did not complete raises."""
-        record = self.record()
+        record = self._arrived()
+        if record is None:
+            return False, None
         if record.state is State.COMPLETED:
             return True, self._result(record)
         if record.state is State.FAILED:
@@ -204,12 +206,27 @@ class Job(Generic[R]):
             raise JobParked(f"job {self.id} ({record.task}) is parked: {record.reason or 'no reason was given'}")
         return False, None
 
+    def _arrived(self) -> Record | None:
+        """The job as `record()` reads it; None while it is in the app's outbox."""
+        try:
+            return self.record()
+        except JobNotFound:
+            if self._app.outbox is None:
+                raise
+            carried = self._app.outbox.carried(self.id)
+        if carried is None:
+            return None
+        self.id = carried  # that of another job, where that one had its unique key
+        return self.record()
+
     def _result(self, record: Record) -> Any:
         """What the completed job came to."""
         return self._app.decode_result(record)
 
     def _late(self, timeout: float | None) -> ResultTimeout:
-        record = self.known
+        if self._known is None:
+            return ResultTimeout(f"job {self.id} has not been carried to the store after {timeout:g} s")
+        record = self._known
         why = f" ({record.reason})" if record.state is State.PARKED else ""
         return ResultTimeout(f"job {self.id} ({record.task}) is still {record.state}{why} after {timeout:g} s")
 

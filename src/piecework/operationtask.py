@@ -109,7 +109,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
         `Duplicate` where the key is carried by a job of another kind, and with ``on_duplicate="raise"`` by any other.
         """
         job = self._new_job(new_id(), args, kwargs)
-        (stored,) = self._app.add([job], within=self._options.within)
+        (stored,) = self._app.add([job], **self._where())
         if stored != job.id:
             self._is_ours(stored, job.key)
         return Operation(self._app, stored)
@@ -121,6 +121,8 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
 
     async def alater(self, /, *args: Any, **kwargs: Any) -> Operation[S]:
         """`later`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.after_commit is not None:
+            return self.later(*args, **kwargs)  # nothing is asked of the store yet; the session is this thread's
         if self._options.within is None:
             return await self._app.edge.call(self.later, *args, **kwargs)
         job = self._new_job(new_id(), args, kwargs)
@@ -134,10 +136,12 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
 
         Example: ``fulfil.later_many([{"subscription_id": 1}, {"subscription_id": 2}])``
         """
-        return [Operation(self._app, id) for id in self._app.add(self._new_jobs(calls), within=self._options.within)]
+        return [Operation(self._app, id) for id in self._app.add(self._new_jobs(calls), **self._where())]
 
     async def alater_many(self, calls: Iterable[Any]) -> list[Operation[S]]:  # type: ignore[override]
         """`later_many`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.after_commit is not None:
+            return self.later_many(calls)
         if self._options.within is None:
             return await self._app.edge.call(self.later_many, calls)
         stored = await self._app.aadd(self._new_jobs(calls), within=self._options.within)

@@ -61,6 +61,7 @@ class CallKeywords(TaskKeywords, total=False):
     key: str | None
     on_duplicate: Literal["return", "raise"]
     within: Any
+    after_commit: Any
 
 
 class ExceptionRule(msgspec.Struct, frozen=True):
@@ -118,6 +119,7 @@ class CallOptions(msgspec.Struct, frozen=True):
     key: str | None = None
     on_duplicate: str = "return"
     within: Any = None
+    after_commit: Any = None
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -153,7 +155,7 @@ def refuse_transaction(given: Mapping[str, Any], where: str) -> None:
 
 def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
     """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
-    known = (*TaskKeywords.__annotations__, "expires", "at", "delay", "key", "on_duplicate", "within")
+    known = (*TaskKeywords.__annotations__, "expires", "at", "delay", "key", "on_duplicate", "within", "after_commit")
     if isinstance(given.get("expires"), datetime):
         given = {**given, "expires_at": given["expires"]}
         del given["expires"]
@@ -169,6 +171,8 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
     options: CallOptions = msgspec.structs.replace(before, **values)
     if options.run_at is not None and options.delay is not None:
         raise BadOption(f"{where}: give at= or delay=, not both")
+    if options.within is not None and options.after_commit is not None:
+        raise BadOption(f"{where}: give within= or after_commit=, not both")
     return options
 
 
@@ -372,4 +376,5 @@ _CHECKS: dict[str, Any] = {
     "key": _check_key,
     "on_duplicate": _check_on_duplicate,
     "within": lambda value, where: value,
+    "after_commit": lambda value, where: value,
 }

@@ -73,7 +73,9 @@ class Task(Generic[P, C, R]):
         `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
         carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
         ``on_duplicate="raise"``. For a piece, `key` is its key in its batch. `within` is a connection or session of the caller's
-        in whose transaction the job is stored: it lives and dies with it. Raises `BadOption`.
+        in whose transaction the job is stored: it lives and dies with it. `after_commit` is a session of SQLAlchemy or
+        Django's connection, whatever the store is: the job is held in memory until that has committed, and forgotten
+        when it is rolled back. Raises `BadOption`.
 
         Example: ``send_report.using(priority=1, delay=60).later(42)``
         """
@@ -97,11 +99,13 @@ class Task(Generic[P, C, R]):
         nothing is stored then. Raises `StoreUnavailable` where the store could not be reached.
         """
         job = self._new_job(new_id(), args, kwargs)
-        (stored,) = self._app.add([job], within=self._options.within)
+        (stored,) = self._app.add([job], **self._where())
         return self._stored(job, stored)
 
     async def alater(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """`later`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.after_commit is not None:
+            return self.later(*args, **kwargs)  # nothing is asked of the store yet; the session is this thread's
         if self._options.within is None:
             return await self._app.edge.call(self.later, *args, **kwargs)
         job = self._new_job(new_id(), args, kwargs)
@@ -113,10 +117,12 @@ class Task(Generic[P, C, R]):
 
         Example: ``send_report.later_many([(1,), (2,)])``
         """
-        return [Job(self._app, id) for id in self._app.add(self._new_jobs(calls), within=self._options.within)]
+        return [Job(self._app, id) for id in self._app.add(self._new_jobs(calls), **self._where())]
 
     async def alater_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
         """`later_many`, awaited. With `within`, an asynchronous connection's statements are awaited too."""
+        if self._options.after_commit is not None:
+            return self.later_many(calls)
         if self._options.within is None:
             return await self._app.edge.call(self.later_many, calls)
         stored = await self._app.aadd(self._new_jobs(calls), within=self._options.within)
@@ -131,10 +137,16 @@ class Task(Generic[P, C, R]):
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
+    def _where(self) -> dict[str, Any]:
+        """In whose transaction the jobs are stored, or behind which."""
+        return {"within": self._options.within, "after_commit": self._options.after_commit}
+
     def _piece_options(self) -> None:
         """Raises `BadOption` for what `using` may say of a job, and not of a piece."""
         if self._options.within is not None:
             raise BadOption(f"{self.name}: within= does not apply to a piece; its split stores it")
+        if self._options.after_commit is not None:
+            raise BadOption(f"{self.name}: after_commit= does not apply to a piece; its split stores it")
         if self._options.on_duplicate != _PLAIN.on_duplicate:
             raise BadOption(f"{self.name}: on_duplicate= does not apply to a piece; its key is its key in its batch")
 

@@ -66,6 +66,8 @@ FLOORS = {
         "operationquery",
         "inline",
         "forking",
+        "outbox",
+        "aftercommit",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

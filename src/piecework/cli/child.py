@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import traceback
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -113,7 +114,8 @@ def main() -> None:
     threading.Thread(
         target=_obey, args=(control, told_more, worker, slate), name="piecework-control", daemon=True
     ).start()
-    code = _work(worker)
+    with nullcontext() if app.outbox is None else app.outbox.carrier(burst=told.burst):
+        code = _work(worker)
     control.sendall(BYE + b"\n")
     _end(code)
 

@@ -17,9 +17,10 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from piecework.engine.keeper import Keeper
 from piecework.engine.trouble import Trouble
@@ -39,6 +40,15 @@ R = TypeVar("R")
 
 LONGEST_RESPITE = 5.0  # seconds before a loop that failed again and again begins anew
 EXIT_SECONDS = 2.0  # how long the end of the interpreter waits for a worker that nobody left
+
+
+class Beside(Protocol):
+    """Something that goes on for as long as a worker works."""
+
+    def __enter__(self) -> object: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class EmbeddedWorker:
@@ -67,6 +77,7 @@ class EmbeddedWorker:
         processes: PoolSettings | None = None,
         name: str = "embedded",
         shutdown_timeout: float = 25.0,
+        beside: Callable[[], Beside] | None = None,
     ) -> None:
         self._keeper = partial(
             Keeper, store, clock, name=name, lease=settings.lease, keep_completed=settings.keep_completed_seconds
@@ -84,6 +95,7 @@ class EmbeddedWorker:
             processes=processes,
         )
         self._shutdown_timeout = shutdown_timeout
+        self._lives = partial(_Life, beside=beside)
         self._entering = threading.Lock()
         self._life: _Life | None = None
 
@@ -138,7 +150,7 @@ class EmbeddedWorker:
         with self._entering:
             if self._life is not None and self._life.is_here():
                 raise UsageError("this worker runs already; leave it before it is entered again, or make a second one")
-            self._life = life = _Life(self._keeper, self._worker)
+            self._life = life = self._lives(self._keeper, self._worker)
         try:
             life.enlist()
         except BaseException:
@@ -151,12 +163,17 @@ class _Life:
     """One life of an embedded worker: a session with its beats, and workers that follow each other where one fails."""
 
     def __init__(
-        self, keeper: Callable[..., Keeper], worker: Callable[..., Worker], draw: Callable[[], float] = random.random
+        self,
+        keeper: Callable[..., Keeper],
+        worker: Callable[..., Worker],
+        draw: Callable[[], float] = random.random,
+        beside: Callable[[], Beside] | None = None,
     ) -> None:
         self._pid = os.getpid()
         self._keeper = keeper(polled=self._polled_ago)
         self._make_worker = worker
         self._draw = draw
+        self._beside = beside
         self._worker: Worker | None = None
         self._stopping = Stopping.NO
         self._stopped = threading.Event()  # somebody asked for the end
@@ -237,7 +254,8 @@ class _Life:
         beats = threading.Thread(target=self._beat, name="piecework-beat", daemon=True)
         beats.start()
         try:
-            self._work()
+            with self._beside() if self._beside is not None else nullcontext():
+                self._work()
         finally:
             self._over.set()
             beats.join()

@@ -1,0 +1,222 @@
+"""Jobs that are held until the caller's transaction has committed, in whatever database that is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool
+from tests.callers import OfDjango
+
+from piecework import Piecework, Task
+from piecework.errors import BadOption, JobNotFound, StoreUnavailable
+
+Double = Task[Any, Any, Any]
+
+
+@pytest.fixture
+def shelf() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def double(app: Piecework) -> Double:
+    @app.task(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    return double
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """The URL of a database of the caller's own, which the store knows nothing of."""
+    return f"sqlite:///{tmp_path}/data.db"
+
+
+@pytest.fixture
+def session(data: str) -> Iterator[Session]:
+    engine = create_engine(data, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE fact (n)"))
+    with Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+def write(session: Session, n: int = 1) -> None:
+    session.execute(text(f"INSERT INTO fact VALUES ({n})"))
+
+
+def stored(app: Piecework) -> list[Any]:
+    return [job.record().args for job in app.jobs.where()]
+
+
+def test_a_job_is_stored_when_its_session_has_committed(app: Piecework, double: Double, session: Session) -> None:
+    held = double.using(after_commit=session)
+    write(session)
+    job = held.later(21)
+    held.later_many([(1,), (2,)])
+    assert stored(app) == []
+    with pytest.raises(JobNotFound, match=job.id):
+        job.record()
+    session.commit()
+    assert stored(app) == ['{"n":21}', '{"n":1}', '{"n":2}']
+    write(session)
+    session.commit()
+    assert len(stored(app)) == 3  # once
+
+
+def test_a_rollback_forgets_it(app: Piecework, double: Double, session: Session) -> None:
+    write(session)
+    double.using(after_commit=session).later(1)
+    session.rollback()
+    write(session)
+    double.using(after_commit=session).later(2)
+    session.commit()
+    assert stored(app) == ['{"n":2}']
+
+
+def test_closing_a_session_forgets_it_too(app: Piecework, double: Double, session: Session) -> None:
+    write(session)
+    double.using(after_commit=session).later(1)
+    session.close()
+    write(session)
+    session.commit()
+    assert stored(app) == []
+
+
+def test_a_failing_statement_that_rolls_the_whole_back_forgets_it(
+    app: Piecework, double: Double, session: Session
+) -> None:
+    with suppress(RuntimeError), session.begin():
+        write(session)
+        double.using(after_commit=session).later(1)
+        raise RuntimeError("changed my mind")
+    write(session)
+    session.commit()
+    assert stored(app) == []
+
+
+def test_a_session_that_has_not_begun_yet_holds_for_what_it_begins(
+    app: Piecework, double: Double, session: Session
+) -> None:
+    double.using(after_commit=session).later(1)
+    write(session)
+    session.rollback()
+    double.using(after_commit=session).later(2)
+    write(session)
+    session.commit()
+    assert stored(app) == ['{"n":2}']
+
+
+def test_savepoints_take_their_own_with_them(app: Piecework, double: Double, session: Session) -> None:
+    held = double.using(after_commit=session)
+    write(session)
+    held.later(1)
+    undone = session.begin_nested()
+    held.later(2)
+    undone.rollback()
+    with session.begin_nested():
+        held.later(3)
+    assert stored(app) == []  # a savepoint that is let go has committed nothing
+    outer = session.begin_nested()
+    with session.begin_nested():
+        held.later(4)
+    outer.rollback()  # what was let go within it goes along
+    held.later(5)
+    session.commit()
+    assert stored(app) == ['{"n":1}', '{"n":3}', '{"n":5}']
+
+
+def test_one_that_cannot_be_added_is_told_and_drops_no_other(
+    app: Piecework, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add = app.store.add
+    lost = double.using(after_commit=session)
+
+    def failing(jobs: Any, **where: Any) -> list[str]:
+        if jobs[0].args == '{"n":2}':
+            raise StoreUnavailable("away")
+        return add(jobs, **where)
+
+    monkeypatch.setattr(app.store, "add", failing)
+    write(session)
+    jobs = [lost.later(n) for n in (1, 2, 3)]
+    with caplog.at_level(logging.ERROR, "piecework.aftercommit"):
+        session.commit()
+    assert stored(app) == ['{"n":1}', '{"n":3}']
+    assert [record.message.count(jobs[1].id) for record in caplog.records] == [1]
+    assert session.execute(text("SELECT count(*) FROM fact")).scalar() == 1
+
+
+def test_scoped_and_asynchronous_sessions(app: Piecework, double: Double, session: Session, data: str) -> None:
+    scoped = scoped_session(sessionmaker(session.get_bind()))
+    scoped.execute(text("INSERT INTO fact VALUES (1)"))
+    double.using(after_commit=scoped).later(1)
+    assert stored(app) == []
+    scoped.commit()
+    scoped.remove()
+    assert stored(app) == ['{"n":1}']
+
+    async def main() -> None:
+        engine = create_async_engine(data.replace("sqlite:", "sqlite+aiosqlite:"), poolclass=NullPool)
+        async with AsyncSession(engine) as awaited:
+            await awaited.execute(text("INSERT INTO fact VALUES (2)"))
+            await double.using(after_commit=awaited).alater(2)
+            await double.using(after_commit=awaited).alater_many([(3,)])
+            assert len(stored(app)) == 1
+            await awaited.commit()
+            await double.using(after_commit=awaited).alater(4)
+            await awaited.rollback()
+        await engine.dispose()
+
+    asyncio.run(main())
+    assert stored(app) == ['{"n":1}', '{"n":2}', '{"n":3}']
+
+
+def test_djangos_transactions(app: Piecework, double: Double, tmp_path: Path) -> None:
+    from django.db import transaction
+
+    caller = OfDjango(f"sqlite:///{tmp_path}/data.db")
+    held = double.using(after_commit=caller.given)
+    using = caller.given.alias
+    try:
+        with transaction.atomic(using=using):
+            held.later(1)
+            with suppress(RuntimeError), transaction.atomic(using=using):
+                held.later(2)
+                raise RuntimeError("undo")
+            with transaction.atomic(using=using):
+                held.later(3)
+            assert stored(app) == []
+        assert stored(app) == ['{"n":1}', '{"n":3}']
+        with suppress(RuntimeError), transaction.atomic(using=using):
+            held.later(4)
+            raise RuntimeError("undo")
+        held.later(5)  # outside of a transaction there is nothing to wait for
+        assert stored(app)[2:] == ['{"n":5}']
+    finally:
+        caller.close()
+
+
+@pytest.mark.parametrize("nothing", [object(), "default", True, {}])
+def test_what_has_no_transaction_is_refused(app: Piecework, double: Double, nothing: Any) -> None:
+    with pytest.raises(BadOption, match="after_commit= takes a Session"):
+        double.using(after_commit=nothing).later(1)
+    assert stored(app) == []
+
+
+def test_it_is_said_once_in_whose_transaction(app: Piecework, double: Double, session: Session) -> None:
+    with pytest.raises(BadOption, match="not both"):
+        double.using(after_commit=session, within=session)
+    with pytest.raises(BadOption, match="does not apply to a piece"):
+        double.using(after_commit=session).piece(1)

@@ -1,0 +1,232 @@
+"""Jobs of one database in the transactions of another: kept there, and carried over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from leaping import LeapingClock
+from tests.callers import ALL, Caller, make_table, numbers_in, opened, table_of
+
+from piecework import Piecework, Step, Task
+from piecework.errors import JobNotFound, ResultTimeout, StoreUnavailable, WithinNotSupported
+from piecework.job import State
+from piecework.testing.drain import drain
+
+Double = Task[Any, Any, Any]
+Until = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def shelf(request: pytest.FixtureRequest) -> str:
+    """The shelf of the data, and of the outbox beside it."""
+    return str(request.node.callspec.params["caller"]).partition("-")[0]
+
+
+@pytest.fixture
+def app(store_url: str, tmp_path: Path, leaping: LeapingClock) -> Iterator[Piecework]:
+    """An app whose jobs are elsewhere than its data."""
+    app = Piecework(f"sqlite:///{tmp_path}/elsewhere.db?synchronous=normal", outbox=store_url, clock=leaping)
+    yield app
+    app.close()
+
+
+@pytest.fixture(params=ALL)
+def caller(request: pytest.FixtureRequest, app: Piecework, store_url: str) -> Iterator[Caller]:
+    for store in app.stores():
+        store.migrate()
+    make_table(store_url)
+    shelf, _, kind = request.param.partition("-")
+    with opened(shelf, kind, store_url) as found:
+        yield found
+
+
+one_of_each = pytest.mark.parametrize("caller", ["sqlite-sqlite3", "postgres-psycopg"], indirect=True)
+
+
+@pytest.fixture
+def double(app: Piecework) -> Double:
+    @app.task(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    return double
+
+
+def test_what_is_committed_is_carried_over_and_run(
+    app: Piecework, double: Double, caller: Caller, store_url: str
+) -> None:
+    caller.begin()
+    caller.execute(f"INSERT INTO {table_of(store_url)} VALUES (1)")
+    job = caller.later(double, 21)
+    many = caller.later_many(double, [(1,), (2,)])
+    assert not any(app.outbox.box.jobs.counts().values())  # type: ignore[union-attr]
+    with pytest.raises(JobNotFound, match="has not committed"):
+        job.result(timeout=0)
+    caller.commit()
+    with pytest.raises(ResultTimeout, match="has not been carried"):
+        job.result(timeout=0)
+    drain(app)
+    assert [each.result(timeout=0) for each in (job, *many)] == [42, 2, 4]
+    assert app.jobs.get(job.id).task == "double"
+    assert numbers_in(store_url) == [1]
+
+
+def test_what_is_rolled_back_never_was(app: Piecework, double: Double, caller: Caller, store_url: str) -> None:
+    caller.begin()
+    caller.execute(f"INSERT INTO {table_of(store_url)} VALUES (1)")
+    kept = caller.later(double, 1)
+    savepoint = caller.save()
+    undone = caller.later(double, 2)
+    caller.undo(savepoint)
+    caller.commit()
+    caller.begin()
+    lost = caller.later(double, 3)
+    caller.rollback()
+    drain(app)
+    assert kept.result(timeout=0) == 2
+    for never in (undone, lost):
+        with pytest.raises(JobNotFound):
+            never.result(timeout=0)
+    assert app.jobs.where().count() == 1
+
+
+@one_of_each
+def test_options_operations_and_keys_travel_along(app: Piecework, double: Double, caller: Caller) -> None:
+    def charge(step: Step[Any]) -> None:
+        step["charged"] = step["order"] * 2
+
+    fulfil = app.operation("fulfil", main=[charge])
+    first = double.using(key="once").later(1)
+    caller.begin()
+    urgent = caller.later(double, 5, priority=-7, queue="mail", delay=3600)
+    again = caller.later(double, 2, key="once")
+    operation = fulfil.using(within=caller.given).later(order=4)
+    caller.commit()
+    drain(app)
+    record = app.jobs.get(urgent.id).record()
+    assert (record.priority, record.queue, record.state) == (-7, "mail", State.AVAILABLE)
+    assert operation.result(timeout=0)["charged"] == 8
+    assert again.result(timeout=0) == 2  # the job that carries the key, which was there before
+    assert again == first
+
+
+@one_of_each
+def test_what_cannot_be_carried_stays_and_holds_up_nothing(
+    app: Piecework, double: Double, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller.begin()
+    bad, good = caller.later(double, 1), caller.later(double, 2)
+    caller.commit()
+    add = app.store.add
+
+    def refusing(jobs: Any, **where: Any) -> list[str]:
+        if jobs[0].id == bad.id:
+            raise ValueError("not this one")
+        return add(jobs, **where)
+
+    monkeypatch.setattr(app.store, "add", refusing)
+    drain(app)
+    assert good.result(timeout=0) == 4
+    with pytest.raises(JobNotFound, match="could not be carried over: ValueError: not this one"):
+        bad.result(timeout=5)
+    monkeypatch.undo()
+    assert app.outbox is not None
+    assert app.outbox.box.jobs.where(state="failed").retry() == 1
+    drain(app)
+    assert bad.result(timeout=0) == 2
+
+
+@one_of_each
+def test_jobs_wait_as_long_as_the_store_is_away(
+    app: Piecework, double: Double, caller: Caller, leaping: LeapingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(jobs: Any, **where: Any) -> list[str]:
+        raise StoreUnavailable("away")
+
+    caller.begin()
+    job = caller.later(double, 21)
+    caller.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(app.store, "add", away)
+        for _ in range(20):
+            drain(app)
+            leaping.leap(5)
+    with pytest.raises(ResultTimeout):
+        job.result(timeout=0)
+    drain(app)
+    assert job.result(timeout=0) == 42
+
+
+@one_of_each
+def test_a_worker_carries_while_it_works(app: Piecework, double: Double, caller: Caller) -> None:
+    with app.worker(concurrency=2):
+        for n in range(3):
+            caller.begin()
+            job = caller.later(double, n)
+            caller.commit()
+            assert job.result(timeout=30) == 2 * n
+
+
+MODULE = """
+import os
+from piecework import Piecework
+
+app = Piecework(os.environ["STORE"], outbox=os.environ["OUTBOX"], lease=1)
+
+@app.task(name="double")
+def double(n: int) -> int:
+    return 2 * n
+"""
+
+
+@one_of_each
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "store.after_commit=kill:3",
+        "store.after_commit=kill:4",
+        "store.before_commit=kill:4",
+        "store.after_commit=kill:5",
+    ],
+)
+def test_kill_9_while_it_is_carried_neither_loses_nor_doubles(
+    app: Piecework, double: Double, caller: Caller, store_url: str, tmp_path: Path, failpoint: str
+) -> None:
+    """The points are passed by both stores: enlisting, fetching, adding, and noting that it was added."""
+    caller.begin()
+    jobs = [caller.later(double, n) for n in range(3)]
+    caller.commit()
+    (tmp_path / "carried.py").write_text(MODULE)
+    path = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
+    elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
+    env = {**os.environ, "PYTHONPATH": path, "STORE": elsewhere, "OUTBOX": store_url}
+
+    program = "from carried import app; app.worker(burst=True).run()"
+    died = subprocess.run(
+        [sys.executable, "-c", program], env=env | {"PIECEWORK_FAILPOINTS": failpoint}, timeout=60, capture_output=True
+    )
+    assert died.returncode == -signal.SIGKILL
+    heir = Piecework(elsewhere, outbox=store_url, lease=1)
+    heir.task(name="double")(lambda n: 2 * n)
+    with heir.worker():  # what the dead had in hand comes back after its lease
+        assert [job.result(timeout=30) for job in jobs] == [0, 2, 4]
+    heir.close()
+    assert app.jobs.where().count() == 3
+
+
+@one_of_each
+def test_a_connection_to_another_database_is_refused(
+    app: Piecework, double: Double, caller: Caller, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "third.db") as other, pytest.raises(WithinNotSupported):
+        double.using(within=other).later(1)
+    assert not any(app.jobs.counts().values())
