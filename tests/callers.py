@@ -201,6 +201,12 @@ class OfDjango(Caller):
 
         transaction.savepoint_rollback(savepoint, using=self.alias)
 
+    def close(self) -> None:
+        from django.db import connections
+
+        super().close()
+        del connections[self.alias], connections.settings[self.alias]
+
 
 def _django_settings(url: str) -> dict[str, Any]:
     common: dict[str, Any] = {

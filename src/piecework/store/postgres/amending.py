@@ -71,17 +71,24 @@ def _go_on(tx: Transaction, id: str, amendment: Amendment) -> None:
 # ── undoing ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> list[Any]:
-    """Has the operations among these rows of `cancel_select` undone, and gives back the rows that are to be cancelled."""
+def undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> tuple[list[Any], list[str]]:
+    """Has the operations among these rows of `cancel_select` undone.
+
+    Gives back the rows that are to be cancelled, and the ids of those that were: with the batch of an operation above.
+    """
     ids = to_json([row[0] for row in rows])
     operations = {row[0] for row in tx.rows("undo_select", ids=ids)}
     undone: list[Any] = []
     cancelled: list[Any] = []
     for row in rows:
         (undone if row[0] in operations and _may_come_back(tx, row) else cancelled).append(row)
-    if undone:
+    for row in undone:
+        if row[2] != "running":
+            fanin.close(tx, row[0], "stopped", reason)
+    gone = {row[0] for row in tx.rows("cancel_gone", ids=ids)} if undone else set()
+    if undone := [row for row in undone if row[0] not in gone]:
         _undo(tx, undone, reason, by)
-    return cancelled
+    return [row for row in cancelled if row[0] not in gone], sorted(gone)
 
 
 def _undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> None:
@@ -90,8 +97,6 @@ def _undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> 
     if running := [row[0] for row in rows if row[2] == "running"]:
         tx.post("cancel_ask", ids=to_json(running), how=waits.TO_UNDO, reason=reason, by=by)
     if still := [row for row in rows if row[2] != "running"]:
-        for row in still:
-            fanin.close(tx, row[0], "stopped", reason)
         ids = to_json([row[0] for row in still])
         if by is not None:
             tx.post("undo_asked", ids=ids, by=by)

@@ -65,7 +65,7 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
     fragments = {"jobs": source(which), "where": condition, "order": order(which)}
     found = tx.fill("cancel_select", fragments, params | {"limit": limit, "undo": undo})
     rows = [row[:-1] for row in found]
-    left = amending.undo(tx, rows, reason, by) if undo and rows else rows
+    left, gone = amending.undo(tx, rows, reason, by) if undo and rows else (rows, [])
     if by is not None:
         placed, cancelled = [row[0] for row in found if row[-1]], {row[0] for row in left}
         operation.note(tx, [id for id in placed if id not in cancelled], "undoing", by, reason)
@@ -74,8 +74,9 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
     ended = [row for row in left if row[2] != "running"]
     if running:
         tx.post("cancel_ask", ids=to_json(running), how=waits.TO_STOP, reason=reason, by=by)
+    if ended or gone:
+        tx.post("cancel_rows", ids=to_json([row[0] for row in ended] + gone), reason=reason, by=by)
     if ended:
-        tx.post("cancel_rows", ids=to_json([row[0] for row in ended]), reason=reason, by=by)
         fanin.follow_cancelled(tx, ended, reason)
     loose = [id for id in which.ids or () if fanin.is_loose(tx, id) and fanin.end_batch(tx, id, "stopped", reason)]
     return len(rows) + len(loose)

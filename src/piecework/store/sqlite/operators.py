@@ -66,7 +66,7 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
         params | {"limit": limit, "undo": undo},
     ).fetchall()
     rows = [row[:-1] for row in found]
-    left = amending.undo(tx, rows, reason, by) if undo and rows else rows
+    left, gone = amending.undo(tx, rows, reason, by) if undo and rows else (rows, [])
     if by is not None:
         placed, cancelled = [row[0] for row in found if row[-1]], {row[0] for row in left}
         operation.note(tx, [id for id in placed if id not in cancelled], "undoing", by, reason)
@@ -75,8 +75,9 @@ def cancel(tx: Transaction, which: Filter, reason: str, by: str | None, limit: i
     ended = [row for row in left if row[2] != "running"]
     if running:
         tx.run("cancel_ask", ids=to_json(running), how=waits.TO_STOP, reason=reason, by=by, now=tx.now)
+    if ended or gone:
+        tx.run("cancel_rows", ids=to_json([row[0] for row in ended] + gone), reason=reason, by=by, now=tx.now)
     if ended:
-        tx.run("cancel_rows", ids=to_json([row[0] for row in ended]), reason=reason, by=by, now=tx.now)
         fanin.follow_cancelled(tx, ended, reason)
     loose = [id for id in which.ids or () if fanin.is_loose(tx, id) and fanin.end_batch(tx, id, "stopped", reason)]
     return len(rows) + len(loose)

@@ -406,6 +406,17 @@ class UndoConformance(Conformance):
         assert store.cancel(EVERYTHING, reason="x", undo=True) == 2
         assert (state(store, plain), state(store, id)) == (State.CANCELLED, State.AVAILABLE)
 
+    def test_pieces_that_match_too_are_counted_once(self, store: Store) -> None:
+        """Its batch, if it waits for one, is stopped, and what ends with it has ended for this call as well."""
+        id, pieces = splitting_operation(store)
+        assert store.cancel(EVERYTHING, reason="x", undo=True, by="ann") == 1 + len(pieces)
+        assert (state(store, id), set(states(store, pieces))) == (State.AVAILABLE, {State.CANCELLED})
+        assert {record(store, piece).stopped_by for piece in pieces} == {"ann"}
+        batch = store.batch(record(store, pieces[0]).batch or "")
+        assert batch is not None
+        assert (batch.open, batch.cancelled) == (0, len(pieces))
+        assert store.repair() == []
+
     def test_undoing_sent_twice_is_one(self, store: Store) -> None:
         """One that has that ending already is left."""
         id = start(store)
