@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -225,8 +226,17 @@ def test_kill_9_while_it_is_carried_neither_loses_nor_doubles(
 def test_a_connection_to_another_database_is_refused(
     app: Piecework, double: Double, caller: Caller, tmp_path: Path
 ) -> None:
-    import sqlite3
-
     with sqlite3.connect(tmp_path / "third.db") as other, pytest.raises(WithinNotSupported):
         double.using(within=other).later(1)
     assert not any(app.jobs.counts().values())
+
+
+def test_an_outbox_without_tables_says_how_to_make_them(tmp_path: Path) -> None:
+    app = Piecework(f"sqlite:///{tmp_path}/jobs.db", outbox=f"sqlite:///{tmp_path}/data.db")
+    double = app.task(name="double")(lambda n: 2 * n)
+    with sqlite3.connect(tmp_path / "data.db") as data:
+        data.execute("CREATE TABLE fact (n)")
+        data.execute("INSERT INTO fact VALUES (1)")
+        with pytest.raises(StoreUnavailable, match=r"app\.migrate\(\)"):
+            double.using(within=data).later(1)
+    app.close()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import BadSettings, UsageError
+from piecework.errors import BadSettings, StoreUnavailable, UsageError
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
@@ -101,11 +101,24 @@ class SqliteStore:
         """A new file gets its schema at first use; an old one has to be migrated by hand."""
         if self._ready_for != os.getpid():
             schema.ensure(self.db, self.clock.now())
-            if (
-                self._ready_for is not None
-            ):  # a forked child: a thread of its parent may have been in the middle of these
+            if self._ready_for is not None:  # a forked child, whose parent's threads may have been in the middle of one
                 self._begin_walks()
             self._ready_for = os.getpid()
+
+    def _set_up_beside(self) -> None:
+        """The same while a caller has a transaction on this file, beside which none can be written."""
+        try:
+            self._set_up()
+        except StoreUnavailable as error:
+            set_up = False
+            with suppress(StoreUnavailable):  # of a file that is no queue yet nothing can be read either
+                set_up = self.is_set_up()
+            if set_up:
+                raise
+            raise StoreUnavailable(
+                f"the store {self.db.path} has no tables yet, and they cannot be made beside your transaction: call "
+                "app.migrate(), or run piecework migrate, before it begins"
+            ) from error
 
     @contextmanager
     def _write(self) -> Iterator[Transaction]:
@@ -149,7 +162,7 @@ class SqliteStore:
     ) -> list[str]:
         if within is not None:
             refuse_awaited(within)
-            self._set_up()
+            self._set_up_beside()
             with theirs(within, self.db, self.clock.now) as tx:
                 return enqueue.add(tx, jobs, batch, fence)
         with self._write() as tx:
