@@ -7,6 +7,7 @@ free, so a pooler may stand between. The gate is taken first of all; see docs/ad
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 import zlib
@@ -35,6 +36,10 @@ COLLISIONS, PAUSE = 8, 0.01  # tries after a deadlock or a serialization failure
 
 # Connections that a fork copied into this process. They are the parent's: not used, not closed, not forgotten.
 _inherited: list[object] = []
+
+# Whatever the server's default is. The gate needs it: who waited there has to see what those before it have written, and
+# in a stricter transaction would see what was there before it waited.
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
 # Which database of which server: the same text whatever a session's time zone is.
 IDENTITY = (
@@ -68,8 +73,9 @@ class Gate(Enum):
 class Database:
     """One schema on one server as this process sees it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, draw: Callable[[], float] = random.random) -> None:
         self.place = place
+        self._draw = draw
         number = zlib.crc32(place.schema.encode()) - (1 << 31)
         limits = (
             f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
@@ -169,7 +175,7 @@ class Database:
     def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
         try:
             with con.pipeline() as pipeline:
-                con.execute(b"BEGIN")
+                con.execute(BEGIN)
                 con.execute(self.opening(gate))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
@@ -202,7 +208,7 @@ class Database:
                     self.close()  # the others went the same way, most likely
                 elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
                     collided += 1
-                    time.sleep(PAUSE * (collided - 1))
+                    time.sleep(PAUSE * (collided - 1) * (0.5 + self._draw()))  # two would meet again and again
                 else:
                     self.explain(error)
 
