@@ -101,6 +101,16 @@ def test_the_armed_message_is_the_last_of_its_connection(proxy: Proxy, echo: Ech
         assert asked(con, b"c") == b"c"
 
 
+def test_after_a_cut_for_good_nobody_comes_in(proxy: Proxy, echo: Echo) -> None:
+    with connected(proxy) as con, proxy.cutting(1, Cut.AFTER, for_good=True):
+        assert asked(con, b"a") == b""
+    assert turned_away(proxy)
+    proxy.serve()
+    with connected(proxy) as con:
+        assert asked(con, b"b") == b"b"
+    assert echo.lines == [b"a", b"b"]
+
+
 def test_a_stall_holds_everything_until_it_is_over(proxy: Proxy, echo: Echo) -> None:
     with connected(proxy) as con:
         proxy.stall()

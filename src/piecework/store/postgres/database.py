@@ -6,6 +6,7 @@ free, so a pooler may stand between. The gate is taken first of all; see docs/ad
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -174,7 +175,7 @@ class Database:
 
     def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
         try:
-            with con.pipeline() as pipeline:
+            with _told_by_us(), con.pipeline() as pipeline:
                 con.execute(BEGIN)
                 con.execute(self.opening(gate))
                 answer = body(con, pipeline)
@@ -260,6 +261,31 @@ class Database:
                 "UPDATE, DELETE on its tables"
             ) from error
         raise StoreError(f"the store {shown} failed: {said}") from error
+
+
+class _Silence(logging.Filter):
+    """Keeps the driver from telling of each connection that was lost, where the error says so anyway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(self.here, "silent", False)
+
+
+_silence = _Silence()
+logging.getLogger("psycopg").addFilter(_silence)
+
+
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """What the driver has to say inside goes into the error that is raised, and not into the log as well."""
+    _silence.here.silent = True
+    try:
+        yield
+    finally:
+        _silence.here.silent = False
 
 
 def _is_lost(code: str | None, said: str, error: Exception) -> bool:
