@@ -154,7 +154,7 @@ class _Life:
         self._pid = os.getpid()
         self._keeper = keeper(polled=self._polled_ago)
         self._make_worker = partial(worker, trouble=trouble)
-        self._trouble = trouble  # of the worker and of the beat: told once for both
+        self._trouble = trouble.another()  # of the beat, and of who begins anew
         self._worker: Worker | None = None
         self._stopping = Stopping.NO
         self._stopped = threading.Event()  # somebody asked for the end
@@ -277,11 +277,13 @@ class _Life:
             assert worker is not None
             if not worker.name.startswith(f"{self._keeper.session}."):
                 continue  # a new session has been begun, and its worker is made just now
+            asks = not self._keeper.next_turn()
             try:
                 if not self._keeper.turn():
                     worker.buried()
                     continue
-                self._trouble.over()
+                if asks:
+                    self._trouble.over()
                 worker.beaten(self._keeper.beaten_at)
             except StoreError as error:
                 self._trouble.meet(error)

@@ -382,12 +382,14 @@ class Supervisor:
         """Store work that is tried again when the store is away: not at once, and each time later."""
         if self._keeper is None or self._trouble.left():
             return
+        asks = bool(self._owed) or self._is_buried or not self._keeper.next_turn()
         try:
             work()
         except StoreError as error:
             self._trouble.meet(error)
         else:
-            self._trouble.over()
+            if asks:
+                self._trouble.over()
 
     def _keep(self) -> None:
         assert self._keeper is not None

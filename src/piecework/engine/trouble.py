@@ -12,35 +12,30 @@ from piecework.clock import Clock
 SHORTEST, LONGEST = 0.1, 2.0  # seconds before the second try, and between the later ones
 SHARE = 8  # tries in the time of a lease, at least: one that is over soon must not cost the session
 QUIET_SECONDS = 60.0  # after an absence, another is told …
-LASTS = 3  # … only where it lasts for so many tries: a server that comes and goes would fill the log
+LASTS_SECONDS = 2.0  # … only where it lasts: a server that comes and goes would fill the log
 
 
 class Pauses:
     """Pauses that double from try to try, with jitter, so that those who wait for one server do not come at once.
 
-    `left` is how long to wait before the next try. May be used by several threads: they share the pause, and the one that
-    reaches the store ends it for all.
+    `left` is how long to wait before the next try.
     """
 
     def __init__(self, clock: Clock, draw: Callable[[], float] = random.random, *, longest: float = LONGEST) -> None:
         self._clock = clock
         self._draw = draw
         self._longest = longest
-        self._lock = threading.Lock()
         self._next_at = 0.0
         self.tries = 0  # in vain, since the store was reached last
 
     def failed(self) -> None:
         """A try was in vain."""
-        with self._lock:
-            self.tries += 1
-            self._next_at = self._clock.monotonic() + self.delay(self._draw())
+        self.tries += 1
+        self._next_at = self._clock.monotonic() + self.delay(self._draw())
 
     def reached(self) -> None:
         """A try was not."""
-        if self.tries:
-            with self._lock:
-                self.tries = 0
+        self.tries = 0
 
     def left(self) -> float:
         """Seconds before the next try; 0 where there is no trouble, or it is time."""
@@ -52,8 +47,48 @@ class Pauses:
         return min(self._longest, doubled) * (0.5 + draw / 2)
 
 
+class Voice:
+    """What one process says of its store's absences, whichever of its loops met them.
+
+    Told once when the first loop meets one, and once when none is left that has not reached the store since.
+    """
+
+    def __init__(self, clock: Clock, log: logging.Logger) -> None:
+        self._clock = clock
+        self._log = log
+        self._lock = threading.Lock()
+        self._missing: set[int] = set()  # the loops that have not reached the store since
+        self._tries = 0
+        self._since = 0.0
+        self._told = False
+        self._quiet_until = clock.monotonic()
+
+    def missed(self, loop: int, error: Exception) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            self._since = self._since if self._missing else now
+            self._missing.add(loop)
+            self._tries += 1
+            if self._told or (now < self._quiet_until and now - self._since < LASTS_SECONDS):
+                return
+            self._told = True
+        self._log.warning("the store is not available, trying again until it is: %s", error)
+
+    def reached(self, loop: int) -> None:
+        with self._lock:
+            self._missing.discard(loop)
+            if self._missing:
+                return
+            tries, self._tries = self._tries, 0
+            if not self._told:
+                return
+            self._told = False
+            self._quiet_until = self._clock.monotonic() + QUIET_SECONDS
+        self._log.info("the store is available again after %d %s", tries, "try" if tries == 1 else "tries")
+
+
 class Trouble(Pauses):
-    """The same, told once when an absence begins and once when it is over."""
+    """The pauses of one loop, and what is said of them."""
 
     def __init__(
         self,
@@ -62,30 +97,26 @@ class Trouble(Pauses):
         *,
         log: logging.Logger,
         longest: float = LONGEST,
+        voice: Voice | None = None,
     ) -> None:
         super().__init__(clock, draw, longest=longest)
         self._log = log
-        self._told = False
-        self._quiet_until = clock.monotonic()
+        self._voice = voice or Voice(clock, log)
+
+    def another(self) -> Trouble:
+        """That of another loop of the same process: it has pauses of its own, and the two speak with one voice."""
+        return Trouble(self._clock, self._draw, log=self._log, longest=self._longest, voice=self._voice)
 
     def meet(self, error: Exception) -> None:
         """A try was in vain: this is why."""
         self.failed()
-        if self._told or (self.tries < LASTS and self._clock.monotonic() < self._quiet_until):
-            return
-        self._told = True
-        self._log.warning("the store is not available, trying again until it is: %s", error)
+        self._voice.missed(id(self), error)
 
     def over(self) -> None:
         """The store was reached."""
-        tries = self.tries
-        if not tries:
-            return
-        self.reached()
-        if self._told:
-            self._told = False
-            self._quiet_until = self._clock.monotonic() + QUIET_SECONDS
-            self._log.info("the store is available again after %d %s", tries, "try" if tries == 1 else "tries")
+        if self.tries:
+            self.reached()
+            self._voice.reached(id(self))
 
 
 def longest_pause(lease: float) -> float:

@@ -125,6 +125,7 @@ class Worker:
         self._ended_at = now
         self._kept_at = now
         self._trouble = trouble or Trouble(clock, draw, log=log, longest=longest_pause(lease))
+        self._aside = self._trouble.another()  # of calls beside the trips, of which some may fail where trips do not
         self._deaf = Pauses(clock, draw)  # of the listener: hints may be missing where all else goes well
         self._is_buried = False
         self.settled = 0
@@ -282,7 +283,7 @@ class Worker:
             self._trouble.meet(error)
             return
         self._trouble.over()
-        self._portion = min(LARGEST_PORTION, 4 * self._portion)
+        self._portion = min(LARGEST_PORTION, 2 * self._portion)
         self.pulse.poll()
         self._reached_at = self._clock.monotonic()
         self._judge_lease()
@@ -324,8 +325,9 @@ class Worker:
         try:
             due = self._store.next_due()
         except StoreError as error:
-            self._trouble.meet(error)
+            self._aside.meet(error)
             return POLL_SECONDS
+        self._aside.over()
         return POLL_SECONDS if due is None else due
 
     def _start(self, jobs: Sequence[Fetched], places: int, begin: list[Running]) -> None:
@@ -431,11 +433,11 @@ class Worker:
 
     def _revive(self) -> None:
         """Brings back parked jobs that this worker's code can run."""
-        if self._stopping is Stopping.NO and not self._is_away():
+        if self._stopping is Stopping.NO and not self._is_away() and not self._aside.left():
             try:
                 self._hinted = self._reviver.turn() > 0 or self._hinted
             except StoreError as error:
-                self._trouble.meet(error)
+                self._aside.meet(error)
 
     def _give_up_the_stuck(self) -> None:
         """Settles what does not end at its timeout; where too much of it has gathered, this process is worn out."""
@@ -464,7 +466,7 @@ class Worker:
             self._report(said)
 
     def _report(self, jobs: Sequence[Running]) -> None:
-        if self._is_away():
+        if self._is_away() or self._aside.left():
             return
         progress: dict[str, Progress] = {}
         for running in jobs:
@@ -473,12 +475,12 @@ class Worker:
         try:
             stopping = self._store.report(self.name, progress)
         except StoreError as error:
-            self._trouble.meet(error)
+            self._aside.meet(error)
             for running in jobs:
                 if running.progress is None:  # it has said nothing new meanwhile
                     running.progress = progress.get(running.job.id)
             return
-        self._trouble.over()
+        self._aside.over()
         self.pulse.poll()
         for id in stopping:
             self._ask_to_stop(id)
