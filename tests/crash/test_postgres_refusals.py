@@ -23,7 +23,7 @@ from tests.support import books, until
 from piecework import Piecework
 from piecework.errors import StoreUnavailable
 from piecework.job import Answer
-from piecework.testing.conformance.kit import a_job, a_session, assert_sound, completed, fetch
+from piecework.testing.conformance.kit import a_claim, a_job, a_session, assert_sound, completed, fetch
 
 _names = itertools.count(1)
 
@@ -190,6 +190,23 @@ def test_a_collision_or_two_are_nobodys_business(app: Piecework, place: Place, c
     assert said.times(AWAY) == 0
     assert job.record().run == 1
     assert books(place.watched) == []
+
+
+def test_a_connection_on_which_transactions_failed_works_at_once_afterwards(app: Piecework, place: Place) -> None:
+    """The driver prepares a statement the fifth time: one that was skipped, behind one that failed, is not there."""
+    place.order(HINDERED.replace("{times}", ""))
+    place.order("GRANT ALL ON ALL TABLES IN SCHEMA {s} TO {role}")
+    store = app.store
+    store.enlist(a_session("w"))
+    store.add([a_job("j1"), a_job("j2", queue="other")])
+    (run,) = fetch(store, queue="default")
+    with raising("53100")(place):
+        for _ in range(8):
+            with pytest.raises(StoreUnavailable, match="disk"):
+                store.exchange([completed(run)], a_claim())
+    answers, jobs = store.exchange([completed(run)], a_claim())
+    assert (answers, [job.id for job in jobs]) == ([Answer.OK], ["j2"])
+    assert_sound(store)
 
 
 # ── real knots ───────────────────────────────────────────────────────────────────────────────────

@@ -50,6 +50,7 @@ IDENTITY = (
 
 _COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+_NOT_PREPARED = ("26000", "42P05")  # driver and server disagree about what this connection has prepared
 _NO_TABLES = ("42P01", "42703", "3F000")
 _NOT_TEXT = ("22P05", "22021")
 _TRY_AGAIN = {
@@ -181,8 +182,11 @@ class Database:
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(b"COMMIT")
-        except BaseException:
-            if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
+                # What was to be prepared behind the statement that failed was skipped, and the driver believes it is there.
+                con.close()
+            elif not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
                 con.execute(b"ROLLBACK")
             raise
         failpoint("store.after_commit")
@@ -295,7 +299,7 @@ def _is_lost(code: str | None, said: str, error: Exception) -> bool:
         )
     if code == "0A000":  # a statement that was prepared before the tables changed
         return "cached plan" in said
-    return code in _LOST or code.startswith("08")
+    return code in _LOST or code in _NOT_PREPARED or code.startswith("08")
 
 
 def _is_idle(con: Con) -> bool:
