@@ -40,8 +40,9 @@ sweep: $(TOOLS) strace ## Kill small programs at every single system call (some 
 bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(CORE) ## Torture SQLite: 200,000 jobs with a worker killed every second (ARGS=URL for another store)
+soak: $(TOOLS) ## Torture SQLite: 200,000 jobs, a worker killed every second (ARGS=URL for another); then an outage of PostgreSQL
 	@$(BIN)/piecework torture --jobs 200000 --kill-every 1 $(ARGS)
+	@$(BIN)/python -m tests.crash.outage
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt

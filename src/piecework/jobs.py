@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -14,7 +16,17 @@ import msgspec
 
 from piecework import aio
 from piecework.amending import was_undone
-from piecework.errors import JobCancelled, JobFailed, JobNotFound, JobParked, ResultTimeout, UsageError
+from piecework.clock import SystemClock
+from piecework.engine.trouble import Trouble
+from piecework.errors import (
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobParked,
+    ResultTimeout,
+    StoreUnavailable,
+    UsageError,
+)
 from piecework.job import (
     AttemptRecord,
     BatchRecord,
@@ -31,6 +43,8 @@ from piecework.split import key_of
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
+
+log = logging.getLogger("piecework.jobs")
 
 R = TypeVar("R")
 
@@ -161,33 +175,30 @@ class Job(Generic[R]):
         """Waits until the job has ended, and returns what its task returned.
 
         `timeout` is in seconds. Raises `JobFailed`, `JobCancelled`, `ResultTimeout`, `JobNotFound`. A parked job may be
-        brought back, so with a timeout it is waited for; without one, `JobParked` is raised.
+        brought back, so with a timeout it is waited for; without one, `JobParked` is raised. A store that is away is
+        waited for, too; `StoreUnavailable` is raised where it still is when the time is over.
         """
-        end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
-        waits = _waits()
+        waiting = _Waiting(timeout)
         while True:
-            ended, value = self._ended(patient=timeout is not None)
-            if ended:
-                return cast(R, value)
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                raise self._late(timeout)
-            pause = next(waits)
-            time.sleep(pause if left is None else min(pause, left))
+            with waiting.through_absences():
+                ended, value = self._ended(patient=timeout is not None)
+                if ended:
+                    return cast(R, value)
+                if waiting.is_over():
+                    raise self._late(timeout)
+            time.sleep(waiting.pause())
 
     async def aresult(self, timeout: float | None = None) -> R:
         """`result`, awaited: reads on a thread of the app's own pool, and waits on the loop."""
-        end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
-        waits = _waits()
+        waiting = _Waiting(timeout)
         while True:
-            ended, value = await self._app.edge.call(self._ended, patient=timeout is not None)
-            if ended:
-                return cast(R, value)
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                raise self._late(timeout)
-            pause = next(waits)
-            await aio.pause(pause if left is None else min(pause, left))
+            with waiting.through_absences():
+                ended, value = await self._app.edge.call(self._ended, patient=timeout is not None)
+                if ended:
+                    return cast(R, value)
+                if waiting.is_over():
+                    raise self._late(timeout)
+            await aio.pause(waiting.pause())
 
     def _ended(self, *, patient: bool) -> tuple[bool, Any]:
         """Whether the job has ended, and its result; raises what a job that did not complete raises."""
@@ -331,12 +342,34 @@ def whoami() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _waits() -> Iterator[float]:
-    """Short waits first, for short jobs; then longer ones."""
-    wait = FIRST_WAIT
-    while True:
-        yield wait
-        wait = min(LONGEST_WAIT, wait * 1.5)
+class _Waiting:
+    """How long to wait between two looks at a job: short waits first, for short jobs; then longer ones."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + check_seconds(timeout, "result: timeout")
+        self._wait = FIRST_WAIT
+        self._trouble = Trouble(SystemClock(), log=log)
+
+    def is_over(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
+
+    @contextmanager
+    def through_absences(self) -> Iterator[None]:
+        """A look in which the store may be away, as long as there is time."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            if self.is_over():
+                raise
+            self._trouble.meet(error)
+        else:
+            self._trouble.over()
+
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        wait, self._wait = self._wait, min(LONGEST_WAIT, self._wait * 1.5)
+        wait = max(wait, self._trouble.left())
+        return wait if self._end is None else max(0.0, min(wait, self._end - time.monotonic()))
 
 
 def error_tree(app: Piecework, record: Record, budget: list[int]) -> ErrorNode | None:

@@ -86,8 +86,10 @@ class Outbox:
 
     def carrier(self, *, burst: bool = False) -> Carrier:
         """Carries jobs to the store for as long as a worker works; for one in `burst`, what there is when it begins."""
-        worker = self.box.worker(concurrency=CARRIERS, queues=(QUEUE,), name="outbox", burst=burst)
-        return Carrier(worker, self._draw, burst)
+        worker = self.box.worker(
+            concurrency=CARRIERS, queues=(QUEUE,), name="outbox", burst=burst, shutdown_timeout=LEAVE_SECONDS
+        )
+        return Carrier(worker, Trouble(self.box.clock, log=log), burst)
 
     def close(self) -> None:
         self.box.close()
@@ -96,16 +98,16 @@ class Outbox:
 class Carrier:
     """A worker on the outbox, on a thread. The database of the outbox may be away for a while; the app's work goes on."""
 
-    def __init__(self, worker: EmbeddedWorker, draw: Callable[[], float], burst: bool) -> None:
+    def __init__(self, worker: EmbeddedWorker, trouble: Trouble, burst: bool) -> None:
         self._worker = worker
+        self._trouble = trouble
         self._burst = burst
-        self._draw = draw
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self.run, name="piecework-outbox", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="piecework-outbox", daemon=True)
 
     def __enter__(self) -> Carrier:
         if self._burst:
-            self.run()
+            self._retry(self._worker.run)
         else:
             self._thread.start()
         return self
@@ -113,19 +115,24 @@ class Carrier:
     def __exit__(self, *_: object) -> None:
         if not self._burst:
             self._stopping.set()
-            self._worker.stop()
-            self._thread.join(LEAVE_SECONDS)
+            self._thread.join(2 * LEAVE_SECONDS)
 
-    def run(self) -> None:
-        """Carries in this very thread until stopped (or, of a burst, until nothing is left)."""
-        trouble = Trouble()
+    def _run(self) -> None:
+        self._retry(self._work)
+
+    def _work(self) -> None:
+        with self._worker:
+            self._trouble.over()
+            self._stopping.wait()
+
+    def _retry(self, work: Callable[[], object]) -> None:
         while not self._stopping.is_set():
             try:
-                self._worker.run()
+                work()
                 return
             except StoreError as error:
-                trouble.meet(error)
-                self._stopping.wait(trouble.delay(self._draw()))
+                self._trouble.meet(error)
+                self._stopping.wait(self._trouble.left())
 
 
 def kept(jobs: Sequence[NewJob]) -> list[NewJob]:

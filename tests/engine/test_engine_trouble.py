@@ -450,6 +450,7 @@ def test_a_fork_in_the_middle_of_another_threads_transaction_leaves_the_child_fr
     assert books(path) == []
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])  # whose library may not be forked while another thread is inside
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("shelf", ["sqlite"])  # whose library notes its locks in the process
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

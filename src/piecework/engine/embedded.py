@@ -13,7 +13,6 @@ import asyncio
 import atexit
 import logging
 import os
-import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from piecework.engine.keeper import Keeper
-from piecework.engine.trouble import Trouble
+from piecework.engine.trouble import Trouble, longest_pause
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost, StoreError, UsageError
 
@@ -94,6 +93,7 @@ class EmbeddedWorker:
             lease=settings.lease,
             processes=processes,
         )
+        self._trouble = partial(Trouble, clock, log=log, longest=longest_pause(settings.lease))
         self._shutdown_timeout = shutdown_timeout
         self._lives = partial(_Life, beside=beside)
         self._entering = threading.Lock()
@@ -150,7 +150,7 @@ class EmbeddedWorker:
         with self._entering:
             if self._life is not None and self._life.is_here():
                 raise UsageError("this worker runs already; leave it before it is entered again, or make a second one")
-            self._life = life = self._lives(self._keeper, self._worker)
+            self._life = life = self._lives(self._keeper, self._worker, self._trouble())
         try:
             life.enlist()
         except BaseException:
@@ -166,13 +166,13 @@ class _Life:
         self,
         keeper: Callable[..., Keeper],
         worker: Callable[..., Worker],
-        draw: Callable[[], float] = random.random,
+        trouble: Trouble,
         beside: Callable[[], Beside] | None = None,
     ) -> None:
         self._pid = os.getpid()
         self._keeper = keeper(polled=self._polled_ago)
-        self._make_worker = worker
-        self._draw = draw
+        self._make_worker = partial(worker, trouble=trouble)
+        self._trouble = trouble.another()  # of the beat, and of who begins anew
         self._beside = beside
         self._worker: Worker | None = None
         self._stopping = Stopping.NO
@@ -280,29 +280,33 @@ class _Life:
 
     def _start_anew(self) -> bool:
         """A new session once the store takes it; the old one's jobs go back. False when stopped meanwhile."""
-        trouble = Trouble()
-        while not self._stopped.is_set():
+        while not self._stopped.wait(self._trouble.left()):
             try:
                 self._keeper.leave()
                 self.enlist()
             except StoreError as error:
-                trouble.meet(error)
-                self._stopped.wait(trouble.delay(self._draw()))
+                self._trouble.meet(error)
             else:
-                trouble.over()
+                self._trouble.over()
                 return True
         return False
 
     def _beat(self) -> None:
-        trouble = Trouble()
-        while not self._over.wait(min(1.0, self._keeper.next_turn() + 0.01)):
+        while not self._over.wait(max(self._trouble.left(), min(1.0, self._keeper.next_turn() + 0.01))):
+            worker = self._worker
+            assert worker is not None
+            if not worker.name.startswith(f"{self._keeper.session}."):
+                continue  # a new session has been begun, and its worker is made just now
+            asks = not self._keeper.next_turn()
             try:
-                self._keeper.turn()
-                trouble.over()
-                if self._worker is not None:
-                    self._worker.beaten(self._keeper.beaten_at)
+                if not self._keeper.turn():
+                    worker.buried()
+                    continue
+                if asks:
+                    self._trouble.over()
+                worker.beaten(self._keeper.beaten_at)
             except StoreError as error:
-                trouble.meet(error)
+                self._trouble.meet(error)
             except Exception:
                 log.exception("keeping the session failed; it is tried again")
                 self._over.wait(1.0)

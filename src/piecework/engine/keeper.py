@@ -82,9 +82,11 @@ class Keeper:
         """Beats, watches and tidies, as far as it is time. False when the session was declared dead by others."""
         now = self._clock.monotonic()
         if now >= self._beat_at:
-            # The next beat is planned from before the call: a slow store must not stretch the interval.
+            alive = self._store.renew(self.session, polled=self._polled())
+            # The next beat is planned from before the call: a slow store must not stretch the interval. One that did not
+            # reach the store stays due; whoever calls waits a little.
             self._beat_at = now + self._beat_every
-            if not self._store.renew(self.session, polled=self._polled()):
+            if not alive:
                 return False
             self.beaten_at = now
             self._watch()

@@ -7,6 +7,7 @@ along. A worker process tells it over a socket which store the app uses; the end
 from __future__ import annotations
 
 import logging
+import random
 import selectors
 import signal
 import socket
@@ -22,7 +23,7 @@ from piecework.engine.exits import exit_in_words
 from piecework.engine.keeper import Keeper
 from piecework.engine.respite import Respite
 from piecework.engine.slate import Pulse
-from piecework.engine.trouble import Trouble
+from piecework.engine.trouble import Trouble, longest_pause
 from piecework.engine.warden import Warden
 from piecework.errors import StoreError, StoreUnavailable
 from piecework.job import SUSPECT
@@ -49,6 +50,7 @@ class Supervisor:
         shutdown_timeout: float = 25.0,
         on_ready: Callable[[Hello, str], None] | None = None,
         reloads: bool = False,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._command = list(command)
         self._open_store = open_store
@@ -75,8 +77,10 @@ class Supervisor:
         self._respite = Respite()
         self._held: deque[str] = deque(maxlen=REMEMBERED)  # jobs that held their process past their timeout
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
+        self._is_buried = False  # and no new session has been begun yet
         self._told_at = 0.0  # the beat that the workers were told of last
-        self._trouble = Trouble()
+        self._draw = draw
+        self._trouble = Trouble(clock, draw, log=log)
         self._broken = False
         self._url = ""
 
@@ -192,13 +196,12 @@ class Supervisor:
     def _patience(self, now: float) -> float:
         waits = [1.0]
         if self._keeper is not None:
-            waits.append(self._keeper.next_turn())
+            at_once = self._owed or self._is_buried
+            waits.append(max(self._trouble.left(), 0.0 if at_once else self._keeper.next_turn()))
         if self._kill_at is not None:
             waits.append(self._kill_at - now)
         waits += [at - now for at in self._start_at]
         waits += [child.urge_at - now for child in self._children if child.urge_at is not None]
-        if self._owed:
-            waits.append(0.1)
         return max(0.0, min(waits))
 
     def _press(self) -> None:
@@ -288,6 +291,7 @@ class Supervisor:
     def _open(self, hello: Hello) -> bool:
         """Begins a session on the app's store, and waits for a store that is away; False when stopped meanwhile."""
         store = self._open_store(hello.url)
+        self._trouble = Trouble(self._clock, self._draw, log=log, longest=longest_pause(hello.lease))
         keeper = Keeper(
             store,
             self._clock,
@@ -302,7 +306,7 @@ class Supervisor:
                 keeper.enlist()
             except StoreUnavailable as error:
                 self._trouble.meet(error)
-                time.sleep(min(0.2, self._trouble.delay(0.5)))
+                self._wait_for_store()
             except StoreError as error:  # no time will mend it
                 log.error("%s", error)
                 self._broken = True
@@ -315,6 +319,12 @@ class Supervisor:
                 return True
         store.close()
         return False
+
+    def _wait_for_store(self) -> None:
+        """Until it is time to try again, or somebody wants an end."""
+        while not self._stops and (left := self._trouble.left()):
+            self.pulse.turn()
+            time.sleep(min(0.1, left))
 
     def _ended(self, child: Child) -> None:
         """A worker process is gone: gives its jobs back at once, and starts another where one is wanted."""
@@ -369,24 +379,29 @@ class Supervisor:
         return max((ago for ago in found if ago is not None), default=None)
 
     def _with_store(self, work: Callable[[], None]) -> None:
-        """Store work that is tried again in the next round when the store is away."""
-        if self._keeper is None:
+        """Store work that is tried again when the store is away: not at once, and each time later."""
+        if self._keeper is None or self._trouble.left():
             return
+        asks = bool(self._owed) or self._is_buried or not self._keeper.next_turn()
         try:
             work()
         except StoreError as error:
             self._trouble.meet(error)
         else:
-            self._trouble.over()
+            if asks:
+                self._trouble.over()
 
     def _keep(self) -> None:
         assert self._keeper is not None
-        self._pay()
-        if not self._keeper.turn():
+        if not self._is_buried and not self._keeper.turn():
             log.warning("this session was declared dead by others; starting anew")
+            self._is_buried = True
             for child in self._children:
                 child.kill()
+        if self._is_buried:
             self._keeper.enlist()
+            self._is_buried = False
+        self._pay()
         if self._keeper.beaten_at != self._told_at:
             self._told_at = self._keeper.beaten_at
             for child in self._children:

@@ -26,7 +26,7 @@ from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Pulse, Slate
 from piecework.engine.suspects import Suspects
-from piecework.engine.trouble import Trouble
+from piecework.engine.trouble import Pauses, Trouble, longest_pause
 from piecework.errors import LeaseLost, StoreError
 from piecework.failpoints import failpoint
 from piecework.job import SUSPECT, Answer, Claim, Fetched, Progress, State
@@ -42,9 +42,14 @@ LINGER_SECONDS = 0.01  # how long an ended job waits for company while others ar
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
 LISTEN_SECONDS = 0.12  # how long the listener waits for a hint at a stretch
+AWAY_SECONDS = 0.1  # how often the listener asks whether the store is back
 KEEP_SECONDS = 0.5  # how often progress is written, stop requests are read, and the stuck are given up
 CROWDED_SECONDS = 0.5  # how long nothing is fetched after more jobs for processes came than there are processes …
 FIRST_DEPTH, DEEPEST = 50, 1000  # … and how many jobs are then looked at, for others behind them
+
+# A trip that fails is tried again with half of it: where the server gives each statement little time, what is too much for
+# one trip would be too much for ever.
+LARGEST_PORTION = 100_000
 
 NO_PLACE = Release("every place of this worker has its job", quiet=True)
 _NO_OPTIONS = TaskOptions()
@@ -77,6 +82,7 @@ class Worker:
         lease: float = math.inf,
         processes: PoolSettings | None = None,
         on_worn: Callable[[], None] | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         self.name = name
         self._registry = registry
@@ -107,6 +113,7 @@ class Worker:
         self._to_keep = 0  # how many of them are operations that are to run on here: they keep their places
         self._sending: list[Settlement] = []
         self._claim = 1
+        self._portion = LARGEST_PORTION  # ends that are sent, and jobs that are asked for, on one trip
         self._foresight = Foresight(clock, concurrency)
         self._stopping = Stopping.NO
         self._finished = threading.Event()
@@ -117,7 +124,10 @@ class Worker:
         self._look_at = now  # when to look again without a hint
         self._ended_at = now
         self._kept_at = now
-        self._trouble = Trouble()
+        self._trouble = trouble or Trouble(clock, draw, log=log, longest=longest_pause(lease))
+        self._aside = self._trouble.another()  # of calls beside the trips, of which some may fail where trips do not
+        self._deaf = Pauses(clock, draw)  # of the listener: hints may be missing where all else goes well
+        self._is_buried = False
         self.settled = 0
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────
@@ -133,6 +143,14 @@ class Worker:
         """Tells the worker that its session beat at this moment of the monotonic clock; may be called from any thread."""
         self._beaten_at = at
         self._judge_lease()
+
+    def buried(self) -> None:
+        """Tells the worker that its session was declared dead; may be called from any thread. `run` raises `LeaseLost`.
+
+        A worker that asks for work is told by the store. One whose session had no beat for a lease does not ask.
+        """
+        self._is_buried = True
+        self._inbox.nudge()
 
     def run_alone(self, ids: Iterable[str]) -> None:
         """Tells the worker which jobs held a process past their timeout; may be called from any thread."""
@@ -174,6 +192,8 @@ class Worker:
         """One round: wait, settle and fetch in one trip, start what came."""
         self.pulse.turn()
         ended = self._collect()
+        if self._is_buried:
+            raise LeaseLost(f"the session of worker {self.name} was declared dead by others")
         self._report_last(ended)
         self._unsent.extend(self._settlement(running, outcome) for running, outcome in ended)
         if self._stopping is Stopping.DRAIN:
@@ -187,7 +207,7 @@ class Worker:
         if suspect is not None:
             self._pools.submit([suspect])
         limit = self._room()
-        if self._unsent or (limit > 0 and self._may_look()):
+        if (self._unsent or (limit > 0 and self._may_look())) and not self._is_away():
             self._trip(limit)
 
     def _collect(self) -> list[Ended]:
@@ -205,9 +225,13 @@ class Worker:
 
     def _patience(self) -> float:
         """How long to wait for an end, a hint or a stop."""
+        if away := self._trouble.left():
+            return min(away, 0.1) if self._in_hand else away
         if self._suspects and len(self._in_hand) == len(self._suspects):
             return 0.0
-        if self._stopping is not Stopping.NO or self._unsent:
+        if self._unsent:
+            return 0.0
+        if self._stopping is not Stopping.NO:
             return 0.05
         if self._room() <= 0:
             return 0.1
@@ -215,6 +239,10 @@ class Worker:
             return 0.0
         until = max(0.0, self._look_at - self._clock.monotonic())
         return min(until, 0.1) if self._in_hand else until
+
+    def _is_away(self) -> bool:
+        """Whether the store was away just now: nothing is asked of it before it is time to try again."""
+        return self._trouble.left() > 0
 
     def _may_look(self) -> bool:
         """Whether to ask for work: after a hint, after a look that found some, else once in a while."""
@@ -231,9 +259,11 @@ class Worker:
         return self._concurrency + self._foresight.ahead - len(self._in_hand) + len(self._unsent) - self._to_keep
 
     def _trip(self, limit: int) -> None:
-        settlements = self._sending = self._unsent
-        to_keep, self._to_keep = self._to_keep, 0
-        self._unsent = []
+        settlements = self._sending = self._unsent[: self._portion]
+        self._unsent = self._unsent[self._portion :]
+        to_keep = sum(s.state is State.RUNNING for s in settlements) if self._to_keep else 0
+        self._to_keep -= to_keep
+        limit = 0 if self._unsent else min(limit, self._portion)
         claim = Claim(self.name, self._claim, max(0, limit + (self._depth if limit > 0 else 0)), self._queues)
         self._hinted = False
         try:
@@ -247,11 +277,13 @@ class Worker:
             raise
         except StoreError as error:
             self._hinted = True
-            self._unsent, self._sending, self._to_keep = settlements + self._unsent, [], to_keep
+            self._unsent, self._sending = settlements + self._unsent, []
+            self._to_keep += to_keep
+            self._portion = max(1, min(self._portion, max(len(settlements), limit)) // 2)
             self._trouble.meet(error)
-            self._inbox.wait(self._trouble.delay(self._draw()))
             return
         self._trouble.over()
+        self._portion = min(LARGEST_PORTION, 2 * self._portion)
         self.pulse.poll()
         self._reached_at = self._clock.monotonic()
         self._judge_lease()
@@ -293,8 +325,9 @@ class Worker:
         try:
             due = self._store.next_due()
         except StoreError as error:
-            self._trouble.meet(error)
+            self._aside.meet(error)
             return POLL_SECONDS
+        self._aside.over()
         return POLL_SECONDS if due is None else due
 
     def _start(self, jobs: Sequence[Fetched], places: int, begin: list[Running]) -> None:
@@ -400,11 +433,11 @@ class Worker:
 
     def _revive(self) -> None:
         """Brings back parked jobs that this worker's code can run."""
-        if self._stopping is Stopping.NO:
+        if self._stopping is Stopping.NO and not self._is_away() and not self._aside.left():
             try:
                 self._hinted = self._reviver.turn() > 0 or self._hinted
             except StoreError as error:
-                self._trouble.meet(error)
+                self._aside.meet(error)
 
     def _give_up_the_stuck(self) -> None:
         """Settles what does not end at its timeout; where too much of it has gathered, this process is worn out."""
@@ -433,6 +466,8 @@ class Worker:
             self._report(said)
 
     def _report(self, jobs: Sequence[Running]) -> None:
+        if self._is_away() or self._aside.left():
+            return
         progress: dict[str, Progress] = {}
         for running in jobs:
             if running.progress is not None:
@@ -440,8 +475,12 @@ class Worker:
         try:
             stopping = self._store.report(self.name, progress)
         except StoreError as error:
-            self._trouble.meet(error)
+            self._aside.meet(error)
+            for running in jobs:
+                if running.progress is None:  # it has said nothing new meanwhile
+                    running.progress = progress.get(running.job.id)
             return
+        self._aside.over()
         self.pulse.poll()
         for id in stopping:
             self._ask_to_stop(id)
@@ -461,11 +500,16 @@ class Worker:
             self._hungry.wait()
             if self._finished.is_set():
                 return
+            if self._trouble.tries:  # one thread that tries is enough
+                self._finished.wait(AWAY_SECONDS)
+                continue
             try:
                 hinted = self._store.wait(LISTEN_SECONDS)
             except StoreError:
-                self._finished.wait(POLL_SECONDS)
+                self._deaf.failed()
+                self._finished.wait(self._deaf.left())
                 continue
+            self._deaf.reached()
             if hinted:
                 self._hungry.clear()
                 self._hinted = True

@@ -6,7 +6,9 @@ free, so a pooler may stand between. The gate is taken first of all; see docs/ad
 
 from __future__ import annotations
 
+import logging
 import os
+import random
 import threading
 import time
 import zlib
@@ -36,6 +38,10 @@ COLLISIONS, PAUSE = 8, 0.01  # tries after a deadlock or a serialization failure
 # Connections that a fork copied into this process. They are the parent's: not used, not closed, not forgotten.
 _inherited: list[object] = []
 
+# Whatever the server's default is. The gate needs it: who waited there has to see what those before it have written, and
+# in a stricter transaction would see what was there before it waited.
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+
 # Which database of which server: the same text whatever a session's time zone is.
 IDENTITY = (
     b"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, "
@@ -44,6 +50,7 @@ IDENTITY = (
 
 _COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+_NOT_PREPARED = ("26000", "42P05")  # driver and server disagree about what this connection has prepared
 _NO_TABLES = ("42P01", "42703", "3F000")
 _NOT_TEXT = ("22P05", "22021")
 _TRY_AGAIN = {
@@ -68,8 +75,9 @@ class Gate(Enum):
 class Database:
     """One schema on one server as this process sees it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, draw: Callable[[], float] = random.random) -> None:
         self.place = place
+        self._draw = draw
         number = zlib.crc32(place.schema.encode()) - (1 << 31)
         limits = (
             f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
@@ -168,14 +176,17 @@ class Database:
 
     def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
         try:
-            with con.pipeline() as pipeline:
-                con.execute(b"BEGIN")
+            with _told_by_us(), con.pipeline() as pipeline:
+                con.execute(BEGIN)
                 con.execute(self.opening(gate))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(b"COMMIT")
-        except BaseException:
-            if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
+                # What was to be prepared behind the statement that failed was skipped, and the driver believes it is there.
+                con.close()
+            elif not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
                 con.execute(b"ROLLBACK")
             raise
         failpoint("store.after_commit")
@@ -202,7 +213,7 @@ class Database:
                     self.close()  # the others went the same way, most likely
                 elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
                     collided += 1
-                    time.sleep(PAUSE * (collided - 1))
+                    time.sleep(PAUSE * (collided - 1) * (0.5 + self._draw()))  # two would meet again and again
                 else:
                     self.explain(error)
 
@@ -256,6 +267,31 @@ class Database:
         raise StoreError(f"the store {shown} failed: {said}") from error
 
 
+class _Silence(logging.Filter):
+    """Keeps the driver from telling of each connection that was lost, where the error says so anyway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(self.here, "silent", False)
+
+
+_silence = _Silence()
+logging.getLogger("psycopg").addFilter(_silence)
+
+
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """What the driver has to say inside goes into the error that is raised, and not into the log as well."""
+    _silence.here.silent = True
+    try:
+        yield
+    finally:
+        _silence.here.silent = False
+
+
 def _is_lost(code: str | None, said: str, error: Exception) -> bool:
     if not code:
         return getattr(error, "connection_invalidated", False) or isinstance(
@@ -263,7 +299,7 @@ def _is_lost(code: str | None, said: str, error: Exception) -> bool:
         )
     if code == "0A000":  # a statement that was prepared before the tables changed
         return "cached plan" in said
-    return code in _LOST or code.startswith("08")
+    return code in _LOST or code in _NOT_PREPARED or code.startswith("08")
 
 
 def _is_idle(con: Con) -> bool:

@@ -133,6 +133,7 @@ class Crew:
             concurrency=concurrency,
             name=process.name,
             shutdown_timeout=self.lease,
+            draw=self.stage.random.random,
         )
         self.supervisors.append((process, made))
         self.stage.spawn(process, self._supervise, process, made)
