@@ -11,14 +11,16 @@ from crashkit import Yard
 
 
 @pytest.fixture
-def make_yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Yard]]:
-    """Makes a store, a ledger and workers with a lease."""
+def make_yard(
+    tmp_path: Path, store_url: str, path: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[float], Yard]]:
+    """Makes a ledger and workers with a lease, on each shelf."""
     if not sys.platform.startswith("linux"):
         pytest.fail("this ring reads /proc, which only Linux has; run it there")
     yards: list[Yard] = []
 
     def make(lease: float) -> Yard:
-        yards.append(Yard(tmp_path, monkeypatch, lease))
+        yards.append(Yard(tmp_path, store_url, path, monkeypatch, lease))
         return yards[-1]
 
     yield make
