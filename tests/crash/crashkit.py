@@ -25,6 +25,9 @@ HERE = Path(__file__).parent
 SOURCE = Path(piecework.__file__).parent.parent
 
 
+LOOK = 0.03  # seconds between two looks at a whole store, beside workers that need the processors
+
+
 class Entry(NamedTuple):
     """One record of the ledger."""
 
@@ -130,7 +133,10 @@ class Yard:
     def drained(self, *trees: Tree, within: float = 40.0) -> None:
         """Waits until no job is left to run."""
         until(
-            lambda: self.unfinished() == 0, lambda: f"drained: {self.app.jobs.counts()}\n{self.logs()}", within=within
+            lambda: self.unfinished() == 0,
+            lambda: f"drained: {self.app.jobs.counts()}\n{self.logs()}",
+            within=within,
+            every=LOOK,
         )
 
     def logs(self) -> str:
@@ -203,9 +209,7 @@ def holds_a_lock(place: Path | str) -> bool:
         return False
 
 
-_IN_TRANSACTION = (
-    "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()"
-)
+_IN_TRANSACTION = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()"
 
 
 def _one_job(
