@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from crashkit import Yard
 
-
 WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
 
 
