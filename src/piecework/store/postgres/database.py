@@ -46,6 +46,7 @@ _COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 _NO_TABLES = ("42P01", "42703", "3F000")
 _NOT_TEXT = ("22P05", "22021")
+_NOT_PREPARED = ("26000", "42P05")  # by this client, because another one had the connection in between
 _TRY_AGAIN = {
     "55P03": "is locked by others for too long",
     "57014": "was told to cancel, or reached its statement_timeout",
@@ -116,6 +117,8 @@ class Database:
             con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
+        if self.place.pooler is None:
+            self.place = self.place._replace(pooler=_is_handed_round(con))
         con.prepare_threshold = None if self.place.pooler else 5
         return con
 
@@ -253,6 +256,11 @@ class Database:
                 f"the store {shown} does not let this role do that ({said}); grant it USAGE on the schema and SELECT, INSERT, "
                 "UPDATE, DELETE on its tables"
             ) from error
+        if code in _NOT_PREPARED:
+            raise StoreError(
+                f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
+                "likely; say ?pooler=yes in the store's URL"
+            ) from error
         raise StoreError(f"the store {shown} failed: {said}") from error
 
 
@@ -264,6 +272,12 @@ def _is_lost(code: str | None, said: str, error: Exception) -> bool:
     if code == "0A000":  # a statement that was prepared before the tables changed
         return "cached plan" in said
     return code in _LOST or code.startswith("08")
+
+
+def _is_handed_round(con: Con) -> bool:
+    """Whether a pooler is between: it says a number of its own for the process that serves this connection."""
+    row = con.execute(b"SELECT pg_backend_pid()").fetchone()
+    return row is not None and row[0] != con.info.backend_pid
 
 
 def _is_idle(con: Con) -> bool:
