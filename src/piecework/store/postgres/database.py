@@ -66,12 +66,17 @@ class Gate(Enum):
     ALONE = "pg_advisory_xact_lock"  # beside nothing but fetches that go on and plain additions
 
 
+def gate_number(schema: str) -> int:
+    """The first number of the advisory lock that is a schema's gate; the second is 1."""
+    return zlib.crc32(schema.encode()) - (1 << 31)
+
+
 class Database:
     """One schema on one server as this process sees it."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        number = zlib.crc32(place.schema.encode()) - (1 << 31)
+        number = gate_number(place.schema)
         limits = (
             f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
             f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "

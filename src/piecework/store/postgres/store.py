@@ -155,6 +155,9 @@ class PostgresStore:
         self._ready = True
         return applied
 
+    def script(self, after: int | None = None) -> str:
+        return schema.script_for(self.db) if after is None else schema.script(self.db.place.schema, after)
+
     def examine(self) -> list[Finding]:
         return examine.examine(self.db)
 
