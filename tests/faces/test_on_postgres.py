@@ -112,7 +112,7 @@ def test_every_command_does_its_work(
     assert call("jobs", "retry", failed.id).out == "retried 1 job\n"
     assert call("jobs", "cancel", failed.id).out == "cancelled 1 job\n"
     assert call("jobs", "resume", failed.id).out == "resumed 1 job\n"
-    assert call("queues", "list").code == 0
+    assert call("queues").code == 0
     assert call("queues", "unpause", "late").code == 0
     assert call("jobs", "delete", unwanted.id).code == 0
     assert call("watch", whole.id).code == 0
