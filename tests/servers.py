@@ -53,11 +53,25 @@ def folders() -> Iterator[Path]:
         yield package / "pginstall" / "bin"
 
 
+def servers() -> dict[str, Path]:
+    """The programs of every PostgreSQL that is here, by version, in the order in which they are looked for."""
+    found: dict[str, Path] = {}
+    for place in folders():
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            said = subprocess.run([place / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+            found.setdefault(next(word for word in said.split() if word[0].isdigit()), place)
+    return found
+
+
 class Postgres:
     """One PostgreSQL server, as durable as one is that somebody relies on: fsync is on."""
 
-    def __init__(self, **settings: str) -> None:
-        found = [place for place in folders() if (place / "initdb").exists() and (place / "postgres").exists()]
+    def __init__(self, place: Path | None = None, **settings: str) -> None:
+        found = [
+            place
+            for place in ([place] if place else folders())
+            if (place / "initdb").exists() and (place / "postgres").exists()
+        ]
         if not found:
             named = f" ({NAMED} is {os.environ[NAMED]}, and has none)" if os.environ.get(NAMED) else ""
             raise ServerMissing(
