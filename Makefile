@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check simulate sweep strace bench soak clean
+.PHONY: help demo demo-crash test check simulate sweep strace pgbouncer bench soak postgres clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: $(CORE) ## Measure the standard library in pieces, on two worker processes
 demo-crash: $(CORE) ## The same, with workers killed by SIGKILL in the middle
 	@$(BIN)/python -m demo.run --crash $(ARGS)
 
-test: check strace ## Check, then run every ring of tests (ARGS=tests/store for some)
+test: check strace pgbouncer ## Check, then run every ring of tests (ARGS=tests/store for some)
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults (SECONDS=…)
@@ -43,6 +43,11 @@ bench: $(CORE) ## Measure speed against the limits of the same database; run it 
 soak: $(TOOLS) ## Torture SQLite: 200,000 jobs, a worker killed every second (ARGS=URL for another); then an outage of PostgreSQL
 	@$(BIN)/piecework torture --jobs 200000 --kill-every 1 $(ARGS)
 	@$(BIN)/python -m tests.crash.outage
+	@$(BIN)/python -m tests.proof.crossing --seconds $(SECONDS)
+
+# Every PostgreSQL that is found here, and the first one with the plans that it keeps for all arguments.
+postgres: $(TOOLS) pgbouncer ## The rings on every PostgreSQL that is here, whole, and with generic plans (ARGS=18 for one)
+	@$(BIN)/python -m tests.every_postgres $(ARGS)
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt
@@ -51,6 +56,11 @@ clean: ## Remove .venv and everything that was made
 strace: ## Install strace, which make test and make sweep need (Linux; does nothing where it is)
 	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qy strace >/dev/null 2>&1; } || \
 		echo 'strace is missing, and tests/proof needs it: apt-get install strace' >&2
+
+pgbouncer: ## Install PgBouncer, which make test needs (does nothing where it is)
+	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq >/dev/null 2>&1; apt-get install -qy --no-install-recommends pgbouncer >/dev/null 2>&1; } || \
+		echo 'PgBouncer is missing, and tests/store/test_pooler.py needs it: apt-get install pgbouncer' >&2
 
 # Two stamps, done again when pyproject.toml changes: to see the demo nobody should wait for type checkers.
 $(CORE): pyproject.toml

@@ -1,6 +1,6 @@
 """Runs the forest on worker processes, shows how it goes, and compares the report with that of the plain call.
 
-python -m demo.run [folder] [--out FILE] [--crash] [--now]
+python -m demo.run [folder] [--out FILE] [--store URL] [--crash] [--now]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from piecework import PieceworkError
 from piecework.job import Filter, Record, State
-from piecework.store import Store
+from piecework.store import Store, redacted
 
 if TYPE_CHECKING:
     from demo.forest import Report
@@ -43,13 +43,14 @@ def main() -> int:
     root = str(options.folder.resolve())
     with tempfile.TemporaryDirectory(prefix="piecework-demo-") as folder:
         # The application reads where its store is when it is imported; so do the workers.
-        os.environ["PIECEWORK_URL"] = f"sqlite:///{folder}/forest.db"
+        os.environ["PIECEWORK_URL"] = options.store or f"sqlite:///{folder}/forest.db"
         if options.now:
             report, seconds = _now(root)
             _finish(report, options.out)
             console.print(f"Measured by a plain call in {seconds:.1f} s.")
             return 0
-        later, seconds = _later(root, Path(folder, "workers.log"), crash=options.crash)
+        where = redacted(options.store) if options.store else "one SQLite file"
+        later, seconds = _later(root, where, Path(folder, "workers.log"), crash=options.crash)
         _finish(later, options.out)
         now, plain = _now(root)
         return _compare(later, seconds, now, plain)
@@ -59,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.run", description="Measures a folder of Python sources.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(sysconfig.get_path("stdlib")))
     parser.add_argument("--out", type=Path, default=Path("forest-report.txt"), help="where the report is written")
+    parser.add_argument("--store", metavar="URL", help="where the jobs are kept; without it, in a SQLite file")
     parser.add_argument("--crash", action="store_true", help="kill workers in the middle with SIGKILL")
     parser.add_argument("--now", action="store_true", help="only the plain call, without store and workers")
     options = parser.parse_args()
@@ -72,13 +74,13 @@ def _options() -> argparse.Namespace:
 # ── later ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _later(root: str, log: Path, *, crash: bool) -> tuple[Report, float]:
+def _later(root: str, where: str, log: Path, *, crash: bool) -> tuple[Report, float]:
     """The report, and how long it took from the call to the result."""
     from demo import forest
     from piecework.cli.watch import watch
 
     console.print(f"Measuring {root}", soft_wrap=True)
-    console.print(f"in pieces, on {PROCESSES} worker processes and one SQLite file.\n")
+    console.print(f"in pieces, on {PROCESSES} worker processes and {where}.\n", soft_wrap=True)
     began = time.perf_counter()
     job = forest.measure_forest.later(root)
     with contextlib.ExitStack() as stack:

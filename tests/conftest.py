@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.schemas import Schemas
 from tests.servers import Postgres, ServerMissing
 
 from piecework.store import Store, open_store
@@ -19,12 +20,13 @@ from piecework.testing import FrozenClock
 settings.register_profile("piecework", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("piecework")
 
-# Each shelf says how a fresh database of its kind is reached; the store is migrated and empty.
+# Each shelf says how an empty database of its kind is reached …
 SHELVES: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder}/jobs.db",
-    "postgres": lambda folder: f"{server().url}?schema=t_{next(_schemas)}",
+    "postgres": lambda folder: schemas().take(),
 }
-_schemas = itertools.count(1)
+# … and those that outlast a test, how one is given back.
+GIVE_BACK: dict[str, Callable[[str], None]] = {"postgres": lambda url: schemas().give_back(url)}
 
 
 @functools.cache
@@ -39,11 +41,16 @@ def _begun() -> Postgres | str:
 
 
 def server() -> Postgres:
-    """The PostgreSQL of this test process, which ends with it; each test has a schema of its own."""
+    """The PostgreSQL of this test process, which ends with it; each test has a schema to itself."""
     begun = _begun()
     if isinstance(begun, str):
         pytest.fail(begun, pytrace=False)
     return begun
+
+
+@functools.cache
+def schemas() -> Schemas:
+    return Schemas(server())
 
 
 @pytest.fixture(scope="session")
@@ -64,9 +71,12 @@ def shelf(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store_url(shelf: str, tmp_path: Path) -> str:
-    """The URL of a database that nobody used before."""
-    return SHELVES[shelf](tmp_path)
+def store_url(shelf: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database in which nothing is."""
+    url = SHELVES[shelf](tmp_path)
+    yield url
+    if shelf in GIVE_BACK:
+        GIVE_BACK[shelf](url)
 
 
 @pytest.fixture
@@ -85,15 +95,23 @@ def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
 
 
 @pytest.fixture
-def fresh_store(shelf: str, tmp_path: Path) -> Callable[[FrozenClock], Store]:
-    """Makes as many migrated, empty stores as a test wants."""
+def fresh_store(shelf: str, tmp_path: Path) -> Iterator[Callable[[FrozenClock], Store]]:
+    """Makes as many migrated, empty stores as a test wants, one after the other."""
     numbers = itertools.count(1)
+    lent: list[str] = []
+
+    def give_back() -> None:
+        while lent and shelf in GIVE_BACK:
+            GIVE_BACK[shelf](lent.pop())
 
     def make(clock: FrozenClock) -> Store:
+        give_back()  # which leaves alone what the test has not closed
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
-        store = open_store(SHELVES[shelf](folder), clock=clock)
+        lent.append(SHELVES[shelf](folder))
+        store = open_store(lent[-1], clock=clock)
         store.migrate()
         return store
 
-    return make
+    yield make
+    give_back()

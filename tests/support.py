@@ -16,7 +16,13 @@ T = TypeVar("T")
 STEP = 0.005  # seconds between two looks at a condition
 
 
-def until(condition: Callable[[], T], what: str | Callable[[], str] = "the condition", *, within: float = 15.0) -> T:
+def until(
+    condition: Callable[[], T],
+    what: str | Callable[[], str] = "the condition",
+    *,
+    within: float = 15.0,
+    every: float = STEP,
+) -> T:
     """Looks until a condition is true, and returns what it said; fails loudly when the time is over."""
     end = time.monotonic() + within
     while True:
@@ -26,7 +32,7 @@ def until(condition: Callable[[], T], what: str | Callable[[], str] = "the condi
         if time.monotonic() > end:
             said = what if isinstance(what, str) else what()
             raise AssertionError(f"after {within:g} s still not: {said}")
-        time.sleep(STEP)
+        time.sleep(every)
 
 
 class Postgres:

@@ -1,7 +1,12 @@
-"""The crash ring: real worker processes, ended hard."""
+"""The crash ring: real worker processes, ended hard.
+
+It is played on every shelf. What is the engine's part is played whole on SQLite, and elsewhere as far as a mark says;
+whole everywhere where PIECEWORK_WHOLE_RINGS is set.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +14,34 @@ from pathlib import Path
 import pytest
 from crashkit import Yard
 
+WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if not WHOLE and _is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    mark, call = item.get_closest_marker("elsewhere"), getattr(item, "callspec", None)
+    if mark is None or call is None or call.params["shelf"] == "sqlite":
+        return False
+    return any(call.params[name] not in values for name, values in mark.kwargs.items())
+
 
 @pytest.fixture
-def make_yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Yard]]:
-    """Makes a store, a ledger and workers with a lease."""
+def make_yard(
+    tmp_path: Path, store_url: str, path: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[float], Yard]]:
+    """Makes a ledger and workers with a lease, on each shelf."""
     if not sys.platform.startswith("linux"):
         pytest.fail("this ring reads /proc, which only Linux has; run it there")
     yards: list[Yard] = []
 
     def make(lease: float) -> Yard:
-        yards.append(Yard(tmp_path, monkeypatch, lease))
+        yards.append(Yard(tmp_path, store_url, path, monkeypatch, lease))
         return yards[-1]
 
     yield make

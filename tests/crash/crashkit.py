@@ -25,6 +25,9 @@ HERE = Path(__file__).parent
 SOURCE = Path(piecework.__file__).parent.parent
 
 
+LOOK = 0.03  # seconds between two looks at a whole store, beside workers that need the processors
+
+
 class Entry(NamedTuple):
     """One record of the ledger."""
 
@@ -37,15 +40,14 @@ class Entry(NamedTuple):
 
 
 class Yard:
-    """One test's store, ledger, and workers."""
+    """One test's store, ledger, and workers; `place` is where a test itself looks into the store, its file or its URL."""
 
-    def __init__(self, folder: Path, monkeypatch: Any, lease: float = 20.0) -> None:
+    def __init__(self, folder: Path, url: str, place: Path | str, monkeypatch: Any, lease: float = 20.0) -> None:
         self.folder = folder
-        self.path = folder / "jobs.db"
+        self.url, self.place = url, place
         self.ledger_path = folder / "ledger"
         self.lives = folder / "lives"
         self.lives.mkdir()
-        self.url = f"sqlite:///{self.path}"
         self.lease = lease
         self._trees: list[Tree] = []
         self._monkeypatch = monkeypatch
@@ -101,19 +103,14 @@ class Yard:
         return done.returncode
 
     def freeze(self, tree: Tree) -> None:
-        """Stops a whole tree at a moment at which it does not hold the file's write lock, which would stop everybody."""
+        """Stops a whole tree at a moment at which it holds no lock of the store, where everybody would wait for it."""
 
         def stopped() -> bool:
             tree.signal_all(signal.SIGSTOP)
             until(lambda: all(state_of(pid) == "T" for pid in (tree.pid, *tree.children())), "it stands still")
-            with opened(self.path) as con:
-                con.execute("PRAGMA busy_timeout = 0")
-                try:
-                    con.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError:
-                    tree.signal_all(signal.SIGCONT)
-                    return False
-                con.execute("ROLLBACK")
+            if holds_a_lock(self.place):
+                tree.signal_all(signal.SIGCONT)
+                return False
             return True
 
         until(stopped, "stopped without the lock")
@@ -136,7 +133,10 @@ class Yard:
     def drained(self, *trees: Tree, within: float = 40.0) -> None:
         """Waits until no job is left to run."""
         until(
-            lambda: self.unfinished() == 0, lambda: f"drained: {self.app.jobs.counts()}\n{self.logs()}", within=within
+            lambda: self.unfinished() == 0,
+            lambda: f"drained: {self.app.jobs.counts()}\n{self.logs()}",
+            within=within,
+            every=LOOK,
         )
 
     def logs(self) -> str:
@@ -164,12 +164,12 @@ class Yard:
 
     def wrong(self) -> list[str]:
         """Everything that breaks a promise, one sentence each. To be asked when every worker has left."""
-        found = books(self.path)
+        found = books(self.place)
         found += [f"the sweeper found: {sentence}" for sentence in self.app.store.repair(limit=1000)]
         entries: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.ledger():
             entries[entry.job].append(entry)
-        with opened(self.path) as con:
+        with opened(self.place) as con:
             found += [f"session {id} is left" for (id,) in con.execute("SELECT id FROM piecework_session")]
             rows = con.execute("SELECT id, task, state, run, cursor, finished_at, seq FROM piecework_job").fetchall()
             operations = {seq for (seq,) in con.execute("SELECT job FROM piecework_operation")}
@@ -192,6 +192,24 @@ class Yard:
                 found.append(f"{task} {id} completed, but its batch is {batches.get(id)}")
         found += [f"the ledger has {id}, the store does not" for id in entries]
         return found
+
+
+def holds_a_lock(place: Path | str) -> bool:
+    """Whether somebody who stands still is in the middle of a transaction."""
+    with opened(place) as con:
+        if isinstance(place, str):
+            until(lambda: not con.execute(f"{_IN_TRANSACTION} AND state = 'active'").fetchall(), "nobody works")
+            return bool(con.execute(_IN_TRANSACTION).fetchall())
+        con.execute("PRAGMA busy_timeout = 0")
+        try:
+            con.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        con.execute("ROLLBACK")
+        return False
+
+
+_IN_TRANSACTION = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()"
 
 
 def _one_job(

@@ -17,6 +17,7 @@ from piecework.failpoints import NAMES
 # Points that the supervisor passes, too. Where the environment armed them it would die itself, so the app arms them.
 SHARED = {"store.before_commit", "store.after_commit"}
 DELAY = 0.6  # seconds: the other process does all the rest meanwhile
+OF_THE_STORE = SHARED | {"settle.in_transaction"}  # on the floor that shelves differ in
 LIVES = 2  # fewer than the crashes that park a job
 
 
@@ -101,6 +102,7 @@ def test_a_worker_killed_at_this_point_loses_nothing_and_repeats_nothing(yard: Y
     check(yard, jobs)
 
 
+@pytest.mark.elsewhere(point=OF_THE_STORE)
 @pytest.mark.parametrize("point", sorted(NAMES))
 def test_two_processes_of_which_one_is_killed_at_a_later_passage_lose_and_repeat_nothing(
     yard: Yard, point: str
@@ -114,6 +116,7 @@ def test_two_processes_of_which_one_is_killed_at_a_later_passage_lose_and_repeat
     check(yard, jobs)
 
 
+@pytest.mark.elsewhere(point=OF_THE_STORE)
 @pytest.mark.parametrize("action", ["raise:1", f"delay:1:{DELAY}"], ids=["raise", "delay"])
 @pytest.mark.parametrize("point", sorted(NAMES))
 def test_a_point_that_raises_or_waits_loses_nothing_and_repeats_nothing(

@@ -19,6 +19,7 @@ def gate(tmp_path: Path) -> Path:
 # ── poison ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(how={"kill"})
 @pytest.mark.parametrize(
     ("how", "said"),
     [
@@ -34,7 +35,7 @@ def test_a_job_that_ends_its_worker_three_times_is_parked_with_the_reason(yard: 
     poison = app.murder.later(how)
     neighbours = app.square.later_many([(n,) for n in range(40)]) + [app.flaky.later(n, 2) for n in range(3)]
     tree = yard.work("-c", "1")
-    until(lambda: poison.state == "parked" and yard.unfinished() == 0, lambda: f"parked: {tree.log()}", within=8)
+    until(lambda: poison.state == "parked" and yard.unfinished() == 0, lambda: f"parked: {tree.log()}", within=18)
     assert tree.stop() == 0
     record = poison.record()
     assert (record.crashes, record.run, record.attempt) == (3, 3, 0)
@@ -47,6 +48,7 @@ def test_a_job_that_ends_its_worker_three_times_is_parked_with_the_reason(yard: 
     assert yard.wrong() == [f"murder {poison.id} is lost: it is parked"]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_long_job_that_runs_beside_a_poisonous_one_is_not_taken_for_poison(yard: Yard, gate: Path) -> None:
     """It is inside its body each of the three times that its neighbour kills their process."""
     app = yard.app_module
@@ -61,6 +63,7 @@ def test_a_long_job_that_runs_beside_a_poisonous_one_is_not_taken_for_poison(yar
     assert tree.stop() == 0
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_poisonous_piece_fails_its_split_and_names_itself(yard: Yard) -> None:
     with yard.app.batch(then=yard.app_module.square.piece(1)) as batch:
         batch.add(yard.app_module.square.piece(3))
@@ -88,6 +91,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_app_ends_the_command_with_a_message_and_claims_nothing(yard: Yard, case: str) -> None:
     reference, source, said = BROKEN[case]
@@ -100,6 +104,7 @@ def test_a_broken_app_ends_the_command_with_a_message_and_claims_nothing(yard: Y
     assert yard.app.store.sessions() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_failpoint_that_does_not_exist_is_refused_at_the_start(yard: Yard) -> None:
     job = yard.app_module.square.later(2)
     tree = yard.work(failpoints="no.such.point=kill:1")
@@ -110,12 +115,12 @@ def test_a_failpoint_that_does_not_exist_is_refused_at_the_start(yard: Yard) -> 
 
 def test_a_store_of_a_newer_version_ends_the_command_with_a_message(yard: Yard) -> None:
     job = yard.app_module.square.later(2)
-    with opened(yard.path) as con:
+    with opened(yard.place) as con:
         con.execute("INSERT INTO piecework_schema VALUES (9999, 'from the future', 0)")
     tree = yard.work()
     assert tree.ended(within=8) not in (0, -signal.SIGKILL)
     assert "newer than this version" in tree.log()
-    with opened(yard.path) as con:
+    with opened(yard.place) as con:
         con.execute("DELETE FROM piecework_schema WHERE version = 9999")
     assert job.record().run == 0
 
@@ -123,6 +128,7 @@ def test_a_store_of_a_newer_version_ends_the_command_with_a_message(yard: Yard) 
 # ── splits ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(pieces={120})
 @pytest.mark.parametrize("pieces", [5, 120])
 def test_a_splitter_killed_half_way_and_run_again_makes_no_piece_twice(yard: Yard, gate: Path, pieces: int) -> None:
     split = yard.app_module.slow_wide.later(pieces, str(gate))
@@ -146,6 +152,7 @@ def test_a_splitter_killed_half_way_and_run_again_makes_no_piece_twice(yard: Yar
 # ── the store is away ────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])  # which has one lock for all
 def test_a_store_locked_for_longer_than_the_busy_timeout_is_waited_for_and_told_once(
     quick_yard: Yard, gate: Path
 ) -> None:
@@ -155,7 +162,7 @@ def test_a_store_locked_for_longer_than_the_busy_timeout_is_waited_for_and_told_
     tree = yard.work("-c", "2").ready()
     until(lambda: yard.started(job), "the job runs")
     away = "the store is not available, trying again until it is"
-    with locked_file(yard.path):
+    with locked_file(Path(yard.place)):
         gate.touch()
         until(lambda: tree.log().count(away) == 2, lambda: f"both loops noticed: {tree.log()}", within=30.0)
     until(lambda: job.state == "completed", lambda: f"settled: {tree.log()}", within=25.0)
@@ -169,19 +176,22 @@ def test_a_store_locked_for_longer_than_the_busy_timeout_is_waited_for_and_told_
     assert job.record().run == 1
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])  # whose file is taken away
 def test_a_tree_that_starts_while_the_store_is_away_waits_for_it(yard: Yard) -> None:
-    yard.path.mkdir()  # a file of that name cannot be opened
+    path = Path(yard.place)
+    path.mkdir()  # a file of that name cannot be opened
     tree = yard.work("-c", "2")
     until(lambda: "the store is not available" in tree.log(), lambda: f"it noticed: {tree.log()}")
-    yard.path.rmdir()
+    path.rmdir()
     assert yard.app_module.square.later(7).result(timeout=15) == 49
     assert tree.log().count("the store is not available") == tree.log().count("the store is available again") == 1
     assert tree.stop() == 0
     assert yard.wrong() == []
 
 
+@pytest.mark.parametrize("shelf", ["sqlite"])  # whose file is taken away
 def test_a_tree_that_waits_for_the_store_at_its_start_can_be_stopped(yard: Yard) -> None:
-    yard.path.mkdir()
+    Path(yard.place).mkdir()
     tree = yard.work("-c", "2")
     until(lambda: "the store is not available" in tree.log(), lambda: f"it noticed: {tree.log()}")
     tree.signal(signal.SIGTERM)

@@ -33,6 +33,7 @@ def no_lease_is_left(yard: Yard) -> bool:
     return yard.app.store.sessions() == [] and yard.count(state="running") == 0
 
 
+@pytest.mark.elsewhere(number={signal.SIGTERM})
 @pytest.mark.parametrize("number", STOPS)
 def test_one_signal_finishes_what_runs_and_hands_back_the_rest_unspent(yard: Yard, gate: Path, number: int) -> None:
     """Many short jobs make the worker fetch ahead; then two long ones have others behind them."""
@@ -63,6 +64,7 @@ def test_one_signal_finishes_what_runs_and_hands_back_the_rest_unspent(yard: Yar
     assert yard.wrong() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_job_longer_than_the_shutdown_timeout_goes_back_unspent(yard: Yard, gate: Path, processes: str) -> None:
     jobs = held(yard, gate, 2)
@@ -82,6 +84,7 @@ def test_a_job_longer_than_the_shutdown_timeout_goes_back_unspent(yard: Yard, ga
     assert yard.wrong() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("numbers", list(itertools.product(STOPS, repeat=2)))
 def test_a_second_signal_stops_at_once(yard: Yard, numbers: tuple[int, int]) -> None:
     job = yard.app_module.stubborn.later(30.0)
@@ -100,6 +103,7 @@ def test_a_second_signal_stops_at_once(yard: Yard, numbers: tuple[int, int]) -> 
     assert no_lease_is_left(yard)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_ctrl_c_reaches_the_whole_group_and_still_only_the_supervisor_decides(yard: Yard, gate: Path) -> None:
     jobs = held(yard, gate, 2)
     tree = yard.work("-c", "2")
@@ -112,6 +116,7 @@ def test_ctrl_c_reaches_the_whole_group_and_still_only_the_supervisor_decides(ya
     assert yard.wrong() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_signal_to_one_worker_process_stops_it_in_good_order(yard: Yard, gate: Path) -> None:
     """What a process manager that signals every process of a group does."""
     jobs = held(yard, gate, 2)
@@ -125,6 +130,7 @@ def test_a_signal_to_one_worker_process_stops_it_in_good_order(yard: Yard, gate:
     assert yard.wrong() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_five_signals_in_a_row_neither_hang_nor_lose(yard: Yard) -> None:
     yard.app_module.nap.later_many([(0.001,)] * 400)
     job = yard.app_module.stubborn.later(30.0)
@@ -139,6 +145,7 @@ def test_five_signals_in_a_row_neither_hang_nor_lose(yard: Yard) -> None:
     assert yard.wrong() == [f"stubborn {job.id} is lost: it is cancelled"]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_signal_during_the_start_ends_a_tree_that_never_worked(yard: Yard) -> None:
     """The worker process is still importing the app when the signal comes."""
     (yard.folder / "slowapp.py").write_text(
@@ -170,6 +177,7 @@ def test_burst_ends_when_nothing_is_due_and_leaves_what_is_not(yard: Yard) -> No
     assert no_lease_is_left(yard)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_killed_worker_process_of_a_burst_is_replaced(yard: Yard, gate: Path) -> None:
     (job,) = held(yard, gate, 1)
     tree = yard.work("--burst")

@@ -49,6 +49,7 @@ def test_a_killed_group_is_taken_over_by_another_supervisor_after_its_lease(quic
     assert [job.record().attempt for job in jobs] == [1] * 4
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_living_session_keeps_its_long_jobs_through_many_leases(quick_yard: Yard, gate: Path) -> None:
     yard = quick_yard
     job = yard.app_module.hold.later(str(gate))
@@ -65,6 +66,7 @@ def test_a_living_session_keeps_its_long_jobs_through_many_leases(quick_yard: Ya
     assert (job.record().run, job.attempts()) == (1, [])
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_worker_processes_do_not_outlive_their_supervisor(quick_yard: Yard, gate: Path) -> None:
     yard = quick_yard
     jobs = [yard.app_module.hold.later(str(gate)) for _ in range(4)]
@@ -82,6 +84,7 @@ def test_worker_processes_do_not_outlive_their_supervisor(quick_yard: Yard, gate
     assert all(released(job, "stopped beating") for job in jobs)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_worker_process_that_stands_still_does_not_outlive_its_supervisor_either(yard: Yard) -> None:
     """It cannot notice the end of its socket; only the system can end it."""
     tree = yard.work("-c", "2").ready()
@@ -156,6 +159,7 @@ def test_a_tree_that_stood_still_past_its_lease_changes_nothing_and_then_works_a
     assert yard.wrong() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_failure_that_a_stalled_tree_reports_late_spends_no_attempt(quick_yard: Yard, gate: Path) -> None:
     yard = quick_yard
     who = yard.folder / "who"
@@ -200,6 +204,7 @@ def test_what_a_stalled_tree_had_fetched_ahead_is_not_begun_after_others_complet
     assert yard.wrong() == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_two_supervisors_with_the_same_name_work_side_by_side(quick_yard: Yard, gate: Path) -> None:
     yard = quick_yard
     jobs = [yard.app_module.hold.later(str(gate)) for _ in range(4)]

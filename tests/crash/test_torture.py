@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from crashkit import SOURCE, alive
 from processes import state_of
-from support import until
+from support import books, until
 
 from piecework import Piecework
 from piecework.job import Filter, SessionRecord
@@ -68,6 +68,16 @@ def test_a_short_torture_meets_every_fault_and_finds_nothing_broken(
     assert {path.name for path in keep.iterdir()} >= {"ledger", "jobs.db", "tree-1.log", "calm.log"}
 
 
+@pytest.mark.parametrize("shelf", ["postgres"])
+def test_a_shorter_one_on_a_server_finds_nothing_broken_either(torture: Callable[..., Ran], store_url: str) -> None:
+    ran = torture(store_url, "--minutes", "0.05", "--kill-every", "0.4", "--lose", "0.02", "--seed", "3")
+    report = ran.said["report"]
+    assert {word: n for word, n in report["found"].items() if n and word != SPEED} == {}, report["told"]
+    assert report["tested"]["worker processes killed"] > 0
+    assert report["tested"]["whole trees killed"] > 0
+    assert books(store_url) == []
+
+
 def test_a_torture_without_faults_has_tested_nothing(torture: Callable[..., Ran]) -> None:
     ran = torture("--jobs", "60", "--kill-every", "1000", "--lose", "0")
     assert ran.code == UNTESTED
@@ -76,9 +86,9 @@ def test_a_torture_without_faults_has_tested_nothing(torture: Callable[..., Ran]
     assert ran.said["sentence"].startswith("It tested nothing: worker processes killed, whole trees killed")
 
 
-def test_a_store_without_a_fence_is_found_out_by_real_workers(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/jobs.db"
-    options = Options(url, seconds=3.0, kill_every=0.7, patience=3.0, app="tortured:app", app_dir=str(HERE))
+@pytest.mark.elsewhere(shelf=())
+def test_a_store_without_a_fence_is_found_out_by_real_workers(store_url: str, tmp_path: Path) -> None:
+    options = Options(store_url, seconds=3.0, kill_every=0.7, patience=3.0, app="tortured:app", app_dir=str(HERE))
     report = Torture(options, tmp_path).run()
     assert report.code == BROKEN
     assert report.found[Word.ACCEPTED] > 0

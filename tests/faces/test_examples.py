@@ -23,14 +23,22 @@ def test_every_example_is_run_here() -> None:
     assert sorted(SHOWN) == sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
+OWN_FILE = """f"sqlite:///{Path(folder.name) / 'jobs.db'}\""""
+
+
 @pytest.mark.parametrize("name", SHOWN)
-def test_an_example_shows_what_it_promises(name: str, tmp_path: Path) -> None:
+def test_an_example_shows_what_it_promises(name: str, store_url: str, shelf: str, tmp_path: Path) -> None:
+    """On another shelf nothing is changed but the URL."""
+    source = (EXAMPLES / name).read_text("utf-8")
+    assert source.count(OWN_FILE) == 1
+    program = tmp_path / name
+    program.write_text(source if shelf == "sqlite" else source.replace(OWN_FILE, repr(store_url)), "utf-8")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     here = tmp_path / "here"
     here.mkdir()
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", "error", str(program)],
         cwd=here,
         env={
             "PATH": os.environ.get("PATH", ""),

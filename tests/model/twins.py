@@ -135,7 +135,7 @@ def beats(store: Store) -> list[tuple[str, int]]:
 
 def examples_on(shelf: str) -> int:
     """How many histories: a store over a socket takes several times as long for each."""
-    return EXAMPLES if shelf == "sqlite" else max(1, EXAMPLES // 4)
+    return EXAMPLES if shelf == "sqlite" else max(1, EXAMPLES // 10)
 
 
 def walk_randomly(

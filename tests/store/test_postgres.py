@@ -366,32 +366,6 @@ def test_tables_that_went_away_are_told(store: PostgresStore, name: str, admin: 
         store.pause("q")
 
 
-def test_many_that_set_up_one_database_at_once_do_it_once(url: str) -> None:
-    stores = [PostgresStore(url) for _ in range(6)]
-    applied = together(*[store.migrate for store in stores])
-    assert sorted(map(len, applied)) == [0] * 5 + [len(schema.MIGRATIONS)]
-    for store in stores:
-        store.close()
-
-
-def test_the_script_for_an_administrator_sets_up_the_same(
-    store: PostgresStore, name: str, admin: psycopg.Connection[Any], postgres: Postgres
-) -> None:
-    by_hand = f"by_hand_{name}"
-    admin.execute(schema.script(by_hand).encode())
-    columns = (
-        "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns "
-        "WHERE table_schema = %s ORDER BY 1, 2"
-    )
-    indexes = "SELECT replace(indexdef, %s, '') FROM pg_indexes WHERE schemaname = %s ORDER BY 1"
-    assert admin.execute(columns, (by_hand,)).fetchall() == admin.execute(columns, (name,)).fetchall()
-    ours = admin.execute(indexes, (f"{by_hand}.", by_hand)).fetchall()
-    assert ours == admin.execute(indexes, (f"{name}.", name)).fetchall()
-    other = PostgresStore(f"{postgres.url}?schema={by_hand}")
-    assert other.migrate() == []
-    other.close()
-
-
 def test_tables_that_grow_a_column_do_not_disturb_who_is_at_work(
     store: PostgresStore, name: str, admin: psycopg.Connection[Any]
 ) -> None:

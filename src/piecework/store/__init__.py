@@ -6,9 +6,9 @@ import re
 
 from piecework.clock import Clock, SystemClock
 from piecework.errors import BadSettings
-from piecework.store.protocol import Store
+from piecework.store.protocol import Scripted, Store
 
-__all__ = ["Store", "open_store", "redacted"]
+__all__ = ["Scripted", "Store", "open_store", "redacted"]
 
 
 def redacted(url: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from piecework.job import (
     CRASH_LIMIT,
@@ -46,6 +46,17 @@ class Opened(Protocol):
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run in this transaction. Raises `LeaseLost`."""
+
+
+@runtime_checkable
+class Scripted(Protocol):
+    """A store that is set up by SQL, which an administrator may want to read, or to run by hand."""
+
+    def script(self, after: int | None = None) -> str:
+        """The SQL that `migrate` would run on this store; or, without looking at it, from the schema of a version on.
+
+        One transaction, as the database's own shell takes it. `after=0` sets up a new store.
+        """
 
 
 class Store(Protocol):

@@ -95,7 +95,7 @@ class Torture:
         self._load = Load(self._jobs, line, self._ledger, dice.fork("load"), self._plan.queue, enough=self._enough)
         self._nemesis = Nemesis(
             lambda name: self._tree(name, self._plan),
-            lambda: self._store.renew("nobody"),
+            lambda: self._store.bury("nobody", 0),  # which stands in line for every lock that there is
             self._ledger,
             dice.fork("nemesis"),
             kill_every=options.kill_every,

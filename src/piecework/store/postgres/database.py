@@ -50,9 +50,9 @@ IDENTITY = (
 
 _COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
-_NOT_PREPARED = ("26000", "42P05")  # driver and server disagree about what this connection has prepared
 _NO_TABLES = ("42P01", "42703", "3F000")
 _NOT_TEXT = ("22P05", "22021")
+_NOT_PREPARED = ("26000", "42P05")  # by this client, because another one had the connection in between
 _TRY_AGAIN = {
     "55P03": "is locked by others for too long",
     "57014": "was told to cancel, or reached its statement_timeout",
@@ -72,13 +72,18 @@ class Gate(Enum):
     ALONE = "pg_advisory_xact_lock"  # beside nothing but fetches that go on and plain additions
 
 
+def gate_number(schema: str) -> int:
+    """The first number of the advisory lock that is a schema's gate; the second is 1."""
+    return zlib.crc32(schema.encode()) - (1 << 31)
+
+
 class Database:
     """One schema on one server as this process sees it."""
 
     def __init__(self, place: Place, draw: Callable[[], float] = random.random) -> None:
         self.place = place
         self._draw = draw
-        number = zlib.crc32(place.schema.encode()) - (1 << 31)
+        number = gate_number(place.schema)
         limits = (
             f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
             f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "
@@ -124,6 +129,8 @@ class Database:
             con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
+        if self.place.pooler is None:
+            self.place = self.place._replace(pooler=_is_handed_round(con))
         con.prepare_threshold = None if self.place.pooler else 5
         return con
 
@@ -264,6 +271,11 @@ class Database:
                 f"the store {shown} does not let this role do that ({said}); grant it USAGE on the schema and SELECT, INSERT, "
                 "UPDATE, DELETE on its tables"
             ) from error
+        if code in _NOT_PREPARED:
+            raise StoreError(
+                f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
+                "likely; say ?pooler=yes in the store's URL"
+            ) from error
         raise StoreError(f"the store {shown} failed: {said}") from error
 
 
@@ -300,6 +312,12 @@ def _is_lost(code: str | None, said: str, error: Exception) -> bool:
     if code == "0A000":  # a statement that was prepared before the tables changed
         return "cached plan" in said
     return code in _LOST or code in _NOT_PREPARED or code.startswith("08")
+
+
+def _is_handed_round(con: Con) -> bool:
+    """Whether a pooler is between: it says a number of its own for the process that serves this connection."""
+    row = con.execute(b"SELECT pg_backend_pid()").fetchone()
+    return row is not None and row[0] != con.info.backend_pid
 
 
 def _is_idle(con: Con) -> bool:

@@ -79,6 +79,9 @@ class Ear:
     def _listen(self, seconds: float) -> None:
         if self._con is None:
             self._con = self._db.connect()
+            if self._db.place.pooler:  # as was only found out now
+                self._hang_up()
+                return
             self._con.execute(f"LISTEN {quoted(channel(self._db.place.schema))}".encode())
         if not self._lying:
             self._lie_down(self._id)

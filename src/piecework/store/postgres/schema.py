@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from piecework.errors import SchemaOutdated, StoreError
-from piecework.store.postgres.database import Database, Gate
+from piecework.store.postgres.database import Database, Gate, gate_number
 from piecework.store.postgres.transaction import Con, in_schema, quoted
 from piecework.store.sql import migrations
 
@@ -21,14 +21,36 @@ _VERSION = "SELECT max(version) FROM piecework_schema"
 _APPLIED = "INSERT INTO piecework_schema VALUES (%s, %s, extract(epoch FROM now()))"
 
 
-def script(schema: str, after: int = 0) -> str:
-    """What an administrator runs by hand, from the schema of a version on: one transaction."""
-    parts = [f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};", f"{_TABLE.strip()};"] if after == 0 else []
-    for number, name, sql in MIGRATIONS:
-        if number > after:
-            done = f"INSERT INTO piecework_schema VALUES ({number}, '{name}', extract(epoch FROM now()));"
-            parts += [f"-- {name}", sql.strip(), done]
-    return in_schema("\n\n".join(["BEGIN;", *parts, "COMMIT;"]), schema) + "\n"
+_PLACE = """
+DO $do$ BEGIN
+    IF NOT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = {literal}) THEN
+        CREATE SCHEMA {name};
+    END IF;
+END $do$;
+"""
+
+
+def script(schema: str, after: int) -> str:
+    """What an administrator runs by hand, from the schema of a version on: one transaction, in front of the same gate."""
+    missing = [migration for migration in MIGRATIONS if migration[0] > after]
+    if not missing:
+        return f"-- nothing to do: this is version {VERSION}\n"
+    literal = "'" + schema.replace("'", "''") + "'"
+    parts = ["BEGIN;", f"SELECT {Gate.ALONE.value}({gate_number(schema)}, 1);"]
+    if after == 0:
+        parts.append(_PLACE.strip().format(literal=literal, name=quoted(schema)))
+        parts.append(in_schema(f"{_TABLE.strip()};", schema))
+    for number, name, sql in missing:
+        done = f"INSERT INTO piecework_schema VALUES ({number}, '{name}', extract(epoch FROM now()));"
+        parts += [f"-- {name}", in_schema(sql.strip(), schema), in_schema(done, schema)]
+    return "\n\n".join([*parts, "COMMIT;"]) + "\n"
+
+
+def script_for(db: Database) -> str:
+    """The script that brings this very store to this version."""
+    found = version(db) or 0
+    _refuse_newer(db, found)
+    return script(db.place.schema, found)
 
 
 def version(db: Database) -> int | None:
@@ -85,11 +107,12 @@ def migrate(db: Database) -> list[str]:
 
 def _apply(con: Con, db: Database) -> list[str]:
     schema = db.place.schema
-    if con.execute(b"SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
-        _may(con, schema)
-        con.execute(f"CREATE SCHEMA {quoted(schema)}".encode())
     found = _version(con, schema) or 0
     _refuse_newer(db, found)
+    if found == VERSION:  # somebody else was first
+        return []
+    if not _may(con, schema):
+        con.execute(f"CREATE SCHEMA {quoted(schema)}".encode())
     con.execute(in_schema(_TABLE, schema).encode())
     applied = []
     for number, name, sql in MIGRATIONS:
@@ -101,15 +124,30 @@ def _apply(con: Con, db: Database) -> list[str]:
     return applied
 
 
-def _may(con: Con, schema: str) -> None:
+def _may(con: Con, schema: str) -> bool:
+    """Whether the schema is there. Raises `StoreError` where this role may not make in it, or of it, what is missing."""
     row = con.execute(
-        b"SELECT has_database_privilege(current_database(), 'CREATE'), current_user, current_database()"
+        b"SELECT current_user, current_database(), has_database_privilege(current_database(), 'CREATE'), "
+        b"(SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = %(schema)s), "
+        b"(SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        b"WHERE n.nspname = %(schema)s AND c.relname = 'piecework_schema')",
+        {"schema": schema},
     ).fetchone()
-    if row is not None and not row[0]:
-        raise StoreError(
-            f"there is no schema {schema} in the database {row[2]}, and the role {row[1]} may not create one; let an "
-            "administrator run piecework migrate, or name another schema in the store's URL (?schema=…)"
-        )
+    assert row is not None
+    role, database, may_create_schema, may_create_tables, owns_tables = row
+    where = f"the schema {schema} of the database {database}"
+    if may_create_tables is None and not may_create_schema:
+        said = f"there is no schema {schema} in the database {database}, and the role {role} may not create one"
+    elif may_create_tables is False:
+        said = f"the role {role} may not create tables in {where}"
+    elif owns_tables is False:
+        said = f"the tables in {where} are not the role {role}'s to change"
+    else:
+        return may_create_tables is not None
+    raise StoreError(
+        f"{said}; let an administrator run piecework migrate, or what piecework migrate --sql prints, or name another "
+        "schema in the store's URL (?schema=…)"
+    )
 
 
 def _statements(sql: str) -> list[str]:

@@ -86,7 +86,8 @@ class PostgresStore:
 
     The URL is libpq's, ``postgresql://user:password@host:5432/database``, with options of piecework's own:
     ``?schema=piecework`` says where the tables are, ``?connections=3`` how many connections a process holds at most
-    (one more listens for hints), and ``?pooler=yes`` that a pooler hands connections round between transactions.
+    (one more listens for hints), and ``?pooler=yes`` that a pooler hands connections round between transactions,
+    which is found out where nothing is said.
     Time is the server's, unless a clock is given.
     """
 
@@ -153,6 +154,9 @@ class PostgresStore:
         applied = schema.migrate(self.db)
         self._ready = True
         return applied
+
+    def script(self, after: int | None = None) -> str:
+        return schema.script_for(self.db) if after is None else schema.script(self.db.place.schema, after)
 
     def examine(self) -> list[Finding]:
         return examine.examine(self.db)

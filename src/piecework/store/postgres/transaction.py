@@ -94,8 +94,10 @@ class Statements:
         return found
 
     def compiled(self, text: str) -> bytes:
-        plain = in_schema(_COMMENT.sub("", text), self.schema).replace("%", "%%")
-        return _PARAMETER.sub(self._parameter, plain).strip().encode()
+        asked = _PARAMETER.sub(self._parameter, _COMMENT.sub("", text).replace("%", "%%"))
+        return (
+            in_schema(asked, self.schema.replace("%", "%%")).strip().encode()
+        )  # last: a name may look like a parameter
 
     def _parameter(self, found: re.Match[str]) -> str:
         if found[1] != "now":

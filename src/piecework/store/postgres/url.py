@@ -21,7 +21,7 @@ _PATIENCE = {
     "tcp_user_timeout": "20000",
     "application_name": "piecework",
 }
-_WORDS = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
+_WORDS = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False, "auto": None}
 
 
 class Place(NamedTuple):
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     conninfo: str  # for the driver; with credentials
     shown: str  # for people; without
     schema: str
-    pooler: bool  # a pooler hands the connection to others between two transactions
+    pooler: bool | None  # one hands connections to others between two transactions; None: to be found out
     connections: int
 
 
@@ -42,7 +42,7 @@ def parse(url: str) -> Place:
     except ValueError as error:
         raise BadSettings(f"the store's URL cannot be read: {error}") from None
     schema = options.pop("schema", SCHEMA)
-    pooler = _word(options.pop("pooler", "no"))
+    pooler = _word(options.pop("pooler", "auto"))
     connections = _number(options.pop("connections", str(CONNECTIONS)))
     _check_schema(schema)
     conninfo = urlunsplit(
@@ -54,9 +54,11 @@ def parse(url: str) -> Place:
     return Place(conninfo, shown, schema, pooler, connections)
 
 
-def _word(said: str) -> bool:
+def _word(said: str) -> bool | None:
     if said.lower() not in _WORDS:
-        raise BadSettings(f"the store's URL says pooler={said}; it can be yes or no")
+        raise BadSettings(
+            f"the store's URL says pooler={said}; it can be yes or no, and is found out where it is left out"
+        )
     return _WORDS[said.lower()]
 
 

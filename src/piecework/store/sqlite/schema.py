@@ -71,6 +71,18 @@ def migrate(db: Database, now: float) -> list[str]:
     return applied
 
 
+def script(after: int) -> str:
+    """What brings a file of a version to this one, for whoever wants to read it or run it by hand: one transaction."""
+    missing = [migration for migration in MIGRATIONS if migration[0] > after]
+    if not missing:
+        return f"-- nothing to do: this is version {VERSION}\n"
+    parts = ["BEGIN IMMEDIATE;", f"{_TABLE.strip()};"]
+    for number, name, sql in missing:
+        done = f"INSERT INTO piecework_schema VALUES ({number}, '{name}', (julianday('now') - 2440587.5) * 86400.0);"
+        parts += [f"-- {name}", sql.strip(), done]
+    return "\n\n".join([*parts, "COMMIT;"]) + "\n"
+
+
 def _statements(sql: str) -> list[str]:
     """The statements of a file. (`executescript` would commit the transaction that makes the migration one thing.)"""
     found, statement = [], ""

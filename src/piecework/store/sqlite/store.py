@@ -141,6 +141,11 @@ class SqliteStore:
         self._ready_for = os.getpid()
         return applied
 
+    def script(self, after: int | None = None) -> str:
+        if after is None:
+            after = (schema.version(self.db) or 0) if schema.exists(self.db) else 0
+        return schema.script(after)
+
     def examine(self) -> list[Finding]:
         return examine.examine(self.db)
 

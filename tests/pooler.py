@@ -1,0 +1,93 @@
+"""A real PgBouncer in front of a real PostgreSQL: it hands a few connections round, after each transaction.
+
+It needs no root, and root does not hurt. Debian keeps the program where only root's path leads.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.servers import ROLE, Postgres, ServerMissing, free_port
+
+START_SECONDS = 20.0
+SHARED = 4  # connections that all clients together have
+
+_SETTINGS = """\
+[databases]
+* = host=127.0.0.1 port={server}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {folder}/users
+pool_mode = transaction
+default_pool_size = {shared}
+max_client_conn = 300
+"""
+
+
+class PgBouncer:
+    """One pooler in transaction mode, thrown away at its end."""
+
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+        self.folder = Path(tempfile.mkdtemp(prefix="piecework-pooler-"))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{ROLE}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> PgBouncer:
+        program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
+        if program is None:
+            shutil.rmtree(self.folder)
+            raise ServerMissing("these tests need PgBouncer, installed and not running: apt-get install pgbouncer")
+        (self.folder / "users").write_text(f'"{ROLE}" ""\n')
+        settings = _SETTINGS.format(server=self._server.port, port=self.port, folder=self.folder, shared=SHARED)
+        (self.folder / "settings").write_text(settings)
+        with open(self.folder / "log", "wb") as log:
+            self._process = subprocess.Popen(
+                [program, str(self.folder / "settings")],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._ids(),
+            )  # fmt: skip
+        self._await_ready(self._process)
+        return self
+
+    def _ids(self) -> dict[str, Any]:
+        """It refuses to run as root."""
+        if os.geteuid() != 0:
+            return {}
+        nobody = pwd.getpwnam("nobody")
+        for path in (self.folder, *self.folder.iterdir()):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if process.poll() is not None or time.monotonic() > end:
+                    raise ServerMissing(f"PgBouncer did not start:\n{(self.folder / 'log').read_text()}") from None
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
