@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from bench import measure, worker
 from bench.reading import NAME, QUEUE, USER, NotExact, Reading
@@ -164,14 +163,13 @@ def keep(url: str) -> None:
 
 def drain(store: measure.Store, n: int) -> Reading:
     """A real worker on `n` jobs: the rate from the first start to the last end."""
-    with closing(sqlite3.connect(store.path)) as con:
-        (last,) = con.execute("SELECT coalesce(max(seq), 0) FROM piecework_job").fetchone()
-        store.jobs.noop.later_many([(USER, NAME)] * n)
-        worker.drain(store.url, store.log)
-        once, began, ended = con.execute(
-            "SELECT sum(state = 'completed' AND run = 1), min(started_at), max(finished_at) FROM piecework_job WHERE seq > ?",
-            (last,),
-        ).fetchone()
+    (last,) = store.ask("SELECT coalesce(max(seq), 0) FROM piecework_job")
+    store.jobs.noop.later_many([(USER, NAME)] * n)
+    worker.drain(store.url, store.log)
+    once, began, ended = store.ask(
+        "SELECT count(*) FILTER (WHERE state = 'completed' AND run = 1), min(started_at), max(finished_at) "
+        f"FROM piecework_job WHERE seq > {last}"
+    )
     if once != n:
         raise NotExact(f"{once} of {n} jobs completed in one run")
     return Reading(n / (ended - began))
