@@ -104,6 +104,7 @@ class Database:
         con = self._connect()
         if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
             con.execute(b"SET jit = off")
+            con.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
         con.prepared_max = PREPARED
         return con
 
@@ -180,6 +181,20 @@ class Database:
             raise
         failpoint("store.after_commit")
         return answer
+
+    def once(self, body: Callable[[Con], T]) -> T:
+        """One statement that is a transaction by itself; sent again where that cannot do harm.
+
+        It waits for others as long as the session's own limits allow, so a pooler's sessions are not for it.
+        """
+
+        def sent(con: Con) -> T:
+            failpoint("store.before_commit")
+            answer = body(con)
+            failpoint("store.after_commit")
+            return answer
+
+        return self._sent(sent)
 
     def read(self, body: Callable[[Con], T]) -> T:
         """Statements that only look, each at a moment of its own."""
