@@ -59,6 +59,7 @@ from piecework.store.postgres.asking import Asking, Own, at_once
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.ear import Ear
 from piecework.store.postgres.fetch import Look
+from piecework.store.postgres.front import Front, Place
 from piecework.store.postgres.prune import Pruner
 from piecework.store.postgres.rows import (
     RECORD_COLUMNS,
@@ -105,6 +106,7 @@ class PostgresStore:
         self._sweeper = Sweeper(self._read, self._alone)
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
         self._repair_from = ""
+        self._front = Front()
         self._within = Within(self.db, self._statements)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
@@ -258,14 +260,21 @@ class PostgresStore:
             return self._alone(body)
 
     def fetch(self, claim: Claim) -> list[Fetched]:
-        look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
-        return self._cleared(claim, look)
+        place, began = self._front.place(claim), time.monotonic()
+        look = self._look(claim, place)
+        return self._cleared(claim, look, place, began)
 
-    def _cleared(self, claim: Claim, look: Look) -> list[Fetched]:
+    def _look(self, claim: Claim, place: Place | None = None) -> Look:
+        return self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim, place), claim))
+
+    def _cleared(self, claim: Claim, look: Look, place: Place | None, began: float) -> list[Fetched]:
         """Takes what stands in the way of a fetch away, a bite at a time, and fetches again."""
+        self._front.taken(claim, look.last, time.monotonic() - began, whole=place is None)
+        if place is not None and not look.jobs and not look.blocked:  # nothing behind it: something before?
+            look = self._look(claim)
         while look.blocked:
             self._alone(fetch.clearing(claim, look))
-            look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
+            look = self._look(claim)
         if look.jobs:
             self._ear.found()
         return self._line_by_line(claim) if look.crowded else look.jobs
@@ -284,15 +293,18 @@ class PostgresStore:
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         if not settlements:
             return [], self.fetch(claim)
-        answers, look = self._exchange(settlements, claim)
-        return answers, [] if look is None else self._cleared(claim, look)
+        place, began = self._front.place(claim), time.monotonic()
+        answers, look = self._exchange(settlements, claim, place)
+        return answers, [] if look is None else self._cleared(claim, look, place, began)
 
-    def _exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], Look | None]:
+    def _exchange(
+        self, settlements: Sequence[Settlement], claim: Claim | None, place: Place | None = None
+    ) -> tuple[list[Answer], Look | None]:
         def hopefully(tx: Transaction) -> tuple[list[Answer], Look | None]:
-            return _settle_and_fetch(tx, settlements, claim, careful=False)
+            return _settle_and_fetch(tx, settlements, claim, place, careful=False)
 
         def carefully(tx: Transaction) -> tuple[list[Answer], Look | None]:
-            return _settle_and_fetch(tx, settlements, claim, careful=True)
+            return _settle_and_fetch(tx, settlements, claim, place, careful=True)
 
         try:
             return self._beside(hopefully)
@@ -503,16 +515,16 @@ class PostgresStore:
 
 
 def _settle_and_fetch(
-    tx: Transaction, settlements: Sequence[Settlement], claim: Claim | None, *, careful: bool
+    tx: Transaction, settlements: Sequence[Settlement], claim: Claim | None, place: Place | None, *, careful: bool
 ) -> tuple[list[Answer], Look | None]:
     """Where nothing follows from the ends, the fetch travels with them; else it waits for what they release."""
     settling = settle.Settling(tx, settlements, careful=careful)
-    early = fetch.post(tx, claim) if claim is not None and settling.simple else None
+    early = fetch.post(tx, claim, place) if claim is not None and settling.simple else None
     answers = settling.finish()
     failpoint("settle.in_transaction")
     if claim is None:
         return answers, None
-    return answers, fetch.read(tx, early or fetch.post(tx, claim), claim)
+    return answers, fetch.read(tx, early or fetch.post(tx, claim, place), claim)
 
 
 async def _here(function: Callable[[], T]) -> T:
