@@ -15,6 +15,10 @@ from bench.jobs import STEPS
 from bench.reading import Reading
 from bench.rounds import Plan, Round
 
+LARGER_BITES = (
+    "A worker commits larger bites than the limit's hundred, which a slow disk rewards: compare the CPU of a job, too."
+)
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -163,36 +167,37 @@ def verdict(line: Line, rounds: Sequence[Round]) -> bool | None:
     return None if line.goal is None or not numbers else line.goal.met(statistics.median(numbers))
 
 
-def print_table(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> None:
+Sections = list[tuple[str, list[Line]]]
+
+
+def print_table(sections: Sections, machine: dict[str, str], rounds: Sequence[Round], notes: Sequence[str]) -> None:
+    served = any(reading.server is not None for found in rounds for reading in found.values())
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", no_wrap=True)
-    for title in ("median", "min–max", "CPU/job", "ratio", "min–max"):
+    for title in ("median", "min–max", "CPU/job", *(["server's"] if served else []), "ratio", "min–max"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("goal", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for title, lines in sections(plan):
+    for title, lines in sections:
         table.add_row(f"[bold]{title}[/]")
         for line in lines:
-            table.add_row(*_cells(line, rounds))
+            table.add_row(*_cells(line, rounds, served=served))
         table.add_row()
     if not console.is_terminal:
         console.width = 160  # a file has room
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
-    console.print(
-        f"Rounds: {len(rounds)}, interleaved; a ratio is taken within its round, and the median of the ratios is shown.",
-        soft_wrap=True,
+    told = (
+        f"Rounds: {len(rounds)}, interleaved; a ratio is taken within its round, and the median of the ratios is shown."
     )
-    console.print(
-        "A worker commits larger bites than the limit's hundred, which a slow disk rewards: compare the CPU of a job, too.",
-        soft_wrap=True,
-    )
+    for note in (told, *notes):
+        console.print(note, soft_wrap=True)
 
 
-def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dict[str, Any]:
+def as_json(sections: Sections, plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dict[str, Any]:
     """Everything that was measured, and what came of it."""
-    lines = [line for _, lines in sections(plan) for line in lines]
+    lines = [line for _, lines in sections for line in lines]
     return {
         "machine": machine,
         "jobs": plan.jobs,
@@ -207,6 +212,7 @@ def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dic
                 "unit": line.unit,
                 "values": _values(line, rounds),
                 "cpu_us_per_job": [r[line.name].cpu for r in rounds if line.name in r],
+                "server_cpu_us_per_job": [r[line.name].server for r in rounds if line.name in r],
                 "against": line.against,
                 "ratio_is": None if line.against is None else "times slower" if line.slower else "share of its rate",
                 "ratios": ratios(line, rounds),
@@ -218,12 +224,13 @@ def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dic
     }
 
 
-def _cells(line: Line, rounds: Sequence[Round]) -> list[str]:
+def _cells(line: Line, rounds: Sequence[Round], *, served: bool) -> list[str]:
     readings: list[Reading] = [r[line.name] for r in rounds if line.name in r]
     if not readings:
         return [f"  {line.label}", "not measured"]
     values = [reading.value for reading in readings]
     cpu = [reading.cpu for reading in readings if reading.cpu is not None]
+    server = [reading.server for reading in readings if reading.server is not None]
     found = ratios(line, rounds)
     met = verdict(line, rounds)
     return [
@@ -231,6 +238,7 @@ def _cells(line: Line, rounds: Sequence[Round]) -> list[str]:
         f"{_number(statistics.median(values), line.unit)} {line.unit}",
         _range(values, lambda value: _number(value, line.unit)),
         f"{statistics.median(cpu):,.1f} µs" if cpu else "",
+        *([f"{statistics.median(server):,.1f} µs" if server else ""] if served else []),
         _ratio(statistics.median(found), line.slower) if found else "",
         _range(found, lambda value: f"{value:.2f}"),
         line.goal.words if line.goal else "",
@@ -243,7 +251,7 @@ def _values(line: Line, rounds: Sequence[Round]) -> list[float]:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:,.0f}" if unit == "/s" else f"{value:.2f}"
+    return f"{value:,.0f}" if unit in ("/s", "") else f"{value:.2f}"
 
 
 def _ratio(value: float, slower: bool) -> str:

@@ -14,11 +14,14 @@ from bench.reading import NotExact, Reading
 from bench.worker import ROOT
 
 PATIENCE = 600.0
-NAMES = ("pgqueuer", "procrastinate")
+LABELS = {
+    "pgqueuer": "PgQueuer, asyncpg and uvloop, by the thousand",
+    "procrastinate": "Procrastinate, 30 coroutines",
+}
 
 
 def installed() -> bool:
-    return all(find_spec(name) is not None for name in NAMES)
+    return all(find_spec(name) is not None for name in LABELS)
 
 
 def drain(name: str, url: str, n: int) -> Reading:

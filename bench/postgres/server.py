@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,8 +83,3 @@ def running(**settings: str) -> Iterator[Server]:
         yield server.start()
     finally:
         server.stop()
-
-
-def is_there() -> bool:
-    """Whether the driver is installed; that there are server programs turns out when they are started."""
-    return bool(psycopg.__version__) and os.name == "posix"
