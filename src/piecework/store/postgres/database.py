@@ -170,6 +170,24 @@ class Database:
         """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm."""
         return self._sent(lambda con: self._transaction(con, body, gate))
 
+    def write_unpiped(self, body: Callable[[Con], T]) -> T:
+        """A plain addition whose statements are sent one by one; else as `write`."""
+
+        def sent(con: Con) -> T:
+            con.execute(b"BEGIN")
+            try:
+                con.execute(self.opening(Gate.OPEN))
+                answer = body(con)
+                failpoint("store.before_commit")
+                con.execute(b"COMMIT")
+            except BaseException:
+                _roll_back(con)
+                raise
+            failpoint("store.after_commit")
+            return answer
+
+        return self._sent(sent)
+
     def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
         try:
             with con.pipeline() as pipeline:
@@ -179,8 +197,7 @@ class Database:
                 failpoint("store.before_commit")
                 con.execute(b"COMMIT")
         except BaseException:
-            if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
-                con.execute(b"ROLLBACK")
+            _roll_back(con)
             raise
         failpoint("store.after_commit")
         return answer
@@ -282,6 +299,11 @@ def _is_lost(code: str | None, said: str, error: Exception) -> bool:
     if code == "0A000":  # a statement that was prepared before the tables changed
         return "cached plan" in said
     return code in _LOST or code.startswith("08")
+
+
+def _roll_back(con: Con) -> None:
+    if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
+        con.execute(b"ROLLBACK")
 
 
 def _is_idle(con: Con) -> bool:

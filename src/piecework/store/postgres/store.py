@@ -41,6 +41,7 @@ from piecework.outcome import Settlement
 from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, refuse_awaited, synchronous_half
 from piecework.store.postgres import (
     amending,
+    bulk,
     delete,
     effects,
     enqueue,
@@ -195,6 +196,11 @@ class PostgresStore:
         ):
             self._add_one(jobs[0])
             return [jobs[0].id]
+        if batch is None and fence is None and bulk.suits(jobs):
+            try:
+                return self._add_bulk(jobs)
+            except bulk.KnownError:
+                pass
         # Plain jobs touch nothing that others count, and need not wait for anybody.
         plain = batch is None and fence is None and all(job.batch is None and job.operation is None for job in jobs)
         return self._in(
@@ -212,6 +218,17 @@ class PostgresStore:
         statement = self._statements["add_one"]
         self.db.once(lambda con: con.execute(statement, params))
         self._wrote(1)
+
+    def _add_bulk(self, jobs: Sequence[NewJob]) -> list[str]:
+        self._set_up()
+
+        def copied(con: Con) -> int:
+            tx = Transaction(con, self._statements, self._now())
+            bulk.add(tx, jobs)
+            return tx.finish()
+
+        self._wrote(self.db.write_unpiped(copied))
+        return [job.id for job in jobs]
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
         body = partial(enqueue.add, jobs=jobs, batch=None, fence=None)
