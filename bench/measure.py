@@ -33,6 +33,10 @@ class Store(ABC):
     def ask(self, text: str) -> Any:
         """The first row of a statement about piecework's tables, asked beside piecework."""
 
+    def served(self) -> float | None:
+        """CPU seconds so far of whoever serves this process on a database's server; None where there is none."""
+        return None
+
     def close(self) -> None:
         self.jobs.app.close()
 

@@ -37,6 +37,7 @@ class Line:
     unit: str = "/s"
     against: str | None = None
     slower: bool = False  # the ratio says how many times slower, rather than which share of the other's rate
+    by_cpu: bool = False  # the ratio is that of the CPU of a job, here and in the server, which others disturb less
     goal: Goal | None = None  # of the ratio, or of the value where there is nothing to compare with
 
 
@@ -102,7 +103,7 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
             ],
         ),
     ]
-    table += [(f"{plan.stock:,} finished and {plan.stock:,} future jobs, against an empty store", _stocked())]
+    table += [(f"{plan.stock:,} finished and {plan.stock:,} future jobs, against an empty store", stocked(1.1))]
     table += [(f"a split of {plan.pieces:,} pieces, two worker processes", _size())]
     if plan.peers:
         label = f"{peers.huey_label(plan.synchronous)}, {plan.peer_jobs:,} jobs"
@@ -115,7 +116,8 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
     return table
 
 
-def _stocked() -> list[Line]:
+def stocked(times: float, *, by_cpu: bool = False) -> list[Line]:
+    """Lines about a store with a past and a future, which may be so many times slower than an empty one."""
     lines = []
     verbs = {
         "later": "later",
@@ -126,13 +128,15 @@ def _stocked() -> list[Line]:
     }
     for verb, label in verbs.items():
         lines.append(Line(f"{verb}_empty", f"{label}, empty"))
-        lines.append(Line(f"{verb}_full", "… full", against=f"{verb}_empty", slower=True, goal=at_most(1.1, "empty")))
-        lines.append(Line(f"{verb}_pruned", "… full, while it is pruned", against=f"{verb}_unpruned", slower=True))
+        goal, empty, unpruned = at_most(times, "empty"), f"{verb}_empty", f"{verb}_unpruned"
+        lines.append(Line(f"{verb}_full", "… full", against=empty, slower=True, by_cpu=by_cpu, goal=goal))
+        pruned = "… full, while it is pruned"
+        lines.append(Line(f"{verb}_pruned", pruned, against=unpruned, slower=True, by_cpu=by_cpu))
     lines.append(Line("claim_p99_empty", "exchange of 100, 99th percentile, empty", "ms"))
     lines.append(Line("claim_p99_full", "… full", "ms"))
     lines.append(Line("claim_p99_pruned", "… full, while it is pruned", "ms"))
     lines.append(Line("worker_empty", "worker, empty"))
-    lines.append(Line("worker_full", "… full", against="worker_empty", slower=True, goal=at_most(1.1, "empty")))
+    lines.append(Line("worker_full", "… full", against="worker_empty", slower=True, goal=at_most(times, "empty")))
     return lines
 
 
@@ -157,8 +161,21 @@ def ratios(line: Line, rounds: Sequence[Round]) -> list[float]:
     """A line's ratio in each round in which both sides were measured."""
     if line.against is None:
         return []
+    if line.by_cpu:
+        return cpu_ratios(line, rounds)
     pairs = [(r[line.name].value, r[line.against].value) for r in rounds if line.name in r and line.against in r]
     return [theirs / ours if line.slower else ours / theirs for ours, theirs in pairs]
+
+
+def cpu_ratios(line: Line, rounds: Sequence[Round]) -> list[float]:
+    """How many times the CPU of a job, here and in the server, is that of what a line is compared with."""
+    pairs = [(r[line.name], r[line.against]) for r in rounds if line.name in r and line.against in r]
+    return [_all_cpu(ours) / _all_cpu(theirs) for ours, theirs in pairs if _all_cpu(ours) and _all_cpu(theirs)]
+
+
+def _all_cpu(reading: Reading) -> float:
+    """Microseconds for each job; 0 where they are not known on both sides."""
+    return 0.0 if reading.cpu is None or reading.server is None else reading.cpu + reading.server
 
 
 def verdict(line: Line, rounds: Sequence[Round]) -> bool | None:
@@ -175,7 +192,8 @@ def print_table(sections: Sections, machine: dict[str, str], rounds: Sequence[Ro
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", no_wrap=True)
-    for title in ("median", "min–max", "CPU/job", *(["server's"] if served else []), "ratio", "min–max"):
+    of_server = ["server's", "CPU ratio"] if served else []
+    for title in ("median", "min–max", "CPU/job", *of_server, "ratio", "min–max"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("goal", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -238,11 +256,19 @@ def _cells(line: Line, rounds: Sequence[Round], *, served: bool) -> list[str]:
         f"{_number(statistics.median(values), line.unit)} {line.unit}",
         _range(values, lambda value: _number(value, line.unit)),
         f"{statistics.median(cpu):,.1f} µs" if cpu else "",
-        *([f"{statistics.median(server):,.1f} µs" if server else ""] if served else []),
+        *(_of_server(line, rounds, server) if served else []),
         _ratio(statistics.median(found), line.slower) if found else "",
         _range(found, lambda value: f"{value:.2f}"),
         line.goal.words if line.goal else "",
         "" if met is None else "[green]met[/]" if met else "[red]missed[/]",
+    ]
+
+
+def _of_server(line: Line, rounds: Sequence[Round], server: Sequence[float]) -> list[str]:
+    worked = cpu_ratios(line, rounds) if line.against else []
+    return [
+        f"{statistics.median(server):,.1f} µs" if server else "",
+        f"{statistics.median(worked):.2f}×" if worked else "",
     ]
 
 

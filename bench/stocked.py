@@ -32,10 +32,12 @@ class Side:
     """One of the two stores, with a session of its own and what its turns took."""
 
     def __init__(self, store: measure.Store) -> None:
+        self._weighed = store
         self.jobs = store.jobs
         self.store = store.jobs.app.store
         self.took: dict[str, list[float]] = {}  # verb → seconds for each job
         self.cpu: dict[str, list[float]] = {}  # … and of CPU
+        self.served: dict[str, list[float]] = {}  # … and of the CPU of a database's server, where there is one
         now = time.time()
         session = SessionRecord(
             id=short_token(), beat=0, started_at=now, seen_at=now, name="bench", host="bench", pid=1
@@ -84,10 +86,12 @@ class Side:
 
     @contextmanager
     def _timed(self, verb: str, n: int) -> Iterator[None]:
-        began, worked = time.perf_counter(), time.process_time()
+        served, began, worked = self._weighed.served(), time.perf_counter(), time.process_time()
         yield
         self.cpu.setdefault(verb, []).append((time.process_time() - worked) / n)
         self.took.setdefault(verb, []).append((time.perf_counter() - began) / n)
+        if served is not None:
+            self.served.setdefault(verb, []).append(((self._weighed.served() or served) - served) / n)
 
 
 def _whole(jobs: list[Fetched]) -> list[Fetched]:
@@ -108,7 +112,7 @@ def compare(empty: measure.Store, full: measure.Store, turns: int) -> dict[str, 
     _note(found, "empty", bare)
     _note(found, "full", laden)
     for side in (bare, laden):
-        side.took, side.cpu = {}, {}
+        side.took, side.cpu, side.served = {}, {}, {}
     with _pruner(full) as pruned:
         _in_turns(turns, bare, laden)
         if not pruned():
@@ -126,7 +130,11 @@ def _in_turns(turns: int, *sides: Side) -> None:
 
 def _note(found: dict[str, Reading], kind: str, side: Side) -> None:
     for verb, took in side.took.items():
-        found[f"{verb}_{kind}"] = Reading(1 / statistics.median(took), 1e6 * statistics.median(side.cpu[verb]))
+        found[f"{verb}_{kind}"] = Reading(
+            1 / statistics.median(took),
+            1e6 * statistics.median(side.cpu[verb]),
+            1e6 * statistics.median(side.served[verb]) if side.served else None,
+        )
     found[f"claim_p99_{kind}"] = Reading(1000 * CLAIM * statistics.quantiles(side.took["exchange"], n=100)[98])
 
 
