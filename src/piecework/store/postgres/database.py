@@ -10,8 +10,8 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
@@ -166,55 +166,43 @@ class Database:
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
-    def write(self, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
-        """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm."""
-        return self._sent(lambda con: self._transaction(con, body, gate))
+    def write(self, body: Callable[[Con, Pipeline | None], T], gate: Gate, *, piped: bool = True) -> T:
+        """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
-    def write_unpiped(self, body: Callable[[Con], T]) -> T:
-        """A plain addition whose statements are sent one by one; else as `write`."""
+        Its statements are sent without waiting for answers, unless it is not `piped`.
+        """
+        return self._sent(lambda con: self._transaction(con, body, gate, piped=piped))
 
-        def sent(con: Con) -> T:
-            con.execute(b"BEGIN")
-            try:
-                con.execute(self.opening(Gate.OPEN))
-                answer = body(con)
-                failpoint("store.before_commit")
-                con.execute(b"COMMIT")
-            except BaseException:
-                _roll_back(con)
-                raise
-            failpoint("store.after_commit")
-            return answer
+    def write_one(self, statement: bytes, params: Mapping[str, Any]) -> None:
+        """One statement that is a transaction by itself; else as `write`.
 
-        return self._sent(sent)
+        Only the limits of the session hold for it, and behind a pooler there are none.
+        """
+        self._sent(lambda con: self._transaction(con, _nothing, None, piped=False, last=(statement, params)))
 
-    def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
+    def _transaction(
+        self,
+        con: Con,
+        body: Callable[[Con, Pipeline | None], T],
+        gate: Gate | None,
+        *,
+        piped: bool = True,
+        last: tuple[Any, ...] = (b"COMMIT",),
+    ) -> T:
         try:
-            with con.pipeline() as pipeline:
-                con.execute(b"BEGIN")
-                con.execute(self.opening(gate))
+            with con.pipeline() if piped else nullcontext() as pipeline:
+                if gate is not None:
+                    con.execute(b"BEGIN")
+                    con.execute(self.opening(gate))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
-                con.execute(b"COMMIT")
+                con.execute(*last)
         except BaseException:
-            _roll_back(con)
+            if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
+                con.execute(b"ROLLBACK")
             raise
         failpoint("store.after_commit")
         return answer
-
-    def once(self, body: Callable[[Con], T]) -> T:
-        """One statement that is a transaction by itself; sent again where that cannot do harm.
-
-        It waits for others as long as the session's own limits allow, so a pooler's sessions are not for it.
-        """
-
-        def sent(con: Con) -> T:
-            failpoint("store.before_commit")
-            answer = body(con)
-            failpoint("store.after_commit")
-            return answer
-
-        return self._sent(sent)
 
     def read(self, body: Callable[[Con], T]) -> T:
         """Statements that only look, each at a moment of its own."""
@@ -301,9 +289,8 @@ def _is_lost(code: str | None, said: str, error: Exception) -> bool:
     return code in _LOST or code.startswith("08")
 
 
-def _roll_back(con: Con) -> None:
-    if not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
-        con.execute(b"ROLLBACK")
+def _nothing(con: Con, pipeline: Pipeline | None) -> None:
+    """What comes before a statement that is a transaction by itself."""
 
 
 def _is_idle(con: Con) -> bool:

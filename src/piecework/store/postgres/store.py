@@ -126,7 +126,7 @@ class PostgresStore:
     def _in(self, gate: Gate, body: Callable[[Transaction], T]) -> T:
         self._set_up()
 
-        def work(con: Con, pipeline: Pipeline) -> T:
+        def work(con: Con, pipeline: Pipeline | None) -> T:
             tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE)
             answer = body(tx)
             self._lines += tx.finish()
@@ -215,19 +215,18 @@ class PostgresStore:
             "run_at": job.run_at, "delay": job.delay or 0.0, "options": job.options, "now": self._now(),
             "channel": channel(self._statements.schema),
         }  # fmt: skip
-        statement = self._statements["add_one"]
-        self.db.once(lambda con: con.execute(statement, params))
+        self.db.write_one(self._statements["add_one"], params)
         self._wrote(1)
 
     def _add_bulk(self, jobs: Sequence[NewJob]) -> list[str]:
         self._set_up()
 
-        def copied(con: Con) -> int:
+        def copied(con: Con, _: Pipeline | None) -> int:
             tx = Transaction(con, self._statements, self._now())
             bulk.add(tx, jobs)
             return tx.finish()
 
-        self._wrote(self.db.write_unpiped(copied))
+        self._wrote(self.db.write(copied, Gate.OPEN, piped=False))
         return [job.id for job in jobs]
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
