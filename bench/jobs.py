@@ -37,6 +37,7 @@ class Jobs:
     app: Piecework
     noop: Task[[int, str], None, None]
     moment: Task[[], float, float]
+    adding: Task[[int, str], None, None]
     fan: Split[[int]]
     walk: OperationTask[..., dict[str, Any]]
 
@@ -55,6 +56,11 @@ def build(url: str | None = None) -> Jobs:
         """When it started."""
         return time.time()
 
+    @app.task(name="adding")
+    def adding(user_id: int, name: str) -> None:
+        """Uses the store while it runs."""
+        noop.later(user_id, name)
+
     @app.split(name="fan")
     def fan(n: int) -> Iterator[Piece[None]]:
         began[:] = [time.time()]
@@ -66,7 +72,7 @@ def build(url: str | None = None) -> Jobs:
         return Fanned(began[0], sum(1 for _ in pieces.results()))
 
     walk = app.operation("walk", main=line(STEPS))
-    return Jobs(app, noop, moment, fan, walk)
+    return Jobs(app, noop, moment, adding, fan, walk)
 
 
 app = build().app

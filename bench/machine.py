@@ -12,15 +12,25 @@ IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 def describe(folder: Path, synchronous: str) -> dict[str, str]:
-    """What the numbers depend on."""
+    """What the numbers depend on, where the store is a file."""
+    return _hardware() | {
+        "sqlite": sqlite3.sqlite_version,
+        "synchronous": synchronous,
+        "file system": file_system(folder),
+    }
+
+
+def describe_server(folder: Path, version: str) -> dict[str, str]:
+    """What the numbers depend on, where the store is a server on the same machine."""
+    return _hardware() | {"postgresql": version, "fsync": "on", "file system": file_system(folder)}
+
+
+def _hardware() -> dict[str, str]:
     return {
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "synchronous": synchronous,
-        "file system": file_system(folder),
     }
 
 

@@ -1,4 +1,4 @@
-"""Piecework through its front door, measured one capability at a time. Each store is a new file."""
+"""Piecework through its front door, measured one capability at a time. Each store is a new one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import random
 import sqlite3
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench import worker
 from bench.jobs import Jobs, build
@@ -18,23 +20,42 @@ from bench.reading import NAME, QUEUE, USER, NotExact, Reading, Watch
 IDLE_SECONDS = 10.0
 
 
-class Store:
-    """One SQLite file with piecework's tables, and the app on it."""
+class Store(ABC):
+    """A new store with piecework's tables, and the app on it."""
 
-    def __init__(self, path: Path, synchronous: str) -> None:
-        self.path = path
-        self.log = path.with_suffix(".log")
-        self.url = f"sqlite:///{path}?synchronous={synchronous.lower()}"
-        self.jobs: Jobs = build(self.url)
+    def __init__(self, url: str, log: Path) -> None:
+        self.url = url
+        self.log = log  # of its workers
+        self.jobs: Jobs = build(url)
         self.jobs.app.store.migrate()
+
+    @abstractmethod
+    def ask(self, text: str) -> Any:
+        """The first row of a statement about piecework's tables, asked beside piecework."""
+
+    def served(self) -> float | None:
+        """CPU seconds so far of whoever serves this process on a database's server; None where there is none."""
+        return None
 
     def close(self) -> None:
         self.jobs.app.close()
 
 
+class FileStore(Store):
+    """One SQLite file."""
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self.path = path
+        super().__init__(f"sqlite:///{path}?synchronous={synchronous.lower()}", path.with_suffix(".log"))
+
+    def ask(self, text: str) -> Any:
+        with closing(sqlite3.connect(self.path)) as con:
+            return con.execute(text).fetchone()
+
+
 @contextmanager
-def new_store(folder: Path, name: str, synchronous: str) -> Iterator[Store]:
-    store = Store(folder / f"{name}.db", synchronous)
+def new_store(folder: Path, name: str, synchronous: str) -> Iterator[FileStore]:
+    store = FileStore(folder / f"{name}.db", synchronous)
     try:
         yield store
     finally:
@@ -151,12 +172,10 @@ def _expect_counts(store: Store, expected: dict[tuple[str, str], int]) -> None:
 
 def _span(store: Store, task: str, n: int) -> tuple[float, float]:
     """The first start and the last end among a task's jobs, each of which must have completed in its one run."""
-    with closing(sqlite3.connect(store.path)) as con:
-        once, stored, began, ended = con.execute(
-            "SELECT sum(state = 'completed' AND run = 1), count(*), min(started_at), max(finished_at) "
-            "FROM piecework_job WHERE task = ?",
-            (task,),
-        ).fetchone()
+    once, stored, began, ended = store.ask(
+        "SELECT count(*) FILTER (WHERE state = 'completed' AND run = 1), count(*), min(started_at), max(finished_at) "
+        f"FROM piecework_job WHERE task = '{task}'"
+    )
     if once != n or stored != n:
         raise NotExact(f"{once} of {stored} stored {task} jobs completed in one run; there should be {n}")
     return began, ended

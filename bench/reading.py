@@ -17,6 +17,11 @@ class Reading:
 
     value: float
     cpu: float | None = None  # microseconds for each job
+    server: float | None = None  # … that the database's server took
+
+    def served(self, seconds: float, n: int) -> Reading:
+        """The same, with what the server took for `n` jobs."""
+        return Reading(self.value, self.cpu, max(0.0, 1e6 * seconds / n))
 
 
 class Watch:

@@ -15,6 +15,10 @@ from bench.jobs import STEPS
 from bench.reading import Reading
 from bench.rounds import Plan, Round
 
+LARGER_BITES = (
+    "A worker commits larger bites than the limit's hundred, which a slow disk rewards: compare the CPU of a job, too."
+)
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -33,6 +37,7 @@ class Line:
     unit: str = "/s"
     against: str | None = None
     slower: bool = False  # the ratio says how many times slower, rather than which share of the other's rate
+    by_cpu: bool = False  # the ratio is that of the CPU of a job, here and in the server, which others disturb less
     goal: Goal | None = None  # of the ratio, or of the value where there is nothing to compare with
 
 
@@ -98,7 +103,7 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
             ],
         ),
     ]
-    table += [(f"{plan.stock:,} finished and {plan.stock:,} future jobs, against an empty store", _stocked())]
+    table += [(f"{plan.stock:,} finished and {plan.stock:,} future jobs, against an empty store", stocked(1.1))]
     table += [(f"a split of {plan.pieces:,} pieces, two worker processes", _size())]
     if plan.peers:
         label = f"{peers.huey_label(plan.synchronous)}, {plan.peer_jobs:,} jobs"
@@ -111,7 +116,8 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
     return table
 
 
-def _stocked() -> list[Line]:
+def stocked(times: float, *, by_cpu: bool = False) -> list[Line]:
+    """Lines about a store with a past and a future, which may be so many times slower than an empty one."""
     lines = []
     verbs = {
         "later": "later",
@@ -122,13 +128,15 @@ def _stocked() -> list[Line]:
     }
     for verb, label in verbs.items():
         lines.append(Line(f"{verb}_empty", f"{label}, empty"))
-        lines.append(Line(f"{verb}_full", "… full", against=f"{verb}_empty", slower=True, goal=at_most(1.1, "empty")))
-        lines.append(Line(f"{verb}_pruned", "… full, while it is pruned", against=f"{verb}_unpruned", slower=True))
+        goal, empty, unpruned = at_most(times, "empty"), f"{verb}_empty", f"{verb}_unpruned"
+        lines.append(Line(f"{verb}_full", "… full", against=empty, slower=True, by_cpu=by_cpu, goal=goal))
+        pruned = "… full, while it is pruned"
+        lines.append(Line(f"{verb}_pruned", pruned, against=unpruned, slower=True, by_cpu=by_cpu))
     lines.append(Line("claim_p99_empty", "exchange of 100, 99th percentile, empty", "ms"))
     lines.append(Line("claim_p99_full", "… full", "ms"))
     lines.append(Line("claim_p99_pruned", "… full, while it is pruned", "ms"))
     lines.append(Line("worker_empty", "worker, empty"))
-    lines.append(Line("worker_full", "… full", against="worker_empty", slower=True, goal=at_most(1.1, "empty")))
+    lines.append(Line("worker_full", "… full", against="worker_empty", slower=True, goal=at_most(times, "empty")))
     return lines
 
 
@@ -153,8 +161,21 @@ def ratios(line: Line, rounds: Sequence[Round]) -> list[float]:
     """A line's ratio in each round in which both sides were measured."""
     if line.against is None:
         return []
+    if line.by_cpu:
+        return cpu_ratios(line, rounds)
     pairs = [(r[line.name].value, r[line.against].value) for r in rounds if line.name in r and line.against in r]
     return [theirs / ours if line.slower else ours / theirs for ours, theirs in pairs]
+
+
+def cpu_ratios(line: Line, rounds: Sequence[Round]) -> list[float]:
+    """How many times the CPU of a job, here and in the server, is that of what a line is compared with."""
+    pairs = [(r[line.name], r[line.against]) for r in rounds if line.name in r and line.against in r]
+    return [_all_cpu(ours) / _all_cpu(theirs) for ours, theirs in pairs if _all_cpu(ours) and _all_cpu(theirs)]
+
+
+def _all_cpu(reading: Reading) -> float:
+    """Microseconds for each job; 0 where they are not known on both sides."""
+    return 0.0 if reading.cpu is None or reading.server is None else reading.cpu + reading.server
 
 
 def verdict(line: Line, rounds: Sequence[Round]) -> bool | None:
@@ -163,36 +184,38 @@ def verdict(line: Line, rounds: Sequence[Round]) -> bool | None:
     return None if line.goal is None or not numbers else line.goal.met(statistics.median(numbers))
 
 
-def print_table(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> None:
+Sections = list[tuple[str, list[Line]]]
+
+
+def print_table(sections: Sections, machine: dict[str, str], rounds: Sequence[Round], notes: Sequence[str]) -> None:
+    served = any(reading.server is not None for found in rounds for reading in found.values())
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", no_wrap=True)
-    for title in ("median", "min–max", "CPU/job", "ratio", "min–max"):
+    of_server = ["server's", "CPU ratio"] if served else []
+    for title in ("median", "min–max", "CPU/job", *of_server, "ratio", "min–max"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("goal", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for title, lines in sections(plan):
+    for title, lines in sections:
         table.add_row(f"[bold]{title}[/]")
         for line in lines:
-            table.add_row(*_cells(line, rounds))
+            table.add_row(*_cells(line, rounds, served=served))
         table.add_row()
     if not console.is_terminal:
         console.width = 160  # a file has room
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), soft_wrap=True)
-    console.print(
-        f"Rounds: {len(rounds)}, interleaved; a ratio is taken within its round, and the median of the ratios is shown.",
-        soft_wrap=True,
+    told = (
+        f"Rounds: {len(rounds)}, interleaved; a ratio is taken within its round, and the median of the ratios is shown."
     )
-    console.print(
-        "A worker commits larger bites than the limit's hundred, which a slow disk rewards: compare the CPU of a job, too.",
-        soft_wrap=True,
-    )
+    for note in (told, *notes):
+        console.print(note, soft_wrap=True)
 
 
-def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dict[str, Any]:
+def as_json(sections: Sections, plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dict[str, Any]:
     """Everything that was measured, and what came of it."""
-    lines = [line for _, lines in sections(plan) for line in lines]
+    lines = [line for _, lines in sections for line in lines]
     return {
         "machine": machine,
         "jobs": plan.jobs,
@@ -207,6 +230,7 @@ def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dic
                 "unit": line.unit,
                 "values": _values(line, rounds),
                 "cpu_us_per_job": [r[line.name].cpu for r in rounds if line.name in r],
+                "server_cpu_us_per_job": [r[line.name].server for r in rounds if line.name in r],
                 "against": line.against,
                 "ratio_is": None if line.against is None else "times slower" if line.slower else "share of its rate",
                 "ratios": ratios(line, rounds),
@@ -218,12 +242,13 @@ def as_json(plan: Plan, machine: dict[str, str], rounds: Sequence[Round]) -> dic
     }
 
 
-def _cells(line: Line, rounds: Sequence[Round]) -> list[str]:
+def _cells(line: Line, rounds: Sequence[Round], *, served: bool) -> list[str]:
     readings: list[Reading] = [r[line.name] for r in rounds if line.name in r]
     if not readings:
         return [f"  {line.label}", "not measured"]
     values = [reading.value for reading in readings]
     cpu = [reading.cpu for reading in readings if reading.cpu is not None]
+    server = [reading.server for reading in readings if reading.server is not None]
     found = ratios(line, rounds)
     met = verdict(line, rounds)
     return [
@@ -231,10 +256,19 @@ def _cells(line: Line, rounds: Sequence[Round]) -> list[str]:
         f"{_number(statistics.median(values), line.unit)} {line.unit}",
         _range(values, lambda value: _number(value, line.unit)),
         f"{statistics.median(cpu):,.1f} µs" if cpu else "",
+        *(_of_server(line, rounds, server) if served else []),
         _ratio(statistics.median(found), line.slower) if found else "",
         _range(found, lambda value: f"{value:.2f}"),
         line.goal.words if line.goal else "",
         "" if met is None else "[green]met[/]" if met else "[red]missed[/]",
+    ]
+
+
+def _of_server(line: Line, rounds: Sequence[Round], server: Sequence[float]) -> list[str]:
+    worked = cpu_ratios(line, rounds) if line.against else []
+    return [
+        f"{statistics.median(server):,.1f} µs" if server else "",
+        f"{statistics.median(worked):.2f}×" if worked else "",
     ]
 
 
@@ -243,7 +277,7 @@ def _values(line: Line, rounds: Sequence[Round]) -> list[float]:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:,.0f}" if unit == "/s" else f"{value:.2f}"
+    return f"{value:,.0f}" if unit in ("/s", "") else f"{value:.2f}"
 
 
 def _ratio(value: float, slower: bool) -> str:

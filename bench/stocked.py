@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from bench import measure, worker
 from bench.reading import NAME, QUEUE, USER, NotExact, Reading
@@ -33,10 +32,12 @@ class Side:
     """One of the two stores, with a session of its own and what its turns took."""
 
     def __init__(self, store: measure.Store) -> None:
+        self._weighed = store
         self.jobs = store.jobs
         self.store = store.jobs.app.store
         self.took: dict[str, list[float]] = {}  # verb → seconds for each job
         self.cpu: dict[str, list[float]] = {}  # … and of CPU
+        self.served: dict[str, list[float]] = {}  # … and of the CPU of a database's server, where there is one
         now = time.time()
         session = SessionRecord(
             id=short_token(), beat=0, started_at=now, seen_at=now, name="bench", host="bench", pid=1
@@ -85,10 +86,12 @@ class Side:
 
     @contextmanager
     def _timed(self, verb: str, n: int) -> Iterator[None]:
-        began, worked = time.perf_counter(), time.process_time()
+        served, began, worked = self._weighed.served(), time.perf_counter(), time.process_time()
         yield
         self.cpu.setdefault(verb, []).append((time.process_time() - worked) / n)
         self.took.setdefault(verb, []).append((time.perf_counter() - began) / n)
+        if served is not None:
+            self.served.setdefault(verb, []).append(((self._weighed.served() or served) - served) / n)
 
 
 def _whole(jobs: list[Fetched]) -> list[Fetched]:
@@ -109,7 +112,7 @@ def compare(empty: measure.Store, full: measure.Store, turns: int) -> dict[str, 
     _note(found, "empty", bare)
     _note(found, "full", laden)
     for side in (bare, laden):
-        side.took, side.cpu = {}, {}
+        side.took, side.cpu, side.served = {}, {}, {}
     with _pruner(full) as pruned:
         _in_turns(turns, bare, laden)
         if not pruned():
@@ -127,7 +130,11 @@ def _in_turns(turns: int, *sides: Side) -> None:
 
 def _note(found: dict[str, Reading], kind: str, side: Side) -> None:
     for verb, took in side.took.items():
-        found[f"{verb}_{kind}"] = Reading(1 / statistics.median(took), 1e6 * statistics.median(side.cpu[verb]))
+        found[f"{verb}_{kind}"] = Reading(
+            1 / statistics.median(took),
+            1e6 * statistics.median(side.cpu[verb]),
+            1e6 * statistics.median(side.served[verb]) if side.served else None,
+        )
     found[f"claim_p99_{kind}"] = Reading(1000 * CLAIM * statistics.quantiles(side.took["exchange"], n=100)[98])
 
 
@@ -164,14 +171,13 @@ def keep(url: str) -> None:
 
 def drain(store: measure.Store, n: int) -> Reading:
     """A real worker on `n` jobs: the rate from the first start to the last end."""
-    with closing(sqlite3.connect(store.path)) as con:
-        (last,) = con.execute("SELECT coalesce(max(seq), 0) FROM piecework_job").fetchone()
-        store.jobs.noop.later_many([(USER, NAME)] * n)
-        worker.drain(store.url, store.log)
-        once, began, ended = con.execute(
-            "SELECT sum(state = 'completed' AND run = 1), min(started_at), max(finished_at) FROM piecework_job WHERE seq > ?",
-            (last,),
-        ).fetchone()
+    (last,) = store.ask("SELECT coalesce(max(seq), 0) FROM piecework_job")
+    store.jobs.noop.later_many([(USER, NAME)] * n)
+    worker.drain(store.url, store.log)
+    once, began, ended = store.ask(
+        "SELECT count(*) FILTER (WHERE state = 'completed' AND run = 1), min(started_at), max(finished_at) "
+        f"FROM piecework_job WHERE seq > {last}"
+    )
     if once != n:
         raise NotExact(f"{once} of {n} jobs completed in one run")
     return Reading(n / (ended - began))

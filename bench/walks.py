@@ -7,12 +7,12 @@ from contextlib import closing
 
 from bench import marching, worker
 from bench.jobs import STEPS, line
-from bench.measure import Store
+from bench.measure import FileStore
 from bench.reading import NotExact, Reading
 from piecework import Piecework
 
 
-def steps(store: Store, operations: int, *, idle_cpu: float) -> dict[str, Reading]:
+def steps(store: FileStore, operations: int, *, idle_cpu: float) -> dict[str, Reading]:
     """Steps a second of one worker process, from the first one's start to the last one's end, as the store has them."""
     store.jobs.walk.later_many([{"number": n} for n in range(operations)])
     cpu = worker.drain(store.url, store.log) - idle_cpu
@@ -21,7 +21,7 @@ def steps(store: Store, operations: int, *, idle_cpu: float) -> dict[str, Readin
     return {"steps": Reading(n / (ended - began), max(0.0, 1e6 * cpu / n))}
 
 
-def long(store: Store) -> dict[str, Reading]:
+def long(store: FileStore) -> dict[str, Reading]:
     """Microseconds for each step in the first and the last tenth of one operation of very many steps."""
     app = Piecework(store.url)
     with closing(app):
@@ -42,7 +42,7 @@ def long(store: Store) -> dict[str, Reading]:
     }
 
 
-def _walked(store: Store, operations: int, steps: int) -> tuple[float, float]:
+def _walked(store: FileStore, operations: int, steps: int) -> tuple[float, float]:
     """When the first operation was begun and the last one ended; each step must have been recorded once."""
     with closing(sqlite3.connect(store.path)) as con:
         done, ended = con.execute(

@@ -66,6 +66,11 @@ def cpu_of_tree(pid: int) -> dict[str, float] | None:
     return {"supervisor": _stat(pid)[1], "child": sum(_stat(child)[1] for child in children(pid))}
 
 
+def cpu_with_ended(pid: int) -> float:
+    """CPU seconds so far of a process, its children, and those of them that have ended."""
+    return _stat(pid)[2] + sum(_stat(child)[2] for child in children(pid))
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process started and that are there."""
     return [other for other in _processes() if _stat(other)[0] == pid]
@@ -75,14 +80,15 @@ def _processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 
 
-def _stat(pid: int) -> tuple[int, float]:
-    """A process's parent and its CPU seconds; zeros where it has just ended."""
+def _stat(pid: int) -> tuple[int, float, float]:
+    """A process's parent, its CPU seconds, and these with those of its ended children; zeros where it has just ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0, 0.0
-    ticks = int(fields[11]) + int(fields[12])
-    return int(fields[1]), ticks / os.sysconf("SC_CLK_TCK")
+        return 0, 0.0, 0.0
+    own, ended = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+    tick = os.sysconf("SC_CLK_TCK")
+    return int(fields[1]), own / tick, (own + ended) / tick
 
 
 def _children_cpu() -> float:

@@ -536,7 +536,10 @@ def test_no_transaction_is_compiled(store: PostgresStore, url: str) -> None:
 SMALL = "tally|pause|session|sleeper|schema|plan"  # read whole on purpose; those that are not are a page or two
 
 
-@pytest.mark.parametrize("title", [title for title in SQL if "{" not in SQL[title]])
+PLANNED = [title for title in SQL if "{" not in SQL[title] and not SQL[title].startswith("COPY")]
+
+
+@pytest.mark.parametrize("title", PLANNED)
 def test_no_statement_has_to_read_all_jobs(
     store: PostgresStore, admin: psycopg.Connection[Any], name: str, title: str
 ) -> None:

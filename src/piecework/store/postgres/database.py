@@ -12,8 +12,8 @@ import random
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
@@ -90,9 +90,12 @@ class Database:
             # The planner thinks a fetch long, which it is not: it would be compiled anew each time, for 25 to 70 ms.
             "set_config('jit', 'off', true)"
         )
+        # Planning a fetch takes longer than fetching, so what is prepared is planned once; and through the indexes, because
+        # a plan made while the table was small is kept when it has grown.
+        planned = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
         self._opening = {
-            Gate.OPEN: f"SELECT {limits}".encode(),
-            Gate.SHARED: f"SELECT {limits}, {Gate.SHARED.value}({number}, 1)::text".encode(),
+            Gate.OPEN: f"SELECT {limits}, {planned}".encode(),
+            Gate.SHARED: f"SELECT {limits}, {planned}, {Gate.SHARED.value}({number}, 1)::text".encode(),
             Gate.ALONE: f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text".encode(),
         }
         self._reset()
@@ -117,6 +120,7 @@ class Database:
         con = self._connect()
         if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
             con.execute(b"SET jit = off")
+            con.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
         con.prepared_max = PREPARED
         return con
 
@@ -177,18 +181,37 @@ class Database:
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
-    def write(self, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
-        """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm."""
-        return self._sent(lambda con: self._transaction(con, body, gate))
+    def write(self, body: Callable[[Con, Pipeline | None], T], gate: Gate, *, piped: bool = True) -> T:
+        """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
-    def _transaction(self, con: Con, body: Callable[[Con, Pipeline], T], gate: Gate) -> T:
+        Its statements are sent without waiting for answers, unless it is not `piped`.
+        """
+        return self._sent(lambda con: self._transaction(con, body, gate, piped=piped))
+
+    def write_one(self, statement: bytes, params: Mapping[str, Any]) -> None:
+        """One statement that is a transaction by itself; else as `write`.
+
+        Only the limits of the session hold for it, and behind a pooler there are none.
+        """
+        self._sent(lambda con: self._transaction(con, _nothing, None, piped=False, last=(statement, params)))
+
+    def _transaction(
+        self,
+        con: Con,
+        body: Callable[[Con, Pipeline | None], T],
+        gate: Gate | None,
+        *,
+        piped: bool = True,
+        last: tuple[Any, ...] = (b"COMMIT",),
+    ) -> T:
         try:
-            with _told_by_us(), con.pipeline() as pipeline:
-                con.execute(BEGIN)
-                con.execute(self.opening(gate))
+            with _told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
+                if gate is not None:
+                    con.execute(BEGIN)
+                    con.execute(self.opening(gate))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
-                con.execute(b"COMMIT")
+                con.execute(*last)
         except BaseException as error:
             if isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
                 # What was to be prepared behind the statement that failed was skipped, and the driver believes it is there.
@@ -255,6 +278,11 @@ class Database:
     def tell(self, code: str | None, said: str, error: Exception) -> NoReturn:
         """The store's error for what a server or a driver said, here or on a caller's connection."""
         shown, code, lost = self.place.shown, code or "", _is_lost(code, said, error)
+        if code in _NOT_PREPARED:
+            raise StoreError(
+                f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
+                "likely; say ?pooler=yes in the store's URL"
+            ) from error
         if code in _TRY_AGAIN or code in _COLLIDED or lost:
             what = _TRY_AGAIN.get(code, "lost the connection" if code not in _COLLIDED else "is too busy")
             raise StoreUnavailable(f"the store {shown} {what} ({said})") from error
@@ -270,11 +298,6 @@ class Database:
             raise StoreError(
                 f"the store {shown} does not let this role do that ({said}); grant it USAGE on the schema and SELECT, INSERT, "
                 "UPDATE, DELETE on its tables"
-            ) from error
-        if code in _NOT_PREPARED:
-            raise StoreError(
-                f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
-                "likely; say ?pooler=yes in the store's URL"
             ) from error
         raise StoreError(f"the store {shown} failed: {said}") from error
 
@@ -318,6 +341,10 @@ def _is_handed_round(con: Con) -> bool:
     """Whether a pooler is between: it says a number of its own for the process that serves this connection."""
     row = con.execute(b"SELECT pg_backend_pid()").fetchone()
     return row is not None and row[0] != con.info.backend_pid
+
+
+def _nothing(con: Con, pipeline: Pipeline | None) -> None:
+    """What comes before a statement that is a transaction by itself."""
 
 
 def _is_idle(con: Con) -> bool:

@@ -8,7 +8,7 @@ from itertools import groupby
 import msgspec
 
 from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
-from piecework.job import Fence, NewBatch, NewJob
+from piecework.job import Fence, NewBatch, NewJob, State
 from piecework.store.postgres import operation
 from piecework.store.postgres.asking import Asking
 from piecework.store.postgres.transaction import Collided, to_json
@@ -33,6 +33,18 @@ async def add(tx: Asking, jobs: Sequence[NewJob], batch: NewBatch | None, fence:
     if batch is not None and opened and batch.then is not None:
         await tx.post("add_below", id=batch.id, then=batch.then)
     return [answers.get(job.id, job.id) for job in jobs]
+
+
+def is_plain(job: NewJob) -> bool:
+    """Whether a job touches nothing that others count or look for, and may be fetched one day."""
+    return (
+        job.state is State.AVAILABLE
+        and job.batch is None
+        and job.key is None
+        and job.operation is None
+        and job.expires is None
+        and job.expires_at is None
+    )
 
 
 async def _open(tx: Asking, batch: NewBatch) -> bool:

@@ -10,6 +10,7 @@ from psycopg import Cursor
 from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
 from piecework.store.postgres import fanin, operation, waits
+from piecework.store.postgres.front import START, Place
 from piecework.store.postgres.transaction import Row, Transaction, to_json
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
@@ -27,6 +28,7 @@ class Look(NamedTuple):
     late: bool  # the wait of some operations is over
     dead: bool  # pieces of a batch that has ended are next
     due: int  # how many of several lines were to be taken, when it looked
+    last: Place | None = None  # where it ended in the only line, if there may be more behind
 
     @property
     def crowded(self) -> bool:
@@ -38,15 +40,19 @@ class Look(NamedTuple):
         return not self.jobs and (self.ripe or self.expired or self.late or self.dead)
 
 
-def post(tx: Transaction, claim: Claim) -> Cursor[Row]:
-    """Sends the whole fetch; `read` reads its answer."""
+def post(tx: Transaction, claim: Claim, place: Place | None = None) -> Cursor[Row]:
+    """Sends the whole fetch, behind a place of one line where one is given; `read` reads its answer."""
+    queues, begin = (claim.queues, START) if place is None else ((place.queue,), place)
     return tx.post(
         "fetch_take",
         session=claim.worker.rpartition(".")[0],
         worker=claim.worker,
         claim=claim.number,
         limit=max(0, claim.limit),
-        queues=None if claim.queues is None else to_json(claim.queues),
+        queues=None if queues is None else to_json(queues),
+        priority=begin.priority,
+        run_at=begin.run_at,
+        seq=begin.seq,
     )
 
 
@@ -61,7 +67,12 @@ def read(tx: Transaction, cursor: Cursor[Row], claim: Claim) -> Look:
         return Look(operation.with_runs(tx, [Fetched(*row) for row in mine]), False, False, False, False, 0)
     jobs = [Fetched(*row[JOB]) for row in rows] if rows[0][FLAGS] is not None else []
     asked = claim.limit > 0
-    return Look(operation.with_runs(tx, jobs), ripe and asked, expired and asked, late and asked, dead, int(due or 0))
+    last = None
+    if due is None and len(jobs) == claim.limit > 0:
+        last = Place(jobs[-1].queue, jobs[-1].priority, *rows[-1][JOB.stop :])
+    return Look(
+        operation.with_runs(tx, jobs), ripe and asked, expired and asked, late and asked, dead, int(due or 0), last
+    )
 
 
 def clearing(claim: Claim, look: Look) -> Callable[[Transaction], None]:

@@ -41,6 +41,7 @@ from piecework.outcome import Settlement
 from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, refuse_awaited, synchronous_half
 from piecework.store.postgres import (
     amending,
+    bulk,
     delete,
     effects,
     enqueue,
@@ -59,6 +60,7 @@ from piecework.store.postgres.asking import Asking, Own, at_once
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.ear import Ear
 from piecework.store.postgres.fetch import Look
+from piecework.store.postgres.front import Front, Place
 from piecework.store.postgres.prune import Pruner
 from piecework.store.postgres.rows import (
     RECORD_COLUMNS,
@@ -70,7 +72,7 @@ from piecework.store.postgres.rows import (
     where,
 )
 from piecework.store.postgres.sweep import Sweeper
-from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, to_json
+from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, channel, to_json
 from piecework.store.postgres.url import parse
 from piecework.store.postgres.within import Within, line_of
 
@@ -106,6 +108,7 @@ class PostgresStore:
         self._sweeper = Sweeper(self._read, self._alone)
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
         self._repair_from = ""
+        self._front = Front()
         self._within = Within(self.db, self._statements)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
@@ -124,17 +127,22 @@ class PostgresStore:
     def _in(self, gate: Gate, body: Callable[[Transaction], T]) -> T:
         self._set_up()
 
-        def work(con: Con, pipeline: Pipeline) -> T:
+        def work(con: Con, pipeline: Pipeline | None) -> T:
             tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE)
             answer = body(tx)
             self._lines += tx.finish()
             return answer
 
         answer = self.db.write(work, gate)
+        self._wrote(0)
+        return answer
+
+    def _wrote(self, lines: int) -> None:
+        """Lines of counters; many of them are folded."""
+        self._lines += lines
         if self._lines >= FOLD_LINES:
             self._lines = 0
             self._in(Gate.OPEN, lambda tx: tx.run("tally_fold"))
-        return answer
 
     def _write(self, body: Callable[[Transaction], T]) -> T:
         """A transaction beside others."""
@@ -183,11 +191,47 @@ class PostgresStore:
             refuse_awaited(within)
             self._prepare(jobs)
             return at_once(self._added_within(within, partial(enqueue.add, jobs=jobs, batch=batch, fence=fence), _here))
+        if (
+            len(jobs) == 1
+            and batch is None
+            and fence is None
+            and enqueue.is_plain(jobs[0])
+            and not self.db.place.pooler
+        ):
+            self._add_one(jobs[0])
+            return [jobs[0].id]
+        if batch is None and fence is None and bulk.suits(jobs):
+            try:
+                return self._add_bulk(jobs)
+            except bulk.KnownError:
+                pass
         # Plain jobs touch nothing that others count, and need not wait for anybody.
         plain = batch is None and fence is None and all(job.batch is None and job.operation is None for job in jobs)
         return self._in(
             Gate.OPEN if plain else Gate.SHARED, lambda tx: at_once(enqueue.add(Own(tx), jobs, batch, fence))
         )
+
+    def _add_one(self, job: NewJob) -> None:
+        """The commonest call of all, in one statement and one trip."""
+        self._set_up()
+        params = {
+            "id": job.id, "args": job.args, "task": job.task, "queue": job.queue, "priority": job.priority,
+            "run_at": job.run_at, "delay": job.delay or 0.0, "options": job.options, "now": self._now(),
+            "channel": channel(self._statements.schema),
+        }  # fmt: skip
+        self.db.write_one(self._statements["add_one"], params)
+        self._wrote(1)
+
+    def _add_bulk(self, jobs: Sequence[NewJob]) -> list[str]:
+        self._set_up()
+
+        def copied(con: Con, _: Pipeline | None) -> int:
+            tx = Transaction(con, self._statements, self._now())
+            bulk.add(tx, jobs)
+            return tx.finish()
+
+        self._wrote(self.db.write(copied, Gate.OPEN, piped=False))
+        return [job.id for job in jobs]
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
         body = partial(enqueue.add, jobs=jobs, batch=None, fence=None)
@@ -236,14 +280,23 @@ class PostgresStore:
             return self._alone(body)
 
     def fetch(self, claim: Claim) -> list[Fetched]:
-        look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
-        return self._cleared(claim, look)
+        place, began = self._front.place(claim), time.monotonic()
+        look = self._look(claim, place)
+        return self._cleared(claim, look, place, began)
 
-    def _cleared(self, claim: Claim, look: Look) -> list[Fetched]:
+    def _look(self, claim: Claim, place: Place | None = None) -> Look:
+        return self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim, place), claim))
+
+    def _cleared(self, claim: Claim, look: Look, place: Place | None, began: float) -> list[Fetched]:
         """Takes what stands in the way of a fetch away, a bite at a time, and fetches again."""
+        self._front.taken(claim, look.last, time.monotonic() - began, whole=place is None)
+        if place is not None and not look.jobs and not look.blocked:  # nothing behind it: something before?
+            look = self._look(claim)
         while look.blocked:
             self._alone(fetch.clearing(claim, look))
-            look = self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim), claim))
+            look = self._look(claim)
+        if look.jobs:
+            self._ear.found()
         return self._line_by_line(claim) if look.crowded else look.jobs
 
     def _line_by_line(self, claim: Claim) -> list[Fetched]:
@@ -260,15 +313,18 @@ class PostgresStore:
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         if not settlements:
             return [], self.fetch(claim)
-        answers, look = self._exchange(settlements, claim)
-        return answers, [] if look is None else self._cleared(claim, look)
+        place, began = self._front.place(claim), time.monotonic()
+        answers, look = self._exchange(settlements, claim, place)
+        return answers, [] if look is None else self._cleared(claim, look, place, began)
 
-    def _exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], Look | None]:
+    def _exchange(
+        self, settlements: Sequence[Settlement], claim: Claim | None, place: Place | None = None
+    ) -> tuple[list[Answer], Look | None]:
         def hopefully(tx: Transaction) -> tuple[list[Answer], Look | None]:
-            return _settle_and_fetch(tx, settlements, claim, careful=False)
+            return _settle_and_fetch(tx, settlements, claim, place, careful=False)
 
         def carefully(tx: Transaction) -> tuple[list[Answer], Look | None]:
-            return _settle_and_fetch(tx, settlements, claim, careful=True)
+            return _settle_and_fetch(tx, settlements, claim, place, careful=True)
 
         try:
             return self._beside(hopefully)
@@ -479,16 +535,16 @@ class PostgresStore:
 
 
 def _settle_and_fetch(
-    tx: Transaction, settlements: Sequence[Settlement], claim: Claim | None, *, careful: bool
+    tx: Transaction, settlements: Sequence[Settlement], claim: Claim | None, place: Place | None, *, careful: bool
 ) -> tuple[list[Answer], Look | None]:
     """Where nothing follows from the ends, the fetch travels with them; else it waits for what they release."""
     settling = settle.Settling(tx, settlements, careful=careful)
-    early = fetch.post(tx, claim) if claim is not None and settling.simple else None
+    early = fetch.post(tx, claim, place) if claim is not None and settling.simple else None
     answers = settling.finish()
     failpoint("settle.in_transaction")
     if claim is None:
         return answers, None
-    return answers, fetch.read(tx, early or fetch.post(tx, claim), claim)
+    return answers, fetch.read(tx, early or fetch.post(tx, claim, place), claim)
 
 
 async def _here(function: Callable[[], T]) -> T:

@@ -160,6 +160,10 @@ class Transaction(Counting):
     def _execute(self, statement: bytes, params: Mapping[str, Any]) -> Cursor[Row]:
         return Cursor(self.con, row_factory=tuple_row).execute(statement, params)
 
+    def statement(self, title: str) -> bytes:
+        """A statement as the driver takes it."""
+        return self._statements[title]
+
     def run(self, title: str, **params: Any) -> int:
         """How many rows the statement changed."""
         cursor = self.post(title, **params)

@@ -1,5 +1,5 @@
 -- A whole fetch in one step: what stands in its way (flags), and the jobs, best first. None is taken while something
--- stands in the way.
+-- stands in the way. What comes before a place (priority, run_at, seq) of the line is not looked at.
 WITH RECURSIVE flag AS MATERIALIZED (
     SELECT EXISTS (SELECT 1 FROM piecework_session WHERE id = :session) AS alive,
            EXISTS (SELECT 1 FROM piecework_job WHERE state = 'available' AND NOT due AND run_at <= :now) AS ripe,
@@ -49,6 +49,7 @@ chosen AS MATERIALIZED (
     SELECT c.seq, c.batch FROM share CROSS JOIN LATERAL (
         SELECT j.seq, j.batch FROM piecework_job AS j
         WHERE j.state = 'available' AND j.due AND j.queue = share.queue
+          AND (j.priority, j.run_at, j.seq) > (:priority::integer, :run_at::float8, :seq::bigint)
         ORDER BY j.priority, j.run_at, j.seq LIMIT share.n FOR NO KEY UPDATE SKIP LOCKED
     ) AS c
     WHERE (SELECT alive AND NOT ripe AND NOT expired AND NOT late AND NOT again FROM flag)
