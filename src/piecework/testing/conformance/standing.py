@@ -202,7 +202,8 @@ class TimeConformance(Conformance):
 
     def test_by_when_they_came(self, store: Store, clock: FrozenClock) -> None:
         """A moment `…_from` is the first one that matches, and `…_before` the first one that does not."""
-        begin, added = clock.now(), []
+        begin = clock.now()
+        added: list[str] = []
         for _ in range(4):
             added.append(add(store, queue="ab"[len(added) % 2]))
             clock.advance(10)
