@@ -48,6 +48,7 @@ FLOORS = {
         "ahead",
         "operation",
         "walk",
+        "labels",
     ),
     2: ("store",),
     3: ("engine",),
@@ -66,6 +67,7 @@ FLOORS = {
         "operationquery",
         "inline",
         "forking",
+        "standing",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }
