@@ -46,6 +46,7 @@ UNFINISHED = (
 )  # what waits first: it takes along what it waits for
 FIRST_WAIT, LONGEST_WAIT = 0.002, 0.25
 _status = msgspec.json.Decoder(dict[str, Any]).decode
+_plain = msgspec.json.Decoder().decode
 
 
 class ErrorNode(msgspec.Struct, frozen=True):
@@ -106,6 +107,21 @@ class Job(Generic[R]):
     def queue(self) -> str:
         """The queue that it was last seen in."""
         return self.known.queue
+
+    @property
+    def arguments(self) -> Any:
+        """The call's arguments as they are stored: plain JSON values by the names of the parameters."""
+        return _plain(self.known.args)
+
+    @property
+    def identity(self) -> str | None:
+        """The business key by which its status is asked for, as text."""
+        return self.known.identity
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words by which it is found."""
+        return self.known.tags
 
     @property
     def run_at(self) -> datetime:
