@@ -11,6 +11,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHOWN = {
+    "card_status.py": ["before:  False, None\ncalled:  True, None\nrunning: True, {'phase': 'asking the bank'}", "ended:   False, {'success': False, 'errors': ['Credit expire date not given']}", "the first is the same", "nobody:  False, None", "peek:    [5, 9, 3, 3, 9, 3]\npage:    [3, 3]", "3,006 in all, 6 in the queue low", "failed:  [0, 500, 1000, 1500, 2000, 2500], as ['no such metric: 0']", "monitor: 6 failed in metrics, 0 in low", "queue:   metrics: 2,994 completed, 6 failed", "retried: 6"],
     "export_topic.py": ["now:    Ruby: A: 1;B: 2;C: 3", "later:  Ruby: A: 1;B: 2;C: 3", "piece A: completed", "retried: Ruby: A: 1;B: 2;C: 3", "runs of the pieces: [1, 2, 1]", "nested: 'Ruby: A: 1;B: 2;C: 3\\nAn empty topic: '"],
     "fulfilment.py": ["now:     charge of subscription 1, no colour", "charge_credit_card → set_up_subscription → send_email_receipt", "charge_credit_card → set_up_red_subscription → send_email_receipt", "later:   charge of subscription 3, blue\n         charge_credit_card → SetUpBlueSubscription → send_email_receipt", "found:   {'subscription_id': 2,", "failed:  failed at main/set_up_subscription", "ConnectionError: the provisioning service does not answer, with", "set_up_subscription failed/1, send_email_receipt pending/0", "charge_credit_card completed/1, set_up_subscription completed/2, send_email_receipt completed/1", "retried main/set_up_subscription by ann", "undone:  charge of subscription 4 was given back", "once:    two starts"],
     "now_or_later_objects.py": ["good morning Ada, right here", "later:  good morning Ada, in the background\n        delivered to Ada", "now_or_later_objects.SomeProcess.call with", "the child says: hello 1/3, in the background", "waited for Ada", "_secret cannot run later: it is private"],
@@ -25,6 +26,15 @@ def test_every_example_is_run_here() -> None:
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_an_example_shows_what_it_promises(name: str, tmp_path: Path) -> None:
+    run(name, tmp_path)
+
+
+def test_a_status_and_a_queue_that_can_be_asked_on_every_store(store_url: str, tmp_path: Path) -> None:
+    run("card_status.py", tmp_path, PIECEWORK_URL=store_url)
+
+
+def run(name: str, tmp_path: Path, **environ: str) -> None:
+    """Runs an example in an empty folder, and looks at what it said and what it left."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     here = tmp_path / "here"
@@ -36,6 +46,7 @@ def test_an_example_shows_what_it_promises(name: str, tmp_path: Path) -> None:
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "TMPDIR": str(scratch),
+            **environ,
         },
         capture_output=True,
         text=True,
