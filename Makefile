@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check simulate sweep strace pgbouncer bench soak postgres clean
+.PHONY: help demo demo-crash test check simulate sweep strace pgbouncer bench bench-shop soak postgres clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ sweep: $(TOOLS) strace ## Kill small programs at every single system call (some 
 
 bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-shop: $(TOOLS) ## 6 purchases a second of 7 s each on 42 places of 5 processes, in real time (ARGS='--slots 40')
+	@$(BIN)/python -m bench.shop $(ARGS)
 
 soak: $(TOOLS) ## Torture SQLite: 200,000 jobs, a worker killed every second (ARGS=URL for another); then an outage of PostgreSQL
 	@$(BIN)/piecework torture --jobs 200000 --kill-every 1 $(ARGS)

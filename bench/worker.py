@@ -31,9 +31,9 @@ def drain(url: str, log: Path, *, processes: int = 1, app: str = APP) -> float:
 
 
 @contextmanager
-def resident(url: str, log: Path, *options: str) -> Iterator[int]:
+def resident(url: str, log: Path, *options: str, app: str = APP) -> Iterator[int]:
     """A worker that waits for jobs; yields the supervisor's process id."""
-    with _started(url, log, *options) as process:
+    with _started(url, log, *options, app=app) as process:
         yield process.pid
 
 

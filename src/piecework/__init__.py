@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from piecework.operationtask import OperationTask
     from piecework.retry import exponential, fixed
     from piecework.split import FailedPiece, Piece, Pieces
+    from piecework.standing import Status
     from piecework.stepping import Step
     from piecework.steps import step, wait_for
     from piecework.task import Split, Task
@@ -55,6 +56,7 @@ __all__ = [
     "Snooze",
     "Split",
     "State",
+    "Status",
     "Step",
     "StepLimit",
     "Task",
@@ -90,6 +92,7 @@ _ROOMS = {
     "piecework.operationtask": ("OperationTask",),
     "piecework.retry": ("exponential", "fixed"),
     "piecework.split": ("FailedPiece", "Piece", "Pieces"),
+    "piecework.standing": ("Status",),
     "piecework.stepping": ("Step",),
     "piecework.branches": ("branch",),
     "piecework.steps": ("step", "wait_for"),

@@ -23,6 +23,7 @@ from piecework.engine.processes import PoolSettings
 from piecework.errors import BadOption, UsageError
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Job, Jobs, walks
+from piecework.labels import Identity
 from piecework.objects import ObjectRegistry
 from piecework.operationquery import Operations
 from piecework.operations import Operation
@@ -34,6 +35,7 @@ from piecework.options import (
     check_name,
     check_queues,
     check_seconds,
+    refuse_identity,
     refuse_transaction,
     task_options,
 )
@@ -247,13 +249,18 @@ class Piecework:
 
     def _spec(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> TaskSpec:
         stable = task_name(function, name)
+        signature = Signature(function, stable, rows=self.rows)
+        checked = task_options(options, f"the task {stable}")
+        if checked.one_per_identity and checked.identity is None:
+            raise BadOption(f"the task {stable}: one_per_identity needs identity=, which says what there is one for")
         return TaskSpec(
             name=stable,
             function=function,
-            options=task_options(options, f"the task {stable}"),
-            signature=Signature(function, stable, rows=self.rows),
+            options=checked,
+            signature=signature,
             result=ResultCodec(function, stable),
             is_async=kind_of(function) == "async",
+            identity=None if checked.identity is None else Identity(checked.identity, signature),
         )
 
     def _register(self, task: Any, aliases: Iterable[str]) -> Any:
@@ -472,7 +479,9 @@ class _TaskDecorator:
 
     def __call__(self, function: Any, /) -> Any:
         if isinstance(function, type):
-            refuse_transaction(self._options, f"@app.task on the class {function.__qualname__}")
+            where = f"@app.task on the class {function.__qualname__}"
+            refuse_transaction(self._options, where)
+            refuse_identity(self._options, where, "of a call of a method say app.using(identity=…)")
             return self._app._register_class(function, self._name, self._aliases, self._options)
         kind = kind_of(function) if callable(function) else "value"
         if kind not in ("plain", "async"):

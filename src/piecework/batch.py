@@ -100,6 +100,8 @@ class Batch:
                 options=then.options,
                 state=State.WAITING,
                 operation=then.operation,
+                identity=then.identity,
+                tags=then.tags,
             )
         ]
 

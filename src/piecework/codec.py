@@ -62,6 +62,32 @@ class Signature:
         """The parameters that are given by name; ``*args`` and ``**kwargs`` are not."""
         return tuple(p.name for p in self._parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
+    def __str__(self) -> str:
+        return str(self._signature.replace(return_annotation=inspect.Signature.empty))
+
+    @property
+    def placeholders(self) -> tuple[tuple[None, ...], dict[str, None]]:
+        """A call of this shape, without values: what is given by place, and what by name only."""
+        by_place = [p for p in self._parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return (None,) * len(by_place), {p.name: None for p in self._parameters if p.kind is p.KEYWORD_ONLY}
+
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """A call's arguments by the names of the parameters, defaults included. Raises `BadArguments`."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadArguments(f"{self.task}{self._signature}: {error}") from None
+        bound.apply_defaults()
+        return bound
+
+    def fits(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the function could be called so."""
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
+
     def missing(self, given: Container[str]) -> list[str]:
         """The parameters without a default that are not among the given ones."""
         required = {p.name for p in self._parameters if p.default is p.empty}

@@ -13,7 +13,7 @@ from piecework.branches import DeclaredBranch, steps_of
 from piecework.errors import BadArguments, BadOption
 from piecework.jsontypes import decoder_of, is_pydantic
 from piecework.operation import LIMIT_FACTOR, MIN_LIMIT, OperationSpec, StepSpec
-from piecework.options import TaskOptions, refuse_transaction, task_options
+from piecework.options import TaskOptions, refuse_identity, refuse_transaction, task_options
 from piecework.plan import MAIN, Plan
 from piecework.steps import DeclaredStep, check_not_undoing, check_step_name, plain_call, step
 
@@ -33,6 +33,7 @@ def declare(
     where = f"the operation {name!r}"
     own = task_options(options, where)
     refuse_transaction(options, where)
+    refuse_identity(options, where, "of an operation say using(identity=…), or find it by its globals")
     found, goes_on = _branches(branches, where)
     steps = _distinct([made for steps in found.values() for made in steps] + _retired(retired, where), where)
     plan = _plan(found, goes_on, where)

@@ -44,6 +44,14 @@ def _trace(error: BaseException) -> str:
         return f"(the traceback could not be formatted: {type(broken).__name__})"
 
 
+def storable(text: str) -> bool:
+    """Whether a store can keep a text as it is: no NUL, no lone surrogates."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def clean(text: str, limit: int) -> str:
     """Text without NUL and lone surrogates, cut in the middle: the beginning and the end tell most."""
     if not isinstance(text, str):

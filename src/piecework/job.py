@@ -151,6 +151,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     piece: str | None = None  # the piece's key in its batch; None means its ordinal
     state: State = State.AVAILABLE
     operation: NewOperation | None = None
+    identity: str | None = None  # the business key by which its status is asked for
+    tags: tuple[str, ...] = ()  # words by which operators find it: each once
 
 
 class NewBatch(msgspec.Struct, frozen=True):
@@ -251,6 +253,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     args: str = ""
     result: str | None = None
+    identity: str | None = None
+    tags: tuple[str, ...] = ()
+    status: str | None = None  # what it said of itself last, as JSON text …
+    status_at: float | None = None  # … and when
 
     @property
     def piece_key(self) -> str | None:
@@ -371,6 +377,17 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with an identity: its newest job, and what was said of it last, maybe by an earlier one."""
+
+    id: str  # the newest job that carries it …
+    state: State  # … and that one's state
+    busy: bool  # any of its jobs is waiting, available or running
+    status: str | None = None  # as JSON text; None until one of its jobs has set one
+    status_by: str | None = None  # the job that did
+    status_at: float | None = None
+
+
 class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One piece as the compose reads it: its place, its key, and either a result or an error."""
 
@@ -384,7 +401,10 @@ class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which jobs an operator's verb or a listing means. Every field that is set must match."""
+    """Which jobs an operator's verb or a listing means. Every field that is set must match.
+
+    A moment `…_from` is the first one that matches, and a moment `…_before` the first one that does not.
+    """
 
     ids: tuple[str, ...] | None = None
     queue: str | None = None
@@ -396,6 +416,12 @@ class Filter(msgspec.Struct, frozen=True):
     worker: str | None = None
     operations: bool | None = None  # only operations; False, only others
     terms: tuple[str, ...] | None = None  # only operations whose globals have all of these
+    identity: str | None = None
+    tags: tuple[str, ...] | None = None  # it has all of these
+    created_from: float | None = None
+    created_before: float | None = None
+    finished_from: float | None = None  # only jobs that have ended
+    finished_before: float | None = None
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -38,7 +38,8 @@ from piecework.job import (
     State,
     as_utc,
 )
-from piecework.options import check_queue, check_seconds, check_text
+from piecework.labels import identity_text
+from piecework.options import check_moment, check_queue, check_seconds, check_tags, check_text
 from piecework.split import key_of
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ UNFINISHED = (
     State.PARKED,
 )  # what waits first: it takes along what it waits for
 FIRST_WAIT, LONGEST_WAIT = 0.002, 0.25
+_status = msgspec.json.Decoder(dict[str, Any]).decode
+_plain = msgspec.json.Decoder().decode
 
 
 class ErrorNode(msgspec.Struct, frozen=True):
@@ -120,6 +123,21 @@ class Job(Generic[R]):
         return self.known.queue
 
     @property
+    def arguments(self) -> Any:
+        """The call's arguments as they are stored: plain JSON values by the names of the parameters."""
+        return _plain(self.known.args)
+
+    @property
+    def identity(self) -> str | None:
+        """The business key by which its status is asked for, as text."""
+        return self.known.identity
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words by which it is found."""
+        return self.known.tags
+
+    @property
     def run_at(self) -> datetime:
         """When the job is or was due, aware UTC."""
         at = as_utc(self.record().run_at)
@@ -139,6 +157,12 @@ class Job(Generic[R]):
         if batch is None:
             return record.progress
         return Progress(batch.total - batch.open, batch.total if batch.sealed else None)
+
+    @property
+    def said(self) -> dict[str, Any] | None:
+        """What the job said of itself last, by `current.set_status`; None until it has. It stays when the job has ended."""
+        text = self.record().status
+        return None if text is None else _status(text)
 
     @property
     def batch(self) -> BatchRecord | None:
@@ -425,15 +449,43 @@ class Jobs:
         root: str | None = None,
         key: str | None = None,
         worker: str | None = None,
+        identity: Any = None,
+        tags: str | Iterable[str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        finished_after: datetime | None = None,
+        finished_before: datetime | None = None,
     ) -> Query:
-        """The jobs that match everything that is given. Raises `UsageError` for a state that does not exist."""
+        """The jobs that match everything that is given.
+
+        `identity` is that of a call (7 and "7" are one); `tags` is one, or several that a job must all have. Moments are
+        aware datetimes, those after which included and those before which not; only what has ended has finished.
+        Raises `UsageError` for a state that does not exist, and for what is no moment, tag or identity.
+
+        Example: ``app.jobs.where(tags="import", state="failed", finished_after=yesterday).retry()``
+        """
         if state is not None:
             try:
                 state = State(state)
             except ValueError:
                 raise UsageError(f"no state {state!r}; the states are {', '.join(State)}") from None
         return Query(
-            self._app, Filter(queue=queue, task=task, state=state, batch=batch, root=root, key=key, worker=worker)
+            self._app,
+            Filter(
+                queue=queue,
+                task=task,
+                state=state,
+                batch=batch,
+                root=root,
+                key=key,
+                worker=worker,
+                identity=identity_text(identity, "where: identity"),
+                tags=None if tags is None else check_tags(tags, "where: tags"),
+                created_from=check_moment(created_after, "where: created_after"),
+                created_before=check_moment(created_before, "where: created_before"),
+                finished_from=check_moment(finished_after, "where: finished_after"),
+                finished_before=check_moment(finished_before, "where: finished_before"),
+            ),
         )
 
     def __iter__(self) -> Iterator[Job[Any]]:

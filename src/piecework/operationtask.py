@@ -172,6 +172,8 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
             job.expires,
             job.expires_at,
             job.operation,
+            job.identity,
+            job.tags,
         )
 
     # ── those that are stored ────────────────────────────────────────────────────────────────────
@@ -240,6 +242,8 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
             expires_of(spec.options.expires, said),
             said.expires_at,
             operation=operation,
+            identity=self._identity((), {}),
+            tags=self._tags(),
         )
 
     def edited(self, text: str, values: dict[str, Any]) -> tuple[str, tuple[Change, ...]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from piecework.errors import BadOption
-from piecework.errortext import clean
+from piecework.errors import BadArguments, BadOption
+from piecework.errortext import clean, storable
+from piecework.labels import identity_text
 from piecework.retry import DEFAULT_ATTEMPTS, DEFAULT_RETRY, RetryPolicy, check_policy, fixed
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.:\-]{1,100}")
 MAX_PRIORITY = 1_000_000
 MAX_KEY = 500
+MAX_TAG = 100  # characters
+MAX_TAGS = 20
 DEFAULT_GRACE = 5.0  # seconds that a job in a process has to end after it was asked to stop
 
 
@@ -31,6 +34,7 @@ class TaskKeywords(TypedDict, total=False):
     retry: RetryPolicy | float | timedelta
     timeout: float | timedelta | None
     on_missing: Literal["fail", "cancel", "retry"]
+    tags: str | Sequence[str]
 
 
 Kinds = type[BaseException] | Sequence[type[BaseException]]
@@ -42,6 +46,8 @@ class DeclaredKeywords(TaskKeywords, total=False):
     expires: float | timedelta | None
     retry_on: Kinds | Mapping[type[BaseException], RetryPolicy | float | timedelta]
     give_up_on: Kinds
+    identity: Callable[..., Any] | str | Sequence[str]
+    one_per_identity: bool
 
 
 class FunctionKeywords(DeclaredKeywords, total=False):
@@ -62,6 +68,8 @@ class CallKeywords(TaskKeywords, total=False):
     on_duplicate: Literal["return", "raise"]
     within: Any
     after_commit: Any
+    identity: Any
+    one_per_identity: bool
 
 
 class ExceptionRule(msgspec.Struct, frozen=True):
@@ -89,6 +97,9 @@ class TaskOptions(msgspec.Struct, frozen=True):
     pool: str = "thread"
     grace: float = DEFAULT_GRACE
     transaction: bool = False
+    tags: tuple[str, ...] = ()
+    identity: Callable[..., Any] | tuple[str, ...] | None = None  # a function of the arguments, or names of some
+    one_per_identity: bool = False
 
     def rule(self, kind: type[BaseException]) -> ExceptionRule | None:
         """What is to be done about an exception: the rule by which it is tried again; None to give up.
@@ -120,6 +131,9 @@ class CallOptions(msgspec.Struct, frozen=True):
     on_duplicate: str = "return"
     within: Any = None
     after_commit: Any = None
+    tags: tuple[str, ...] = ()  # beside the task's
+    identity: str | UnsetType | None = UNSET  # None is said, too: it has none
+    one_per_identity: bool | None = None
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -153,9 +167,20 @@ def refuse_transaction(given: Mapping[str, Any], where: str) -> None:
         raise BadOption(f"{where}: transaction= is for a task that is a def and runs in a thread, which ends in one go")
 
 
+def refuse_identity(given: Mapping[str, Any], where: str, instead: str) -> None:
+    """Raises `BadOption` where something is declared with an identity that has no arguments of its own to take it from."""
+    for name in ("identity", "one_per_identity"):
+        if name in given:
+            raise BadOption(f"{where}: {name}= is for functions; {instead}")
+
+
 def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> CallOptions:
     """Checked options of a call, on top of those of an earlier `using`. Raises `BadOption`."""
-    known = (*TaskKeywords.__annotations__, "expires", "at", "delay", "key", "on_duplicate", "within", "after_commit")
+    known: tuple[str, ...] = tuple(name for name in CallKeywords.__annotations__)
+    if "identity" in given:
+        given = {**given, "identified": given["identity"]}
+        del given["identity"]
+        known += ("identified",)
     if isinstance(given.get("expires"), datetime):
         given = {**given, "expires_at": given["expires"]}
         del given["expires"]
@@ -163,6 +188,8 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
     values = _checked(given, known, where)
     if "expires" in values or "expires_at" in values:
         values = {"expires": None, "expires_at": None} | values
+    if "identified" in values:
+        values["identity"] = values.pop("identified")
     if "at" in values:
         values["run_at"] = values.pop("at")
         values.setdefault("delay", None)
@@ -176,11 +203,12 @@ def call_options(given: Mapping[str, Any], before: CallOptions, where: str) -> C
     return options
 
 
+_OF_WHOLE_OPERATIONS = ("expires", "on_missing", "transaction", "tags", "identity", "one_per_identity")
+
+
 def step_options(given: Mapping[str, Any], beside: tuple[str, ...], where: str) -> dict[str, Any]:
     """What one step of an operation says other than the operation; `beside` are names of what else it may say."""
-    known = tuple(
-        name for name in TaskOptions.__struct_fields__ if name not in ("expires", "on_missing", "transaction")
-    )
+    known = tuple(name for name in TaskOptions.__struct_fields__ if name not in _OF_WHOLE_OPERATIONS)
     return _checked(given, (*known, "delay", "at", *beside), where)
 
 
@@ -242,7 +270,7 @@ def _check_priority(value: Any, where: str) -> int:
     return int(value)
 
 
-def _check_attempts(value: Any, where: str) -> int:
+def check_momenttempts(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
         raise BadOption(f"{where} must be a whole number, 1 or more (1: never retried), not {value!r}")
     return int(value)
@@ -274,7 +302,7 @@ def _check_timeout(value: Any, where: str) -> float | None:
     return seconds
 
 
-def _check_at(value: Any, where: str) -> float | None:
+def check_moment(value: Any, where: str) -> float | None:
     if value is None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
@@ -295,7 +323,7 @@ def _check_retry(value: Any, where: str) -> RetryPolicy:
 def _check_key(value: Any, where: str) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or not _storable(value):
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or not storable(value):
         raise BadOption(f"{where} must be text of 1 to {MAX_KEY} characters, without NUL, not {value!r}")
     return value
 
@@ -305,14 +333,6 @@ def check_text(value: Any, where: str, *, longest: int = 2_000) -> str:
     if not isinstance(value, str):
         raise BadOption(f"{where} must be text, not {value!r:.100}")
     return clean(value, longest)
-
-
-def _storable(text: str) -> bool:
-    """Whether a store can keep a text as it is: no NUL, no lone surrogates."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def _check_kinds(value: Any, where: str) -> tuple[type[BaseException], ...]:
@@ -339,7 +359,45 @@ def _check_pool(value: Any, where: str) -> str:
     return str(value)
 
 
-def _check_transaction(value: Any, where: str) -> bool:
+def check_tags(value: Any, where: str) -> tuple[str, ...]:
+    """Tags, each once; a bare text is one tag, and not its letters."""
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        raise BadOption(f"{where} must be text, or a list of texts, not {value!r:.100}")
+    tags = tuple(dict.fromkeys(_check_tag(tag, where) for tag in given))
+    if len(tags) > MAX_TAGS:
+        raise BadOption(f"{where} may be up to {MAX_TAGS}, not {len(tags)}")
+    return tags
+
+
+def _check_tag(tag: Any, where: str) -> str:
+    if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG or not storable(tag) or not tag.isprintable():
+        raise BadOption(f"{where} must be 1 to {MAX_TAG} printable characters each, not {tag!r:.100}")
+    return str(tag)
+
+
+def _check_identity(value: Any, where: str) -> Callable[..., Any] | tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    names = tuple(value) if isinstance(value, list | tuple) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BadOption(
+            f"{where} must be a function of the task's arguments, or the name of one, or a list of such names, not "
+            f"{value!r:.100}"
+        )
+    return names
+
+
+def _check_identified(value: Any, where: str) -> str | None:
+    try:
+        return identity_text(value, where.removesuffix("identified") + "identity")
+    except BadArguments as error:
+        raise BadOption(str(error)) from None
+
+
+def _check_flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise BadOption(f"{where} must be True or False, not {value!r}")
     return value
@@ -360,18 +418,22 @@ def _check_on_missing(value: Any, where: str) -> str:
 _CHECKS: dict[str, Any] = {
     "queue": check_queue,
     "priority": _check_priority,
-    "attempts": _check_attempts,
+    "attempts": check_momenttempts,
     "retry": _check_retry,
     "timeout": _check_timeout,
     "on_missing": _check_on_missing,
     "expires": _check_timeout,
-    "expires_at": _check_at,
+    "expires_at": check_moment,
     "retry_on": _check_retry_on,
     "give_up_on": _check_kinds,
     "pool": _check_pool,
     "grace": check_seconds,
-    "transaction": _check_transaction,
-    "at": _check_at,
+    "transaction": _check_flag,
+    "tags": check_tags,
+    "identity": _check_identity,
+    "identified": _check_identified,
+    "one_per_identity": _check_flag,
+    "at": check_moment,
     "delay": lambda value, where: None if value is None else check_seconds(value, where),
     "key": _check_key,
     "on_duplicate": _check_on_duplicate,

@@ -13,6 +13,7 @@ import msgspec
 from piecework.codec import ResultCodec
 from piecework.errors import BadOption, DuplicateTask, UnknownTask
 from piecework.job import OnFailure
+from piecework.labels import Identity
 from piecework.names import module_name
 from piecework.options import TaskOptions
 from piecework.rows import Unit
@@ -57,6 +58,7 @@ class TaskSpec(msgspec.Struct):
     on_failure: OnFailure = OnFailure.FINISH
     compose: Compose | None = None
     operation: OperationSpec | None = None
+    identity: Identity | None = None
 
     @property
     def outcome_codec(self) -> ResultCodec:

@@ -36,6 +36,8 @@ class Piece(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     expires: float | None = None
     expires_at: float | None = None
     operation: NewOperation | None = None
+    identity: str | None = None
+    tags: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         named = f", key={self.key!r}" if self.key is not None else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -17,10 +17,12 @@ from piecework.errortext import describe
 from piecework.ids import new_id, new_ids
 from piecework.job import NewJob, OnFailure, PieceResult, State
 from piecework.jobs import Job
+from piecework.labels import key_for
 from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
 from piecework.registry import Compose, TaskSpec, kind_of
 from piecework.rows import Unit
 from piecework.split import Offers, Piece, Pieces, check_piece, raise_failed
+from piecework.standing import Asked
 from piecework.verdicts import Cancel, Verdict
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _PLAIN = CallOptions()
 _Shared = tuple[str, str, int, float | None, float | None, str | None, float | None, float | None]
 
 
-class Task(Generic[P, C, R]):
+class Task(Asked[P, R], Generic[P, C, R]):
     """A registered function. Calling it calls the function; `later` stores the same call as a job.
 
     Made by `@app.task`. Its parameters are the function's own, for type checkers too.
@@ -54,11 +56,6 @@ class Task(Generic[P, C, R]):
         self.__qualname__ = spec.function.__qualname__
         self.__module__ = spec.function.__module__
 
-    @property
-    def name(self) -> str:
-        """The stable name under which jobs are stored."""
-        return self._spec.name
-
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
@@ -72,10 +69,11 @@ class Task(Generic[P, C, R]):
         does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
         `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
         carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
-        ``on_duplicate="raise"``. For a piece, `key` is its key in its batch. `within` is a connection or session of the caller's
-        in whose transaction the job is stored: it lives and dies with it. `after_commit` is a session of SQLAlchemy or
-        Django's connection, whatever the store is: the job is held in memory until that has committed, and forgotten
-        when it is rolled back. Raises `BadOption`.
+        ``on_duplicate="raise"``. `identity` is this call's (None: it has none), and `one_per_identity` makes a unique
+        key of it; `tags` are words by which the job is found, beside the task's own. For a piece, `key` is its key in
+        its batch. `within` is a connection or session of the caller's in whose transaction the job is stored: it lives
+        and dies with it. `after_commit` is a session of SQLAlchemy or Django's connection, whatever the store is: the
+        job is held in memory until that has committed, and forgotten when it is rolled back. Raises `BadOption`.
 
         Example: ``send_report.using(priority=1, delay=60).later(42)``
         """
@@ -133,7 +131,9 @@ class Task(Generic[P, C, R]):
         self._piece_options()
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
-        return Piece(task, text, queue, priority, run_at, delay, self._options.key, travelling, expires, expires_at)
+        key, identity, tags = self._options.key, self._identity(args, kwargs), self._tags()
+        when = run_at, delay
+        return Piece(task, text, queue, priority, *when, key, travelling, expires, expires_at, None, identity, tags)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
@@ -149,32 +149,78 @@ class Task(Generic[P, C, R]):
             raise BadOption(f"{self.name}: after_commit= does not apply to a piece; its split stores it")
         if self._options.on_duplicate != _PLAIN.on_duplicate:
             raise BadOption(f"{self.name}: on_duplicate= does not apply to a piece; its key is its key in its batch")
+        if self._one_per_identity:
+            raise BadOption(
+                f"{self.name}: one_per_identity does not apply to a piece, whose batch waits for it; say "
+                "using(one_per_identity=False)"
+            )
 
     def _new_job(self, id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewJob:
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
-        key = self._options.key
-        return NewJob(id, task, text, queue, priority, run_at, delay, key, travelling, expires, expires_at)
+        identity = self._identity(args, kwargs)
+        key = self._key(identity)
+        return NewJob(
+            id, task, text, queue, priority, run_at, delay, key, travelling, expires, expires_at,
+            identity=identity, tags=self._tags(),
+        )  # fmt: skip
 
     def _new_jobs(self, calls: Iterable[tuple[Any, ...]]) -> list[NewJob]:
         if self._options.key is not None:
             raise BadOption(
                 f"{self.name}.later_many: one unique key cannot be carried by many jobs; call later for each"
             )
-        texts = []
+        if self._one_per_identity and self._options.on_duplicate == "raise":
+            raise BadOption(f'{self.name}.later_many: on_duplicate="raise" is for one call; call later for each')
+        texts, identities = [], []
         encode, limit = self._spec.signature.encode, self._app.settings.max_payload
         for n, call in enumerate(calls):
             if not isinstance(call, tuple | list):
                 raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
             try:
                 texts.append(encode(call, {}, limit))
+                identities.append(self._identity(call, {}))
             except BadArguments as error:
                 raise type(error)(f"{self.name}.later_many: call {n}, {str(call)[:80]}: {error}") from error
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
+        tags = self._tags()
         return [
-            NewJob(id, task, text, queue, priority, run_at, delay, None, travelling, expires, expires_at)
-            for id, text in zip(new_ids(len(texts)), texts, strict=True)
-        ]
+            NewJob(
+                id, task, text, queue, priority, run_at, delay, self._key(identity), travelling, expires, expires_at,
+                identity=identity, tags=tags,
+            )
+            for id, text, identity in zip(new_ids(len(texts)), texts, identities, strict=True)
+        ]  # fmt: skip
+
+    def _tags(self) -> tuple[str, ...]:
+        """The task's own tags, and those of this call: each once."""
+        own, more = self._spec.options.tags, self._options.tags
+        return tuple(dict.fromkeys(own + more)) if more else own
+
+    def _identity(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+        """The identity of a call: as it says, else as the task does."""
+        said = self._options.identity
+        if not isinstance(said, UnsetType):
+            return said
+        return None if self._spec.identity is None else self._spec.identity.of(args, kwargs)
+
+    @property
+    def _one_per_identity(self) -> bool:
+        said = self._options.one_per_identity
+        return self._spec.options.one_per_identity if said is None else said
+
+    def _key(self, identity: str | None) -> str | None:
+        """The unique key of a job: its own, or that of its identity. Raises `BadOption` where it would have two."""
+        key = self._options.key
+        if not self._one_per_identity:
+            return key
+        if self._spec.identity is None and isinstance(self._options.identity, UnsetType):
+            raise BadOption(f"{self.name}: one_per_identity needs an identity; say identity=, too")
+        if identity is None:
+            return key
+        if key is not None:
+            raise BadOption(f"{self.name}: one_per_identity makes the unique key; give no key= beside it")
+        return key_for(self.name, identity)
 
     def _stored(self, job: NewJob, stored: str) -> Job[R]:
         """The handle of what was stored; raises `Duplicate` for another's, where that was asked for."""

@@ -41,6 +41,11 @@ async def slowly(n: int) -> int:
     return n
 
 
+@app.task
+def report(n: int) -> None:
+    current.set_status({"done": n})
+
+
 @app.split(attempts=1)
 def whole(n: int, broken: int = -1):
     for m in range(n):

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -477,3 +478,66 @@ def test_watch_of_a_running_split_follows_it_to_its_end(call: Call, shop: Any) -
     assert "100 %" not in lines[0]
     assert "2/2 pieces" in lines[-2]
     assert lines[-1] == f"{job.id} completed"
+
+
+# ── by identity, tags and times ──────────────────────────────────────────────────────────────────
+
+
+def ids_of(said: Any) -> list[str]:
+    return [row["id"] for row in said.data]
+
+
+def test_list_by_identity_and_tags(call: Call, shop: Any) -> None:
+    seven = shop.add.using(identity=7, tags=["import", "acme"]).later(1)
+    pair = shop.add.using(identity=("acme", 1), tags="import").later(2)
+    shop.add.later(3)
+    assert ids_of(call("jobs", "list", "--json", "--identity", "7")) == [seven.id]
+    assert ids_of(call("jobs", "list", "--json", "--identity", '["acme",1]')) == [pair.id]
+    assert ids_of(call("jobs", "list", "--json", "--tag", "import")) == [pair.id, seven.id]
+    assert ids_of(call("jobs", "list", "--json", "--tag", "import", "--tag", "acme")) == [seven.id]
+    assert ids_of(call("jobs", "list", "--json", "--identity", "7", "--tag", "other")) == []
+    assert call("jobs", "list", "--identity", "").out.startswith("no jobs match")
+
+
+def test_list_by_times(call: Call, shop: Any) -> None:
+    job = shop.add.later(1)
+    drain(shop.app)
+    at = job.record().created_at
+    after = datetime.fromtimestamp(at + 1, UTC).isoformat()
+    assert ids_of(call("jobs", "list", "--json", "--since", "1h")) == [job.id]
+    assert ids_of(call("jobs", "list", "--json", "--until", "1h")) == []
+    assert ids_of(call("jobs", "list", "--json", "--since", after)) == []
+    assert ids_of(call("jobs", "list", "--json", "--until", after, "--ended-since", "2 d")) == [job.id]
+    assert ids_of(call("jobs", "list", "--json", "--ended-until", "0.5h")) == []
+    local = datetime.fromtimestamp(at - 60).strftime("%Y-%m-%d %H:%M:%S")
+    assert ids_of(call("jobs", "list", "--json", "--since", local)) == [job.id], "as it is printed, in local time"
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "5", "h", "2026-13-01", "-1h", "99999999999w"])
+def test_what_is_no_moment(call: Call, shop: Any, moment: str) -> None:
+    call("migrate")
+    said = call("jobs", "list", f"--since={moment}")
+    assert said.code == 2
+    assert "moment" in said.err or "years" in said.err
+
+
+def test_verbs_by_identity_and_tags(call: Call, shop: Any) -> None:
+    mine = shop.add.using(identity=7).later(1)
+    tagged = shop.add.using(tags="import").later(2)
+    other = shop.add.later(3)
+    assert call("jobs", "cancel", "--identity", "7").out == "cancelled 1 job\n"
+    assert call("jobs", "cancel", "--tag", "import", "--since", "1h").out == "cancelled 1 job\n"
+    assert [job.state for job in (mine, tagged, other)] == [State.CANCELLED, State.CANCELLED, State.AVAILABLE]
+    assert call("jobs", "retry", "--ended-since", "1h").out == "retried 2 jobs\n"
+    assert call("jobs", "cancel", "--identity", "7", mine.id).code == 2
+
+
+def test_show_tells_identity_tags_and_status(call: Call, shop: Any) -> None:
+    job = shop.report.using(identity="acme", tags=["a", "b"]).later(3)
+    drain(shop.app)
+    said = call("jobs", "show", job.id)
+    assert re.search(r"^identity +acme$", said.out, re.M)
+    assert re.search(r"^tags +a, b$", said.out, re.M)
+    assert re.search(r'^status +\{"done":3\}, \d{4}-', said.out, re.M)
+    data = call("jobs", "show", job.id, "--json").data["job"]
+    assert (data["identity"], data["tags"], data["status"]) == ("acme", ["a", "b"], '{"done":3}')

@@ -27,6 +27,7 @@ PAGES = {  # with the module that holds the app
     "docs/splits.md": "shop",
     "docs/operations.md": "shop",
     "docs/postgresql.md": "shop",
+    "docs/status.md": "shop",
 }
 ON_POSTGRESQL = ("docs/postgresql.md",)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)

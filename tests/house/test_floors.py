@@ -48,6 +48,7 @@ FLOORS = {
         "ahead",
         "operation",
         "walk",
+        "labels",
     ),
     2: ("store",),
     3: ("engine",),
@@ -68,6 +69,7 @@ FLOORS = {
         "forking",
         "outbox",
         "aftercommit",
+        "standing",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

@@ -24,6 +24,7 @@ ASYNC_ROOMS = {
     "app.py",
     "calls.py",
     "task.py",
+    "standing.py",
     "jobs.py",
     "operations.py",
     "operationtask.py",

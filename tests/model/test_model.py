@@ -45,6 +45,16 @@ queues = st.sampled_from(QUEUES)
 keys = st.sampled_from([None] * 6 + ["k", "l"])
 expiries = st.sampled_from([None, None, 3.0, 50.0])
 workers = st.sampled_from(WORKERS)
+labels = st.sampled_from([{}, {}, {"identity": "7"}, {"identity": "8", "tags": ("x",)}, {"tags": ("x", "y")}])
+FOUND_BY = (
+    {"identity": "7"},
+    {"identity": "8", "task": "plain"},
+    {"tags": ("x",)},
+    {"tags": ("y", "x")},
+    {"identity": "8", "tags": ("x",)},
+    {"tags": ("x",), "state": State.FAILED},
+    {"identity": "7", "state": State.RUNNING},
+)
 policies = st.sampled_from(POLICIES)
 
 
@@ -73,13 +83,21 @@ class StoreMachine(Twins):
         delay=st.sampled_from([None, 5.0]),
         key=keys,
         expires=expiries,
+        known=labels,
     )
     def add_jobs(
-        self, n: int, queue: str, priority: int, delay: float | None, key: str | None, expires: float | None
+        self,
+        n: int,
+        queue: str,
+        priority: int,
+        delay: float | None,
+        key: str | None,
+        expires: float | None,
+        known: dict[str, Any],
     ) -> None:
         n = 1 if key is not None else n
-        times = {"delay": delay, "expires": expires}
-        self.add([NewJob(self.name("j"), "plain", "[]", queue, priority, key=key, **times) for _ in range(n)])
+        more = {"delay": delay, "expires": expires, **known}
+        self.add([NewJob(self.name("j"), "plain", "[]", queue, priority, key=key, **more) for _ in range(n)])
 
     @rule(queue=queues, key=keys, expires=expiries)
     def add_split(self, queue: str, key: str | None, expires: float | None) -> None:
@@ -184,6 +202,28 @@ class StoreMachine(Twins):
         if wait:
             self.know(run.id)
             self.both("settle", [settlement_of(run, "waiting", self.offered[run.id, run.run])])
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), said=st.sampled_from(['{"n":1}', '{"n":2}']), wait=st.sampled_from([0.0, 1.0]))
+    def set_status(self, data: st.DataObject, said: str, wait: float) -> None:
+        """A run says how it stands; one that does not own its job is not heard."""
+        run = self.draw_run(data)
+        if run is not None:
+            self.clock.advance(wait)
+            self.both("set_status", run.fence, said)
+
+    @rule(by=st.sampled_from(FOUND_BY), newest=st.booleans(), age=st.sampled_from([None, None, 3.0]))
+    def look(self, by: dict[str, Any], newest: bool, age: float | None) -> None:
+        """By identity, tags and times; and how it stands with the identities."""
+        since = None if age is None else self.clock.now() - age
+        for which in (Filter(**by, created_from=since), Filter(**by, finished_from=since)):
+            theirs, ours = (
+                [job.id for job in store.find(which, newest=newest, limit=1000)] for store in (self.store, self.model)
+            )
+            assert theirs == ours
+            assert self.both("count", which) == len(ours)
+        for identity in ("7", "8", "9"):
+            self.both("standing", ["plain", "leaf"], identity)
 
     @rule(worker=workers, n=st.integers(1, 4))
     def begin_splits(self, worker: str, n: int) -> None:

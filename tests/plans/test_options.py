@@ -111,7 +111,8 @@ def test_an_unknown_option_of_a_call_is_refused_with_a_suggestion(given: str, me
 
 def test_an_unknown_option_that_is_like_no_other_is_refused_with_the_known_ones() -> None:
     known = (
-        "queue, priority, attempts, retry, timeout, expires, on_missing, retry_on, give_up_on, pool, grace, transaction"
+        "queue, priority, attempts, retry, timeout, expires, on_missing, retry_on, give_up_on, pool, grace, transaction, "
+        "tags, identity, one_per_identity"
     )
     with pytest.raises(BadOption, match=rf"unknown option 'xyzzy' \(known: {known}\)"):
         task_options({"xyzzy": 1}, "here")

@@ -64,6 +64,10 @@ WAYS = {
     "add_below": [BY_ID],
     "add_offer": [BY_ID],
     "add_last_place": ["piecework_job_place"],
+    "add_labelled": [],
+    "add_tags": [BY_ID],
+    "set_status": [BY_ID],
+    "standing_read": ["piecework_job_identity", BY_SEQ, BY_SEQ, "piecework_job_status"],
     "add_stored": [BY_ID, BY_ID, "piecework_job_key", "piecework_job_piece", "piecework_job_place"],
     "report_progress": [RUNNING],
     "report_stopping": [RUNNING],
@@ -71,11 +75,11 @@ WAYS = {
     "stop_running": [RUNNING],
     "prune_jobs": [BY_SEQ],
 }
-SORTS = {"fetch_lines_merged", "fetch_again", "batch_first_failure"}  # a claim's worth, or three rows
+SORTS = {"fetch_lines_merged", "fetch_again", "batch_first_failure", "standing_read"}  # a claim's worth, or three rows
 
 # What may be read from its first row to its last: what the statement was given, what it made, and tables of a few rows.
 SMALL = re.compile(
-    r"SCAN (json_each|s|line|doomed|gone|step|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
+    r"SCAN (json_each|s|t|named|newest|said|line|doomed|gone|step|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
     r"|SCAN (piecework_job|j) USING INDEX piecework_job_running"  # as many as there are places in workers
     r"|SCAN piecework_batch USING INDEX piecework_batch_held"
     r"|SCAN o USING COVERING INDEX piecework_operation_digest"  # `check` looks at every operation
@@ -211,6 +215,46 @@ def test_operations_are_listed_among_each_other(store: SqliteStore, title: str) 
 )
 def test_what_belongs_to_operations_has_its_index(store: SqliteStore, title: str, way: str) -> None:
     assert [step for step in plan(store, SQL[title]) if way in step]
+
+
+IDENTITY = "piecework_job_identity"
+
+
+@pytest.mark.parametrize("title", ["find_page", "find_page_newest", "find_count", "retry_select", "cancel_select"])
+def test_jobs_are_found_by_their_identity(store: SqliteStore, title: str) -> None:
+    """Whatever else is asked of them; those of one task are in order of arrival already."""
+    for more in ({}, {"task": "a"}, {"state": State.FAILED}, {"tags": ("a",)}, {"created_from": 1.0}, {"queue": "q"}):
+        steps = plan(store, filled(title, Filter(identity="7", **more)))
+        assert ways(steps) == [IDENTITY], more
+        if "task" in more:
+            assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize("title", ["find_page", "find_page_newest", "find_count", "retry_select", "cancel_select"])
+def test_jobs_are_found_by_their_tags(store: SqliteStore, title: str) -> None:
+    """In order of arrival, from the page's start: nothing is sorted, and nothing without the tag is read."""
+    place = {"find_page": " AND job>?", "find_page_newest": " AND job<?"}.get(title, "")
+    for more in ({}, {"task": "a"}, {"state": State.COMPLETED}, {"finished_from": 1.0}, {"queue": "q"}):
+        steps = plan(store, filled(title, Filter(tags=("a", "b"), **more)))
+        assert steps[0] == f"SEARCH piecework_tag USING PRIMARY KEY (tag=?{place})"
+        assert ways(steps) == [BY_SEQ]
+        assert not [step for step in steps if "TEMP B-TREE" in step or step.startswith("SCAN")]
+
+
+def test_failures_with_a_tag_are_found_among_the_failures(store: SqliteStore) -> None:
+    """A tag may be on a million jobs that ended well."""
+    assert ways(plan(store, filled("find_page", Filter(tags=("a",), state=State.FAILED)))) == [ENDED]
+    assert ways(plan(store, filled("find_page", Filter(finished_from=1.0, state=State.FAILED)))) == [ENDED]
+
+
+def test_what_is_deleted_by_a_label_is_found_by_it(store: SqliteStore) -> None:
+    for which, way in ((Filter(identity="7"), IDENTITY), (Filter(tags=("a",)), BY_SEQ)):
+        steps = plan(store, SQL["delete_select"].format(where=where(which, alone=True)[0]))
+        assert ways(steps)[0] == way
+
+
+def test_whether_an_identity_is_busy_is_told_without_what_has_ended(store: SqliteStore) -> None:
+    assert [step for step in plan(store, SQL["standing_read"]) if "SEARCH b USING INDEX piecework_job_busy" in step]
 
 
 def test_these_eyes_see_a_scan(store: SqliteStore) -> None:

@@ -21,6 +21,7 @@ from piecework.job import Answer, Filter, State
 from piecework.store import open_store
 from piecework.store.postgres import database, schema
 from piecework.store.postgres import store as shelf
+from piecework.store.postgres.rows import RECORD_COLUMNS, order, source, where
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import SQL, Statements
 from piecework.testing.conformance.kit import (
@@ -536,15 +537,8 @@ def test_no_transaction_is_compiled(store: PostgresStore, url: str) -> None:
 SMALL = "tally|pause|session|sleeper|schema|plan"  # read whole on purpose; those that are not are a page or two
 
 
-PLANNED = [title for title in SQL if "{" not in SQL[title] and not SQL[title].startswith("COPY")]
-
-
-@pytest.mark.parametrize("title", PLANNED)
-def test_no_statement_has_to_read_all_jobs(
-    store: PostgresStore, admin: psycopg.Connection[Any], name: str, title: str
-) -> None:
-    """Whatever the planner believes: with generic plans, and where a scan is the last resort, there is an index."""
-    text = Statements(name, server_time=True)[title].decode()
+def explained(admin: psycopg.Connection[Any], text: str) -> list[str]:
+    """How the server goes about a statement with parameters that it does not know, and where a scan is the last resort."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
     for n, parameter in enumerate(names, 1):
         text = text.replace(f"%({parameter})s", f"${n}")
@@ -554,6 +548,61 @@ def test_no_statement_has_to_read_all_jobs(
     admin.execute("DEALLOCATE ALL")
     admin.execute(f"PREPARE asked AS {text}".encode())
     called = f"({', '.join(['NULL'] * len(names))})" if names else ""
-    plan = [row[0] for row in admin.execute(f"EXPLAIN EXECUTE asked{called}".encode())]
+    return [row[0] for row in admin.execute(f"EXPLAIN EXECUTE asked{called}".encode())]
+
+
+PLANNED = [title for title in SQL if "{" not in SQL[title] and not SQL[title].startswith("COPY")]
+
+
+@pytest.mark.parametrize("title", PLANNED)
+def test_no_statement_has_to_read_all_jobs(
+    store: PostgresStore, admin: psycopg.Connection[Any], name: str, title: str
+) -> None:
+    """Whatever the planner believes: with generic plans, and where a scan is the last resort, there is an index."""
+    plan = explained(admin, Statements(name, server_time=True)[title].decode())
     scanned = [line for line in plan if "Seq Scan" in line and not re.search(rf"piecework_({SMALL})\b", line)]
     assert scanned == []
+
+
+LED = {
+    "identity": (Filter(identity="7"), "piecework_job_identity"),
+    "identity and task": (Filter(identity="7", task="t"), "piecework_job_identity"),
+    "identity and state": (Filter(identity="7", state=State.FAILED), "piecework_job_identity"),
+    "tags": (Filter(tags=("a", "b")), "piecework_tag_pkey"),
+    "tags and times": (Filter(tags=("a",), created_from=1.0, finished_before=2.0), "piecework_tag_pkey"),
+    "tags of failures": (Filter(tags=("a",), state=State.FAILED), "piecework_job_ended"),
+}
+
+
+@pytest.mark.parametrize("title", ["find_page", "find_page_newest", "find_count", "cancel_select", "retry_select"])
+@pytest.mark.parametrize("led", LED)
+def test_labels_lead_to_the_jobs(
+    store: PostgresStore, admin: psycopg.Connection[Any], name: str, title: str, led: str
+) -> None:
+    """By identity and by tag nothing else is read, whatever the planner believes."""
+    which, index = LED[led]
+    newest = {"find_page": False, "find_page_newest": True}.get(title)
+    fragments = {
+        "columns": RECORD_COLUMNS,
+        "jobs": source(which, newest),
+        "where": where(which)[0],
+        "order": order(which),
+    }
+    text = Statements(name, server_time=True).filled(title, **fragments).decode()
+    plan = explained(admin, text)
+    assert [line for line in plan if index in line], plan
+    assert [line for line in plan if "Seq Scan" in line] == []
+
+
+def test_a_store_of_before_is_refused_until_it_is_migrated(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        then.setattr(schema, "VERSION", 1)
+        PostgresStore(url).migrate()
+    store = PostgresStore(url)
+    with pytest.raises(SchemaOutdated, match="piecework migrate"):
+        store.counts()
+    assert store.migrate() == [name for _, name, _ in schema.MIGRATIONS[1:]]
+    id = add(store, identity="7", tags=("x",))
+    assert [job.id for job in store.find(Filter(tags=("x",), identity="7"))] == [id]
+    store.close()

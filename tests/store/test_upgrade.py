@@ -66,6 +66,8 @@ def test_what_was_there_is_there_and_runs(old: SqliteStore) -> None:
     old.enlist(a_session("w"))
     (line,) = old.attempts("left")
     assert (line.outcome, line.reason, line.cursor, line.changes) == ("retry", "busy", None, ())
+    (left,) = old.get(["left"])
+    assert (left.identity, left.tags, left.status, left.status_at) == (None, (), None, None)
     assert settle(old, completed(fetch_one(old))) is Answer.OK
     assert_sound(old)
 
@@ -85,6 +87,13 @@ def test_a_migrated_store_does_what_a_new_one_does(old: SqliteStore) -> None:
         State.COMPLETED,
         State.AVAILABLE,
     )
+    known = add(old, identity="7", tags=("x",), task="known")
+    assert (
+        [job.id for job in old.find(Filter(identity="7"))]
+        == [job.id for job in old.find(Filter(tags=("x",)))]
+        == [known]
+    )
+    assert old.cancel(Filter(tags=("x",)), reason="r") == 1
     assert old.add([a_job("op", operation=NewOperation(FIRST, "d", "{}"))]) == ["op"]
     assert [job.id for job in everything(old, Filter(operations=True))] == [walked, "op"]
     assert_sound(old)

@@ -19,11 +19,11 @@ from piecework.cli.common import (
     json_option,
     plain,
     print_json,
-    states,
     store_option,
     style_of,
     when,
 )
+from piecework.cli.filters import NAMES, filters, given, query_of
 from piecework.errors import UsageError
 from piecework.job import AttemptRecord, BatchRecord, Record, State
 from piecework.jobs import ErrorNode, Job, Query, walks
@@ -38,22 +38,11 @@ def command() -> None:
     """List, show, retry, cancel, resume and delete jobs."""
 
 
-def _filters(function: Any) -> Any:
-    for option in (
-        click.option("--queue", help="Only this queue."),
-        click.option("--task", help="Only this task."),
-        click.option("--state", type=states, help="Only this state."),
-        click.option("--batch", help="Only the pieces of this batch or split."),
-    ):
-        function = option(function)
-    return function
-
-
 # ── list ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @command.command("list")
-@_filters
+@filters
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @click.option("--after", metavar="ID", help="Begin behind this job.")
 @click.option("--oldest", is_flag=True, help="Oldest first.")
@@ -61,14 +50,13 @@ def _filters(function: Any) -> Any:
 @store_option
 @json_option
 def list_jobs(
-    queue: str | None, task: str | None, state: str | None, batch: str | None, limit: int, after: str | None,
-    oldest: bool, reference: str | None, url: str | None, as_json: bool,
-) -> None:  # fmt: skip
+    limit: int, after: str | None, oldest: bool, reference: str | None, url: str | None, as_json: bool, **options: Any
+) -> None:
     """List jobs, newest first, and the number of jobs in each queue and state."""
     app = find_app(reference, url)
     if after is not None:
         app.jobs.get(after)  # an id that is gone would begin at the start again, and a paging loop never end
-    query = app.jobs.where(queue=queue, task=task, state=state, batch=batch)
+    query = query_of(app, given(options))
     records = [job.known for job in query.page(after=after, limit=limit, newest=not oldest)]
     if as_json:
         print_json([msgspec.structs.asdict(record) for record in records])
@@ -151,6 +139,9 @@ def _facts(record: Record, job: Job[Any]) -> list[tuple[str, str]]:
     optional = [
         ("worker", record.worker),
         ("key", record.key),
+        ("identity", record.identity),
+        ("tags", ", ".join(record.tags)),
+        ("status", f"{record.status}, {when(record.status_at)}" if record.status else None),
         ("piece", f"{record.piece_key} of {record.batch}" if record.batch else None),
         ("operation", f"{whereabouts(record)}; piecework operations show tells its steps" if walks(record) else None),
         ("progress", f"{progress.done:g} of {'?' if progress.total is None else f'{progress.total:g}'} {progress.note}" if progress else None),
@@ -218,10 +209,9 @@ def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Co
     """A command on jobs, by id or by filter: the function gets the choice, whether to print JSON, and its own options."""
 
     def declare(function: Callable[..., int]) -> click.Command:
-        def run(ids: tuple[str, ...], reference: str | None, url: str | None, as_json: bool, **said: Any) -> int:
-            filters = {key: said.pop(key) for key in ("queue", "task", "state", "batch")}
-            chosen = _choose(find_app(reference, url), ids, filters, said.pop("everything"))
-            return function(chosen, as_json, **said)
+        def run(ids: tuple[str, ...], reference: str | None, url: str | None, as_json: bool, **options: Any) -> int:
+            chosen = _choose(find_app(reference, url), ids, given(options), options.pop("everything"))
+            return function(chosen, as_json, **{name: own for name, own in options.items() if name not in NAMES})
 
         run.__doc__ = function.__doc__
         for decorate in (
@@ -230,7 +220,7 @@ def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Co
             app_option,
             *getattr(function, "own_options", ()),
             click.option("--all", "everything", is_flag=True, help=everything),
-            _filters,
+            filters,
             click.argument("ids", nargs=-1),
         ):
             run = decorate(run)
@@ -239,14 +229,16 @@ def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Co
     return declare
 
 
-def _choose(app: Piecework, ids: tuple[str, ...], filters: dict[str, Any], everything: bool) -> Choice:
-    if ids and (everything or any(filters.values())):
+def _choose(app: Piecework, ids: tuple[str, ...], filtered: dict[str, Any], everything: bool) -> Choice:
+    if ids and (everything or filtered):
         raise UnreadableError("name jobs by their ids or by a filter, not both")
     if ids:
         return Choice([app.jobs.get(id) for id in dict.fromkeys(ids)], None)
-    if not everything and not any(filters.values()):
-        raise UnreadableError("say which jobs: their ids, --queue, --task, --state or --batch; or --all")
-    return Choice([], app.jobs.where(**filters))
+    if not everything and not filtered:
+        raise UnreadableError(
+            "say which jobs: their ids; --queue, --task, --state, --batch, --identity, --tag, or times; or --all"
+        )
+    return Choice([], query_of(app, filtered))
 
 
 def _own(*options: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -11,9 +11,10 @@ import msgspec
 from piecework.errors import BadArguments, JobCancelled, JobTimeout, UsageError
 from piecework.errortext import clean
 from piecework.job import Fetched, Progress
+from piecework.labels import status_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from piecework.engine.effects import Effects
     from piecework.engine.spots import Spot
@@ -36,6 +37,7 @@ class Running(msgspec.Struct, eq=False):
     abandoned: bool = False  # it did not end in time; whatever it still comes to is not heard
     spot: Spot | None = None  # where on its plan it is, if it is an operation …
     effects: Effects | None = None  # its own transaction, where its task is declared with one
+    keep_status: Callable[[Running, Any], None] | None = None  # what `current.set_status` comes to
     held_since: float = 0.0  # … and since when this worker has had it, without a fetch between its steps
 
     @property
@@ -141,6 +143,22 @@ class Current:
         now = running.get()
         if now is not None:
             now.progress = Progress(_plain(done), None if total is None else _plain(total), clean(str(note)[:500], 500))
+
+    def set_status(self, status: Mapping[str, Any]) -> None:
+        """Says how it stands with the job, for whoever asks by its identity: `task.status(…)`, and by `job.said`.
+
+        It is stored before this returns, in place of what was said before, and stays when the job has ended. In a task with
+        ``transaction=True`` that has asked for its connection it is a part of that transaction. Raises `BadArguments`,
+        `NotSerializable` or `TooLarge` for what is no dict of plain JSON values of up to `max_payload` bytes; `LeaseLost`
+        where the job is not this run's any more; `StoreUnavailable`. Outside of a job it is only checked.
+
+        Example: ``current.set_status({"success": False, "errors": ["Credit expire date not given"]})``
+        """
+        now = running.get()
+        if now is None or now.keep_status is None:
+            status_text(status)
+        else:
+            now.keep_status(now, status)
 
     def _running(self) -> Running:
         now = running.get()

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from piecework.job import Fence
 from piecework.outcome import Settlement
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ class Effects:
         if self._opened is None:
             self._opened = self._stack.enter_context(self._store.transaction())
         return self._opened.connection
+
+    def set_status(self, fence: Fence, status: str) -> bool:
+        """Keeps a status in the run's own transaction; False where it has not begun one. Raises `LeaseLost`."""
+        if self._opened is None:
+            return False
+        self._opened.set_status(fence, status)
+        return True
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run in its own transaction, if it has one. Raises `LeaseLost` where somebody else has the job."""

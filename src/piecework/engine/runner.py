@@ -33,6 +33,7 @@ from piecework.errors import (
 from piecework.errortext import describe
 from piecework.failpoints import failpoint
 from piecework.job import CRASH_LIMIT, Fetched, Record
+from piecework.labels import status_text
 from piecework.options import TaskOptions, effective
 from piecework.outcome import Again, Cancelled, Complete, Errored, Failed, Outcome, Park, Release
 from piecework.plan import Undoing
@@ -70,11 +71,15 @@ class Runner:
             return Park(f"unknown task {job.task!r}: no task of this worker's app has that name")
         try:
             if spec.operation is None and job.operation is None:
-                return Running(job, spec, effective(spec.options, job.options))
+                return Running(job, spec, effective(spec.options, job.options), keep_status=self._keep_status)
             spot = self._spots.spot(job, spec, plan)
         except ValueError as error:
             return Park(f"the job's options cannot be read: {error}")
-        return Running(job, spec, spot.options, spot=spot) if isinstance(spot, Spot) else spot
+        return (
+            Running(job, spec, spot.options, spot=spot, keep_status=self._keep_status)
+            if isinstance(spot, Spot)
+            else spot
+        )
 
     def could_run(self, record: Record) -> bool:
         """Whether a job that was parked would not be parked by this worker."""
@@ -187,6 +192,14 @@ class Runner:
             if isinstance(outcome, Complete) and not now.abandoned:
                 effects.settle(settle(now.job, outcome, now.options, 0.0))
         return outcome
+
+    def _keep_status(self, now: Running, status: Any) -> None:
+        """What a job says of itself, behind the fence of its run. Raises `LeaseLost`."""
+        text, fence = status_text(status, self._max_payload), now.job.fence
+        if now.effects is not None and now.effects.set_status(fence, text):
+            return
+        if not self._store.set_status(fence, text):
+            raise LeaseLost(f"run {fence.run} of job {fence.id} does not own its job any more")
 
     def _run_split(self, now: Running, spec: TaskSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if now.job.cursor != COMPOSE:

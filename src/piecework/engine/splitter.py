@@ -110,7 +110,8 @@ def placed(pieces: Sequence[Piece[Any]], batch: str, root: str, first: int) -> l
     jobs = []
     for n, (id, p) in enumerate(zip(new_ids(len(pieces)), pieces, strict=True), first):
         what = p.task, p.args, p.queue, p.priority, p.run_at, p.delay, None, p.options, p.expires, p.expires_at
-        jobs.append(NewJob(id, *what, batch, root, n, p.key, operation=p.operation))
+        known = State.AVAILABLE, p.operation, p.identity, p.tags
+        jobs.append(NewJob(id, *what, batch, root, n, p.key, *known))
     return jobs
 
 

@@ -32,6 +32,7 @@ from piecework.job import (
     Record,
     SessionRecord,
     SignalRecord,
+    Standing,
 )
 from piecework.outcome import Settlement
 from piecework.store.callers import Aside
@@ -46,6 +47,9 @@ class Opened(Protocol):
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run in this transaction. Raises `LeaseLost`."""
+
+    def set_status(self, fence: Fence, status: str) -> None:
+        """The verb `set_status` in this transaction. Raises `LeaseLost`."""
 
 
 @runtime_checkable
@@ -100,6 +104,7 @@ class Store(Protocol):
         A job whose id is already stored is left as it is.
         A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
         A job that is not due is not fetched before its time.
+        `identity` and `tags` are kept, and jobs are found by them; a job that is not stored changes nothing of another's.
         `expires_at` is kept; `expires` counts from the moment the job is due.
         `batch` is opened first, unless it exists. Pieces raise their batch's `total` and `open`.
         A piece whose key is already in its batch is not stored again; the answer is the stored piece's id.
@@ -190,6 +195,14 @@ class Store(Protocol):
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         """Stores the progress of jobs that this worker runs, and returns the ids of those that were asked to stop."""
+        ...
+
+    def set_status(self, fence: Fence, status: str) -> bool:
+        """Keeps what a run says of its job, and says whether that run still owns it; else nothing is changed.
+
+        It replaces what was said before, is seen by the next read, and stays, with the moment at which it was said,
+        whatever becomes of the job: until it is replaced, or the job is deleted.
+        """
         ...
 
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
@@ -335,6 +348,15 @@ class Store(Protocol):
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many jobs are in each (queue, state), from counters that every verb maintains."""
+        ...
+
+    def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
+        """How it stands with an identity of these tasks, which are names that one task has had; None without a job of it.
+
+        `id` and `state` are those of the job that arrived last.
+        `busy` while any of its jobs is waiting, available or running; its cost does not grow with those that have ended.
+        `status` is what was set last, by whichever of its jobs: an earlier one's until a later one sets one.
+        """
         ...
 
     def batch(self, id: str) -> BatchRecord | None:

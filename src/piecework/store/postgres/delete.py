@@ -19,7 +19,9 @@ def delete(tx: Transaction, which: Filter, limit: int) -> int:
         return 0
     rows = tx.rows("delete_tree", ids=to_json([row[0] for row in heads]))
     ids = to_json([row[1] for row in rows])
-    tx.post("prune_jobs", seqs=to_json([row[0] for row in rows]))
+    seqs = to_json([row[0] for row in rows])
+    tx.post("prune_tags", seqs=seqs)
+    tx.post("prune_jobs", seqs=seqs)
     tx.post("prune_attempts", ids=ids)
     tx.post("prune_batches", ids=ids)
     operation.forget(tx, [row[0] for row in rows], ids)

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from piecework.errors import LeaseLost, UsageError
-from piecework.job import Answer
+from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.settle import Settling
@@ -37,10 +37,20 @@ class Effects:
         except psycopg.Error as error:
             self._db.explain(error)
         if answer is not Answer.OK:
-            raise LeaseLost(
-                f"run {settlement.run} of job {settlement.id} does not own its job any more; what it wrote is rolled back"
-            )
+            raise _lost(settlement.id, settlement.run)
         self.settled = True
+
+    def set_status(self, fence: Fence, status: str) -> None:
+        """What the run says of its job is a part of what it writes."""
+        self._check()
+        tx = Transaction(self.connection, self._statements, self._now())
+        try:
+            with self.connection.transaction():  # a savepoint: what fails here leaves the rest in order
+                changed = tx.run("set_status", id=fence.id, run=fence.run, status=status)
+        except psycopg.Error as error:
+            self._db.explain(error)
+        if not changed:
+            raise _lost(fence.id, fence.run)
 
     def _answer(self, settlement: Settlement, gate: Gate) -> Answer:
         with self.connection.transaction():  # a savepoint, with which the gate is let go
@@ -59,6 +69,10 @@ class Effects:
                 "a statement on current.connection failed and the task went on; the server takes no more in this "
                 "transaction. Put what may fail inside `with current.connection.transaction():`, a savepoint"
             )
+
+
+def _lost(id: str, run: int) -> LeaseLost:
+    return LeaseLost(f"run {run} of job {id} does not own its job any more; what it wrote is rolled back")
 
 
 @contextmanager

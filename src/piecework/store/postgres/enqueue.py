@@ -82,7 +82,12 @@ def _alike(job: NewJob) -> tuple[object, ...]:
         job.root,
         job.key is None and job.batch is None,
         job.operation is None,
+        _labelled(job),
     )
+
+
+def _labelled(job: NewJob) -> bool:
+    return job.identity is not None or bool(job.tags)
 
 
 async def _add_operations(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
@@ -107,6 +112,8 @@ async def _add_bite(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[st
         tx.moved(first.queue, None, first.state.value, stored)
         if first.batch is not None:
             await tx.post("add_count", batch=first.batch, n=stored)
+        if tagged := [job.id for job in jobs if job.tags]:
+            await tx.post("add_tags", ids=to_json(tagged))
 
 
 async def _insert(tx: Asking, jobs: list[NewJob], offer: int) -> int:
@@ -123,10 +130,14 @@ async def _insert(tx: Asking, jobs: list[NewJob], offer: int) -> int:
         "options": first.options,
     }
     title = "add_placed"
+    if _labelled(first) or first.operation is not None:
+        title = "add_labelled"
+        common["identities"] = to_json([job.identity for job in jobs])
+        common["tags"] = to_json([to_json(job.tags) if job.tags else None for job in jobs])
     if first.operation is not None:
         title = "add_operation"
         common["cursors"] = to_json([job.operation and job.operation.cursor for job in jobs])
-    elif first.batch is None and first.key is None and first.expires is None and first.expires_at is None:
+    elif title == "add_placed" and _is_plain(first):
         return await tx.run("add_plain", **common)
     return await tx.run(
         title,
@@ -142,6 +153,10 @@ async def _insert(tx: Asking, jobs: list[NewJob], offer: int) -> int:
         expires_at=None if first.expires is not None else first.expires_at,
         **common,
     )
+
+
+def _is_plain(job: NewJob) -> bool:
+    return job.batch is None and job.key is None and job.expires is None and job.expires_at is None
 
 
 async def _takes_pieces(tx: Asking, batch: str, jobs: list[NewJob]) -> bool:

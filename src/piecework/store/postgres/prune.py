@@ -130,6 +130,8 @@ def _delete(tx: Transaction, seqs: Sequence[int], before: float) -> int:
     rows = _seen(tx, which, {"before": before, "seqs": to_json(mine)})[3]
     if not rows:
         return 0
+    if tagged := [row[0] for row in rows if row[7]]:
+        tx.post("prune_tags", seqs=to_json(tagged))
     tx.post("prune_jobs", seqs=to_json([row[0] for row in rows]))
     if told := [row[1] for row in rows if row[4]]:
         tx.post("prune_attempts", ids=to_json(told))

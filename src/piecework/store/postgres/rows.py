@@ -17,18 +17,20 @@ from piecework.job import (
     Progress,
     Record,
     Route,
+    Standing,
     State,
 )
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
     "batch, coalesce(root, batch), below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, "
-    "result, expires_at, stopped_by, stopped_at"
+    "result, expires_at, stopped_by, stopped_at, identity, tags, status, status_at"
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
 _changes = msgspec.json.Decoder(tuple[Change, ...])
 _route = msgspec.json.Decoder(Route).decode
+_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 _progress = msgspec.json.Decoder(Progress)
 
 
@@ -44,14 +46,20 @@ def record(row: Any) -> Record:
     """A row in the order of `RECORD_COLUMNS`."""
     (id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker,
      batch, root, below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result,
-     expires_at, stopped_by, stopped_at) = row  # fmt: skip
+     expires_at, stopped_by, stopped_at, identity, tags, status, status_at) = row  # fmt: skip
     return Record(
         id=id, task=task, queue=queue, priority=priority, state=State(state), run_at=run_at, run=run, attempt=attempt,
         crashes=crashes, created_at=created_at, started_at=started_at, finished_at=finished_at, worker=worker,
         batch=batch, root=root, below=below, ordinal=ordinal, piece=piece, key=key, cursor=cursor, options=options, reason=reason,
         stopping=bool(stopping), progress=None if progress is None else _progress.decode(progress),
         error=error_of(error), args=args, result=result, expires_at=expires_at, stopped_by=stopped_by, stopped_at=stopped_at,
+        identity=identity, tags=() if tags is None else _tags(tags), status=status, status_at=status_at,
     )  # fmt: skip
+
+
+def standing(row: Any) -> Standing:
+    id, state, busy, status, status_by, status_at = row
+    return Standing(id=id, state=State(state), busy=busy, status=status, status_by=status_by, status_at=status_at)
 
 
 def batch_record(row: Any) -> BatchRecord:
@@ -77,20 +85,17 @@ _ENDED = (State.FAILED, State.CANCELLED, State.PARKED)
 _STATES = {state: f"state = '{state}'" for state in State}
 
 
-# Operations in the order of their arrival: the fences (OFFSET 0) keep the planner from going another way.
+# What leads to jobs in the order of their arrival: the fences (OFFSET 0) keep the planner from going another way.
 _LED = """(SELECT {distinct} AS place FROM {leading} ORDER BY place{way} OFFSET 0) AS led
 CROSS JOIN LATERAL (SELECT * FROM piecework_job AS j WHERE j.seq = led.place OFFSET 0) AS job"""
 
 
 def source(which: Filter, newest: bool | None = None) -> str:
-    """The table to ask, and the way to go about it where that matters: operations are found by their terms, or among
-    each other. With `newest` given, a page of them, behind `:after`.
-    """
-    if order(which) == "seq":
+    """The table to ask, and the way to go about it where that matters. With `newest` given, a page, behind `:after`."""
+    lead = _lead(which)
+    if lead is None:
         return "piecework_job"
-    leading, place = "piecework_operation AS t WHERE true", "t.job"
-    if which.terms:
-        leading, place = "piecework_term AS t WHERE t.term = :term0", "t.operation"
+    leading, place = lead
     if newest is not None:
         leading += f" AND {place} {'<' if newest else '>'} :after"
     distinct = f"DISTINCT {place}" if which.terms else place
@@ -99,17 +104,40 @@ def source(which: Filter, newest: bool | None = None) -> str:
 
 def order(which: Filter) -> str:
     """The column to sort by, which is that of arrival."""
-    return "place" if which.ids is None and (which.terms or _leads_by_operations(which)) else "seq"
+    return "seq" if _lead(which) is None else "place"
 
 
-def _leads_by_operations(which: Filter) -> bool:
-    """Whether all operations are walked: not where something narrower is known of them."""
+def _lead(which: Filter) -> tuple[str, str] | None:
+    """By what jobs are found, and its column of their numbers; None where the planner finds the way.
+
+    Operations are found by their terms, or among each other; what has an identity by that. What has a tag is found by
+    that, unless something narrower is known, as of the few that run or did not end well.
+    """
     narrow = which.key is not None or which.batch is not None or which.state in (*_ENDED, State.RUNNING)
-    return _only_operations(which) and not narrow
+    if which.ids is not None:
+        return None
+    if which.terms:
+        return "piecework_term AS t WHERE t.term = :term0", "t.operation"
+    if which.identity is not None:
+        task = " AND t.task = :task" if which.task is not None else ""
+        return f"piecework_job AS t WHERE t.identity = :identity{task}", "t.seq"
+    if which.tags and not narrow:
+        return "piecework_tag AS t WHERE t.tag = :tag0", "t.job"
+    if _only_operations(which) and not narrow:
+        return "piecework_operation AS t WHERE true", "t.job"
+    return None
 
 
 def _only_operations(which: Filter) -> bool:
     return bool(which.operations) or which.terms is not None
+
+
+_TIMES = (
+    ("created_at", "created_from", ">="),
+    ("created_at", "created_before", "<"),
+    ("finished_at", "finished_from", ">="),
+    ("finished_at", "finished_before", "<"),
+)
 
 
 def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
@@ -122,7 +150,7 @@ def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
     if which.ids is not None:
         parts.append("id = ANY(ARRAY(SELECT json_array_elements_text(:ids::json)))")
         params["ids"] = msgspec.json.encode(which.ids).decode()
-    for name in ("queue", "task", "batch", "key", "worker"):
+    for name in ("queue", "task", "batch", "key", "worker", "identity"):
         value = getattr(which, name)
         if value is not None:
             parts.append(f"{name} = :{name}")
@@ -132,9 +160,24 @@ def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
         params["root"] = which.root
     if which.state is not None:
         parts.append(_STATES[State(which.state)])
+    for column, name, sign in _TIMES:
+        moment = getattr(which, name)
+        if moment is not None:
+            parts.append(f"{column} {sign} :{name}::float8")
+            params[name] = moment
+    parts += _of_tags(which, alone)
+    params |= {f"tag{n}": tag for n, tag in enumerate(which.tags or ())}
     parts += _of_operations(which, alone)
     params |= {f"term{n}": term for n, term in enumerate(which.terms or ())}
     return " AND ".join(parts) or "true", params
+
+
+def _of_tags(which: Filter, alone: bool) -> list[str]:
+    has_tag = "EXISTS (SELECT 1 FROM piecework_tag AS g WHERE g.tag = :tag{} AND g.job = seq)"
+    parts = [has_tag.format(n) for n in range(len(which.tags or ()))]
+    if alone and parts:
+        parts[0] = "seq IN (SELECT job FROM piecework_tag WHERE tag = :tag0)"
+    return parts
 
 
 def _of_operations(which: Filter, alone: bool) -> list[str]:

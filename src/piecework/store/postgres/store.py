@@ -35,6 +35,7 @@ from piecework.job import (
     Record,
     SessionRecord,
     SignalRecord,
+    Standing,
     State,
 )
 from piecework.outcome import Settlement
@@ -69,6 +70,7 @@ from piecework.store.postgres.rows import (
     order,
     record,
     source,
+    standing,
     where,
 )
 from piecework.store.postgres.sweep import Sweeper
@@ -344,6 +346,9 @@ class PostgresStore:
 
         return self._write(reported) if progress else self._read(reported)
 
+    def set_status(self, fence: Fence, status: str) -> bool:
+        return bool(self._in(Gate.OPEN, lambda tx: tx.run("set_status", id=fence.id, run=fence.run, status=status)))
+
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:
@@ -477,6 +482,10 @@ class PostgresStore:
 
     def counts(self) -> dict[tuple[str, str], int]:
         return {(queue, state): n for queue, state, n in self._read(lambda tx: tx.rows("tally_read"))}
+
+    def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
+        row = self._read(lambda tx: tx.row("standing_read", tasks=to_json(list(tasks)), identity=identity))
+        return None if row is None else standing(row)
 
     def batch(self, id: str) -> BatchRecord | None:
         row = self._read(lambda tx: tx.row("batch_read", id=id))

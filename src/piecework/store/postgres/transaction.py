@@ -34,6 +34,7 @@ TABLES = (
     "signal",
     "amendment",
     "step",
+    "tag",
 )
 SERVER_TIME = "extract(epoch FROM now())::float8"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from piecework.errors import LeaseLost, UsageError, WithinNotSupported
-from piecework.job import Answer
+from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.settle import settle
@@ -37,18 +37,35 @@ class Effects:
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here."""
-        if not self.connection.in_transaction:
-            raise UsageError(f"{_NOT_YOURS}: it was ended before")
-        self.connection.row_factory = None
-        with self._db.speaking_plainly():
-            tx = Transaction(self.connection, self._now())
+        with self._transaction() as tx:
             (answer,) = settle(tx, [settlement], careful=True)
             tx.finish()
         if answer is not Answer.OK:
-            raise LeaseLost(
-                f"run {settlement.run} of job {settlement.id} does not own its job any more; what it wrote is rolled back"
-            )
+            raise _lost(settlement.id, settlement.run)
         self.settled = True
+
+    def set_status(self, fence: Fence, status: str) -> None:
+        """What the run says of its job is a part of what it writes."""
+        with self._transaction() as tx:
+            changed = tx.run("set_status", id=fence.id, run=fence.run, status=status, now=tx.now)
+        if not changed:
+            raise _lost(fence.id, fence.run)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        """piecework's own words on the task's connection, which may have been told to answer in another way."""
+        if not self.connection.in_transaction:
+            raise UsageError(f"{_NOT_YOURS}: it was ended before")
+        before, self.connection.row_factory = self.connection.row_factory, None
+        try:
+            with self._db.speaking_plainly():
+                yield Transaction(self.connection, self._now())
+        finally:
+            self.connection.row_factory = before
+
+
+def _lost(id: str, run: int) -> LeaseLost:
+    return LeaseLost(f"run {run} of job {id} does not own its job any more; what it wrote is rolled back")
 
 
 @contextmanager

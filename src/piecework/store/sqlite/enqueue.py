@@ -70,7 +70,12 @@ def _alike(job: NewJob) -> tuple[object, ...]:
         job.root,
         job.key is None and job.batch is None,
         job.operation is None,
+        _labelled(job),
     )
+
+
+def _labelled(job: NewJob) -> bool:
+    return job.identity is not None or bool(job.tags)
 
 
 def _add_operations(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
@@ -86,6 +91,7 @@ def _add_operations(tx: Transaction, jobs: list[NewJob], offer: int, answers: di
 def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
     first = jobs[0]
     placed = first.batch is not None or first.key is not None or _expires(first) or first.operation is not None
+    placed = placed or _labelled(first)
     if first.batch is not None and not _takes_pieces(tx, first.batch, jobs):
         return
     # A splitter's first run offers what is not there; a later one looks first, so that what is new keeps its order.
@@ -96,6 +102,8 @@ def _add_bite(tx: Transaction, jobs: list[NewJob], offer: int, answers: dict[str
         tx.moved(first.queue, None, first.state.value, stored)
         if first.batch is not None:
             tx.run("add_count", batch=first.batch, n=stored)
+        if tagged := [job.id for job in jobs if job.tags]:
+            tx.run("add_tags", ids=to_json(tagged))
 
 
 def _insert(tx: Transaction, jobs: list[NewJob], offer: int, placed: bool) -> int:
@@ -113,13 +121,19 @@ def _insert(tx: Transaction, jobs: list[NewJob], offer: int, placed: bool) -> in
     }
     if not placed:
         return tx.run("add_plain", rows=to_json([(job.id, job.args) for job in jobs]), **common)
-    title, rows = "add_placed", to_json([(job.id, job.args, job.ordinal, job.piece, job.key) for job in jobs])
+    rows: list[tuple[object, ...]]
+    title, rows = "add_placed", [(job.id, job.args, job.ordinal, job.piece, job.key) for job in jobs]
     if first.operation is not None:
-        title = "add_operation"
-        rows = to_json([(j.id, j.args, j.ordinal, j.piece, j.key, j.operation and j.operation.cursor) for j in jobs])
+        title, rows = "add_operation", [(*_labels(job), job.operation and job.operation.cursor) for job in jobs]
+    elif _labelled(first):
+        title, rows = "add_labelled", [_labels(job) for job in jobs]
     expires_at = first.expires_at if first.expires is None else run_at + first.expires
     root = None if first.root == first.batch else first.root  # a piece of the root's own batch does not repeat its id
-    return tx.run(title, rows=rows, batch=first.batch, root=root, offer=offer, expires_at=expires_at, **common)
+    return tx.run(title, rows=to_json(rows), batch=first.batch, root=root, offer=offer, expires_at=expires_at, **common)
+
+
+def _labels(job: NewJob) -> tuple[object, ...]:
+    return job.id, job.args, job.ordinal, job.piece, job.key, job.identity, job.tags or None
 
 
 def _expires(job: NewJob) -> bool:

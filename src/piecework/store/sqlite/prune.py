@@ -131,6 +131,8 @@ def _delete(tx: Transaction, seqs: Sequence[int], before: float) -> int:
     rows = _decode(tx.con.execute(sql, {"before": before, "seqs": to_json(seqs)}).fetchone()[3])
     if not rows:
         return 0
+    if tagged := [row[0] for row in rows if row[7]]:
+        tx.run("prune_tags", seqs=to_json(tagged))
     tx.run("prune_jobs", seqs=to_json([row[0] for row in rows]))
     if told := [row[1] for row in rows if row[4]]:
         tx.run("prune_attempts", ids=to_json(told))

@@ -17,18 +17,20 @@ from piecework.job import (
     Progress,
     Record,
     Route,
+    Standing,
     State,
 )
 
 RECORD_COLUMNS = (
     "id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker, "
     "batch, coalesce(root, batch), below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, "
-    "result, expires_at, stopped_by, stopped_at"
+    "result, expires_at, stopped_by, stopped_at, identity, tags, status, status_at"
 )
 
 _error = msgspec.json.Decoder(ErrorInfo)
 _changes = msgspec.json.Decoder(tuple[Change, ...])
 _route = msgspec.json.Decoder(Route).decode
+_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 _progress = msgspec.json.Decoder(Progress)
 
 
@@ -44,13 +46,21 @@ def record(row: Any) -> Record:
     """A row in the order of `RECORD_COLUMNS`."""
     (id, task, queue, priority, state, run_at, run, attempt, crashes, created_at, started_at, finished_at, worker,
      batch, root, below, ordinal, piece, key, cursor, options, reason, stopping, progress, error, args, result,
-     expires_at, stopped_by, stopped_at) = row  # fmt: skip
+     expires_at, stopped_by, stopped_at, identity, tags, status, status_at) = row  # fmt: skip
     return Record(
         id=id, task=task, queue=queue, priority=priority, state=State(state), run_at=run_at, run=run, attempt=attempt,
         crashes=crashes, created_at=created_at, started_at=started_at, finished_at=finished_at, worker=worker,
         batch=batch, root=root, below=below, ordinal=ordinal, piece=piece, key=key, cursor=cursor, options=options, reason=reason,
         stopping=bool(stopping), progress=None if progress is None else _progress.decode(progress),
         error=error_of(error), args=args, result=result, expires_at=expires_at, stopped_by=stopped_by, stopped_at=stopped_at,
+        identity=identity, tags=() if tags is None else _tags(tags), status=status, status_at=status_at,
+    )  # fmt: skip
+
+
+def standing(row: Any) -> Standing:
+    id, state, busy, status, status_by, status_at = row
+    return Standing(
+        id=id, state=State(state), busy=bool(busy), status=status, status_by=status_by, status_at=status_at
     )  # fmt: skip
 
 
@@ -86,13 +96,15 @@ _TERM = """(
         SELECT 1 FROM piecework_term AS u WHERE u.term = t.term AND u.operation = t.operation AND u.global < t.global
     )
 ) CROSS JOIN piecework_job ON seq = place"""
+_TAG = "(SELECT job AS place FROM piecework_tag WHERE tag = :tag0) CROSS JOIN piecework_job ON seq = place"
 
 
 def source(which: Filter) -> str:
     """The table to ask, and the way to go about it where that matters.
 
     What is named by its id is found by it, and not among all that ended; the few that run are found among each other,
-    and not in a batch or in all there ever were. Operations are found by their terms, or among each other.
+    and not in a batch or in all there ever were. Operations are found by their terms, or among each other; what has an
+    identity by that; what has a tag by that, unless it did not end well: such are fewer.
     """
     if which.ids is not None:
         return "piecework_job INDEXED BY sqlite_autoindex_piecework_job_1"
@@ -100,6 +112,10 @@ def source(which: Filter) -> str:
         return _TERM
     if which.state is State.RUNNING and which.key is None:
         return "piecework_job INDEXED BY piecework_job_running"
+    if which.identity is not None:
+        return "piecework_job INDEXED BY piecework_job_identity"
+    if which.tags and not (which.key or which.batch) and (which.state is None or f"'{which.state}'" not in _ENDED):
+        return _TAG
     return _OPERATIONS if _leads_by_operations(which) else "piecework_job"
 
 
@@ -112,7 +128,7 @@ def behind(which: Filter, newest: bool) -> str:
 
 def order(which: Filter) -> str:
     """The column to sort by, which is that of arrival."""
-    return "place" if source(which) in (_TERM, _OPERATIONS) else "seq"
+    return "place" if source(which) in (_TERM, _OPERATIONS, _TAG) else "seq"
 
 
 def _leads_by_operations(which: Filter) -> bool:
@@ -125,6 +141,14 @@ def _only_operations(which: Filter) -> bool:
     return bool(which.operations) or which.terms is not None
 
 
+_TIMES = (
+    ("created_at", "created_from", ">="),
+    ("created_at", "created_before", "<"),
+    ("finished_at", "finished_from", ">="),
+    ("finished_at", "finished_before", "<"),
+)
+
+
 def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
     """A condition made of fixed fragments, and its parameters; no value ever becomes part of the text.
 
@@ -135,7 +159,7 @@ def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
     if which.ids is not None:
         parts.append("id IN (SELECT value FROM json_each(:ids))")
         params["ids"] = msgspec.json.encode(which.ids).decode()
-    for name in ("queue", "task", "batch", "key", "worker"):
+    for name in ("queue", "task", "batch", "key", "worker", "identity"):
         value = getattr(which, name)
         if value is not None:
             parts.append(f"{name} = :{name}")
@@ -145,9 +169,24 @@ def where(which: Filter, *, alone: bool = False) -> tuple[str, dict[str, Any]]:
         params["root"] = which.root
     if which.state is not None:
         parts.append(_STATES[State(which.state)])
+    for column, name, sign in _TIMES:
+        moment = getattr(which, name)
+        if moment is not None:
+            parts.append(f"{column} {sign} :{name}")
+            params[name] = moment
+    parts += _of_tags(which, alone)
+    params |= {f"tag{n}": tag for n, tag in enumerate(which.tags or ())}
     parts += _of_operations(which, alone)
     params |= {f"term{n}": term for n, term in enumerate(which.terms or ())}
     return " AND ".join(parts) or "true", params
+
+
+def _of_tags(which: Filter, alone: bool) -> list[str]:
+    has_tag = "EXISTS (SELECT 1 FROM piecework_tag AS g WHERE g.tag = :tag{} AND g.job = seq)"
+    parts = [has_tag.format(n) for n in range(len(which.tags or ()))]
+    if alone and parts:
+        parts[0] = "seq IN (SELECT job FROM piecework_tag WHERE tag = :tag0)"
+    return parts
 
 
 def _of_operations(which: Filter, alone: bool) -> list[str]:

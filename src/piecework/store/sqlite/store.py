@@ -35,6 +35,7 @@ from piecework.job import (
     Record,
     SessionRecord,
     SignalRecord,
+    Standing,
 )
 from piecework.outcome import Settlement
 from piecework.store.callers import Aside, is_awaited_sqlalchemy, no_connection, refuse_awaited, synchronous_half
@@ -63,6 +64,7 @@ from piecework.store.sqlite.rows import (
     order,
     record,
     source,
+    standing,
     where,
 )
 from piecework.store.sqlite.sweep import Sweeper
@@ -245,6 +247,10 @@ class SqliteStore:
         with self._read() as tx:
             return [row[0] for row in tx.rows("report_stopping", worker=worker)]
 
+    def set_status(self, fence: Fence, status: str) -> bool:
+        with self._write() as tx:
+            return bool(tx.run("set_status", id=fence.id, run=fence.run, status=status, now=tx.now))
+
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:
@@ -370,6 +376,11 @@ class SqliteStore:
     def counts(self) -> dict[tuple[str, str], int]:
         with self._read() as tx:
             return {(queue, state): n for queue, state, n in tx.rows("tally_read")}
+
+    def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
+        with self._read() as tx:
+            row = tx.row("standing_read", tasks=to_json(list(tasks)), identity=identity)
+            return None if row is None else standing(row)
 
     def batch(self, id: str) -> BatchRecord | None:
         with self._read() as tx:

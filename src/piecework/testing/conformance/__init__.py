@@ -32,6 +32,7 @@ pytest.register_assert_rewrite(
             "liveness",
             "operations",
             "signals",
+            "standing",
             "operators",
             "reads",
             "waiting",
@@ -83,6 +84,12 @@ from piecework.testing.conformance.signals import (  # noqa: E402
     StepSplitConformance,
     UndoConformance,
 )
+from piecework.testing.conformance.standing import (  # noqa: E402
+    LabelConformance,
+    StandingConformance,
+    StatusConformance,
+    TimeConformance,
+)
 from piecework.testing.conformance.waiting import CloseConformance, SchemaConformance, WaitConformance  # noqa: E402
 from piecework.testing.conformance.within import NoWithinConformance, TransactionConformance, WithinConformance  # noqa: E402
 from piecework.testing.conformance.work import (  # noqa: E402
@@ -123,6 +130,10 @@ class StoreConformance(
     AttemptsConformance,
     OldestConformance,
     PurityConformance,
+    LabelConformance,
+    TimeConformance,
+    StatusConformance,
+    StandingConformance,
     OperationStartConformance,
     OperationKeyConformance,
     OperationResultConformance,
@@ -143,6 +154,10 @@ class StoreConformance(
 
 
 __all__ = [
+    "LabelConformance",
+    "TimeConformance",
+    "StatusConformance",
+    "StandingConformance",
     "UndoConformance",
     "StepSplitConformance",
     "SignalConformance",

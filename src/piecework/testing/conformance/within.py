@@ -136,6 +136,21 @@ class TransactionConformance(Conformance):
         assert [job.id for job in everything(store)] == [id]
         assert state(store, id) is State.RUNNING
 
+    def test_a_status_is_a_part_of_it(self, store: Store) -> None:
+        """`set_status` is seen with the end of the run, and not at all without; raises `LeaseLost` as `settle` does."""
+        id = add(store)
+        run = fetch_one(store)
+        with store.transaction() as opened:
+            opened.set_status(run.fence, '{"n":1}')
+        assert store.get([id])[0].status is None
+        with store.transaction() as opened:
+            opened.set_status(run.fence, '{"n":2}')
+            opened.settle(completed(run))
+            assert store.get([id])[0].status is None
+        assert (store.get([id])[0].status, state(store, id)) == ('{"n":2}', State.COMPLETED)
+        with pytest.raises(LeaseLost), store.transaction() as opened:
+            opened.set_status(run.fence, "{}")
+
     def test_who_lost_the_job_writes_nothing(self, store: Store) -> None:
         """`settle` raises `LeaseLost` where that run does not own its job any more."""
         id = add(store)

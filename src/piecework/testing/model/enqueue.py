@@ -81,6 +81,8 @@ class Enqueue(Walk):
             key=new.key,
             cursor=new.operation.cursor if new.operation is not None else None,
             options=new.options,
+            identity=new.identity,
+            tags=new.tags,
         )
         self._place(new.id)
         if new.operation is not None:

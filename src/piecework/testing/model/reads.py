@@ -17,10 +17,13 @@ from piecework.job import (
     PieceResult,
     Record,
     SignalRecord,
+    Standing,
     State,
 )
 from piecework.testing.model.tables import RETRIABLE
 from piecework.testing.model.walk import Walk
+
+BUSY = (State.WAITING, State.AVAILABLE, State.RUNNING)
 
 
 class Reads(Walk):
@@ -47,6 +50,22 @@ class Reads(Walk):
     def counts(self) -> dict[tuple[str, str], int]:
         with self._changed:
             return dict(Counter((job.queue, job.state.value) for job in self._t.jobs.values()))
+
+    def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
+        with self._changed:
+            jobs = [job for job in self._t.jobs.values() if job.identity == identity and job.task in tasks]
+            if not jobs:
+                return None
+            # Of several that were set at one moment, that of the job that arrived last.
+            last = max(reversed(jobs), key=lambda job: -math.inf if job.status_at is None else job.status_at)
+            return Standing(
+                id=jobs[-1].id,
+                state=jobs[-1].state,
+                busy=any(job.state in BUSY for job in jobs),
+                status=last.status,
+                status_by=None if last.status is None else last.id,
+                status_at=last.status_at,
+            )
 
     def batch(self, id: str) -> BatchRecord | None:
         with self._changed:

@@ -159,7 +159,9 @@ class Rows:
             return False
         if which.terms is not None and not self._has_terms(job.id, which.terms):
             return False
-        names = ("queue", "task", "state", "batch", "root", "key", "worker")
+        if not set(which.tags or ()) <= set(job.tags) or not _in_time(job, which):
+            return False
+        names = ("queue", "task", "state", "batch", "root", "key", "worker", "identity")
         wanted = {name: getattr(which, name) for name in names if getattr(which, name) is not None}
         return all(getattr(job, name) == value for name, value in wanted.items())
 
@@ -207,6 +209,18 @@ class Rows:
         same = [line for line in lines if line.cursor == new.cursor and line.outcome not in STEPS]
         going = same[FIRST_RUNS : 1 - LAST_RUNS] if new.outcome not in STEPS else []
         return [line for line in lines if line not in going]
+
+
+def _in_time(job: Record, which: Filter) -> bool:
+    """Whether a job came and ended in the times that are asked for; one that has not ended did so in none."""
+    came = _between(job.created_at, which.created_from, which.created_before)
+    return came and _between(job.finished_at, which.finished_from, which.finished_before)
+
+
+def _between(moment: float | None, first: float | None, end: float | None) -> bool:
+    if first is None and end is None:
+        return True
+    return moment is not None and (first is None or moment >= first) and (end is None or moment < end)
 
 
 def _of_runs(lines: tuple[AttemptRecord, ...], new: AttemptRecord) -> list[AttemptRecord]:

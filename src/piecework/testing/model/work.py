@@ -198,6 +198,13 @@ class Work(Walk):
         with self._transaction():
             return self.settle(settlements), self.fetch(claim)
 
+    def set_status(self, fence: Fence, status: str) -> bool:
+        with self._transaction():
+            if not self._owns(fence):
+                return False
+            self._set_job(fence.id, status=status, status_at=self._clock.now())
+            return True
+
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         with self._transaction():
             stop = []

@@ -1,8 +1,8 @@
 INSERT INTO piecework_job (
-    id, args, ordinal, piece, key, cursor, task, queue, priority, state, due, run_at, created_at, options, batch, root,
-    offer, expires_at
+    id, args, ordinal, piece, key, identity, tags, cursor, task, queue, priority, state, due, run_at, created_at, options,
+    batch, root, offer, expires_at
 )
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
        :task, :queue, :priority, :state, :due, :run_at, :now, :options, :batch, :root, :offer, :expires_at
 FROM json_each(:rows)
 WHERE true
