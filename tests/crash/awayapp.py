@@ -28,7 +28,7 @@ def declare(app: Piecework) -> Tasks:
         with open(f"{gate}.begun", "a") as begun:
             begun.write(f"{os.getpid()}\n")
         end = time.monotonic() + 60
-        while not Path(gate).exists() and time.monotonic() < end:
+        while not (Path(gate).exists() and Path(gate).read_text()) and time.monotonic() < end:
             time.sleep(0.005)
         return Path(gate).read_text()
 

@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 from awayapp import declare
 from outage import AWAY, BACK, listening, play
 from processes import Tree
-from tests.proxy import Proxy
+from tests.proxy import Cut, Proxy
 from tests.servers import Postgres
 from tests.support import books, until
 
 import piecework
-from piecework import Piecework
+from piecework import Piecework, current
 from piecework.errors import StoreUnavailable
 
 HERE = Path(__file__).parent
@@ -257,3 +258,27 @@ def test_an_outage_with_jobs_in_flight_loses_and_repeats_nothing(postgres: Postg
     came = play(postgres, f"away_{next(_schemas)}", jobs=400, seconds=2.0, lease=1.0)
     assert came.wrong == []
     assert 4 <= came.tries <= 60
+
+
+@pytest.mark.parametrize("message", range(1, 9))
+def test_a_run_with_a_transaction_that_is_cut_at_any_message_has_its_effect_once(
+    caller: Caller, proxy: Proxy, through: str, direct: str, message: int
+) -> None:
+    """Also where its commit was done and nobody heard of it: then the run has completed, whatever its worker believes."""
+    app = Piecework(through)
+
+    @app.task(name="charge", transaction=True, attempts=5, retry=0)
+    def charge() -> None:
+        if not proxy.struck:
+            proxy.arm(message, Cut.AFTER)
+        current.connection.execute("INSERT INTO effect VALUES (1)")
+
+    with psycopg.connect(direct.partition("?")[0], autocommit=True) as con:
+        con.execute("DROP TABLE IF EXISTS effect; CREATE TABLE effect (n integer)")
+        job = charge.later()
+        with app.worker(concurrency=1):
+            assert caller.app.jobs.get(job.id).result(timeout=20) is None
+            until(lambda: proxy.struck, "something was cut")
+        assert con.execute("SELECT count(*) FROM effect").fetchone() == (1,)
+    app.close()
+    assert books(direct) == []

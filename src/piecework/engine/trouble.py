@@ -75,6 +75,8 @@ class Voice:
         self._log.warning("the store is not available, trying again until it is: %s", error)
 
     def reached(self, loop: int) -> None:
+        if loop not in self._missing:
+            return
         with self._lock:
             self._missing.discard(loop)
             if self._missing:
@@ -98,25 +100,32 @@ class Trouble(Pauses):
         log: logging.Logger,
         longest: float = LONGEST,
         voice: Voice | None = None,
+        loop: int | None = None,
     ) -> None:
         super().__init__(clock, draw, longest=longest)
         self._log = log
         self._voice = voice or Voice(clock, log)
+        self._loop = id(self) if loop is None else loop
 
     def another(self) -> Trouble:
         """That of another loop of the same process: it has pauses of its own, and the two speak with one voice."""
         return Trouble(self._clock, self._draw, log=self._log, longest=self._longest, voice=self._voice)
 
+    def aside(self) -> Trouble:
+        """That of calls beside this loop's own, with pauses of their own: when this loop gets through, the store is there."""
+        return Trouble(
+            self._clock, self._draw, log=self._log, longest=self._longest, voice=self._voice, loop=self._loop
+        )
+
     def meet(self, error: Exception) -> None:
         """A try was in vain: this is why."""
         self.failed()
-        self._voice.missed(id(self), error)
+        self._voice.missed(self._loop, error)
 
     def over(self) -> None:
         """The store was reached."""
-        if self.tries:
-            self.reached()
-            self._voice.reached(id(self))
+        self.reached()
+        self._voice.reached(self._loop)
 
 
 def longest_pause(lease: float) -> float:

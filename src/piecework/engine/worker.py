@@ -125,7 +125,7 @@ class Worker:
         self._ended_at = now
         self._kept_at = now
         self._trouble = trouble or Trouble(clock, draw, log=log, longest=longest_pause(lease))
-        self._aside = self._trouble.another()  # of calls beside the trips, of which some may fail where trips do not
+        self._aside = self._trouble.aside()  # of calls beside the trips, of which some may fail where trips do not
         self._deaf = Pauses(clock, draw)  # of the listener: hints may be missing where all else goes well
         self._is_buried = False
         self.settled = 0
