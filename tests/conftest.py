@@ -6,6 +6,7 @@ import atexit
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.schemas import Schemas
 from tests.servers import Postgres, ServerMissing
 
 from piecework.store import Store, open_store
+from piecework.store.postgres.store import PostgresStore
 from piecework.testing import FrozenClock
 
 # Speed is for the benchmarks to tell: no example fails because the machine was busy.
@@ -89,8 +91,9 @@ def path(shelf: str, store_url: str, tmp_path: Path) -> Path | str:
 def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
     """A migrated, empty store that tells the time by `clock`."""
     store = open_store(store_url, clock=clock)
-    store.migrate()
-    yield store
+    with schemas().warm(store) if isinstance(store, PostgresStore) else nullcontext():
+        store.migrate()
+        yield store
     store.close()
 
 

@@ -54,7 +54,8 @@ class TestNewestPostgres(
     def store(self, newest: Schemas, clock: FrozenClock) -> Iterator[PostgresStore]:
         url = newest.take()
         store = PostgresStore(url, clock=clock)
-        yield store
+        with newest.warm(store):
+            yield store
         store.close()
         newest.give_back(url)
 
