@@ -100,9 +100,19 @@ def test_of_very_many_with_a_bad_one_none_is_stored(store: PostgresStore) -> Non
 
 
 def test_what_others_count_or_look_for_does_not_go_by_copy() -> None:
-    for fields in ({"key": "k"}, {"batch": "b", "ordinal": 1}, {"expires": 1.0}, {"expires_at": 1.0}):
+    for fields in (
+        {"key": "k"}, {"batch": "b", "ordinal": 1}, {"expires": 1.0}, {"expires_at": 1.0}, {"identity": "7"}, {"tags": ("x",)},
+    ):  # fmt: skip
         assert not bulk.suits([*many(), a_job(**fields)])
     assert not bulk.suits(many(MANY - 1))
+
+
+def test_the_shortcuts_know_every_field_of_a_job() -> None:
+    """Whoever adds one has to say whether a job that has it is still a plain one."""
+    written = {"id", "task", "args", "queue", "priority", "run_at", "delay", "options"}
+    keeps_from_it = {"key", "batch", "state", "expires", "expires_at", "operation", "identity", "tags"}
+    goes_with_a_batch = {"root", "ordinal", "piece"}
+    assert written | keeps_from_it | goes_with_a_batch == set(NewJob.__struct_fields__)
 
 
 def test_one_that_is_sent_again_is_stored_and_counted_once(store: PostgresStore) -> None:

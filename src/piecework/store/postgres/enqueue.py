@@ -44,6 +44,7 @@ def is_plain(job: NewJob) -> bool:
         and job.operation is None
         and job.expires is None
         and job.expires_at is None
+        and not _labelled(job)
     )
 
 
