@@ -1,0 +1,40 @@
+"""The scripts of the shelf: one Lua file for each, its title the file's name, behind the prelude that they share.
+
+The prelude is every file whose title begins with ``lib_``, in the order of their names. A script's first line may be
+``#!lua flags=…``, which stays the first: ``no-writes`` for one that only reads, ``allow-oom`` for one that must run when
+the server's memory is full, because it ends jobs and frees more than it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    """A script as the server gets it, and the name by which the server keeps it."""
+
+    text: bytes
+    sha: bytes
+    writes: bool  # it does not say ``#!lua flags=no-writes``
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Every Lua file by its title."""
+    folder = files(__package__).joinpath("lua")
+    found = [entry for entry in folder.iterdir() if entry.name.endswith(".lua")]
+    return {entry.name.removesuffix(".lua"): entry.read_text("utf-8") for entry in found}
+
+
+@cache
+def script(title: str) -> Script:
+    """The script of this title, with the prelude in front."""
+    said = texts()[title]
+    shebang, _, rest = said.partition("\n") if said.startswith("#!") else ("", "", said)
+    prelude = [text for name, text in sorted(texts().items()) if name.startswith("lib_")]
+    # The server takes a shebang in the very first line only.
+    text = "\n".join([*([shebang] if shebang else []), *prelude, rest]).encode()
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), "no-writes" not in shebang)
