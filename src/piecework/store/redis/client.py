@@ -95,12 +95,11 @@ class Client:
 
     def call(self, call: Call) -> Any:
         """Runs one script. Raises `StoreUnavailable` where it may be sent again, and was applied wholly or not at all."""
-        with self._talking() as driver:
-            with _points([call]):
-                try:
-                    return driver.execute_command(*call.by_name())
-                except driver_errors.NoScriptError:  # the server was started again, or somebody flushed its scripts
-                    return driver.execute_command(*call.in_full())
+        with self._talking() as driver, _points([call]):
+            try:
+                return driver.execute_command(*call.by_name())
+            except driver_errors.NoScriptError:  # the server was started again, or somebody flushed its scripts
+                return driver.execute_command(*call.in_full())
 
     def together(self, calls: Sequence[Call]) -> list[Any]:
         """Runs scripts in one trip, each a transaction of its own; the first error is raised once all have been sent."""
