@@ -2,12 +2,14 @@
 
 The prelude is every file whose title begins with ``lib_``, in the order of their names. A script's first line may be
 ``#!lua flags=…``, which stays the first: ``no-writes`` for one that only reads, ``allow-oom`` for one that must run when
-the server's memory is full, because it ends jobs and frees more than it takes.
+the server's memory is full, because it ends jobs and frees more than it takes. A line ``-- with: search trees`` adds
+``part_search`` and ``part_trees`` behind the prelude: what only some scripts need costs the others nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -35,6 +37,13 @@ def script(title: str) -> Script:
     said = texts()[title]
     shebang, _, rest = said.partition("\n") if said.startswith("#!") else ("", "", said)
     prelude = [text for name, text in sorted(texts().items()) if name.startswith("lib_")]
+    prelude += [texts()[f"part_{name}"] for name in _parts(rest)]
     # The server takes a shebang in the very first line only.
     text = "\n".join([*([shebang] if shebang else []), *prelude, rest]).encode()
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), "no-writes" not in shebang)
+
+
+def _parts(script: str) -> list[str]:
+    """What a script says that it needs beside the prelude, in its order."""
+    found = re.search(r"^-- with: (.+)$", script, re.MULTILINE)
+    return found[1].split() if found else []
