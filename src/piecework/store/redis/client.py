@@ -95,7 +95,7 @@ class Client:
 
     def call(self, call: Call) -> Any:
         """Runs one script. Raises `StoreUnavailable` where it may be sent again, and was applied wholly or not at all."""
-        with self._talking() as driver, _points([call]):
+        with self.talking() as driver, _points([call]):
             try:
                 return driver.execute_command(*call.by_name())
             except driver_errors.NoScriptError:  # the server was started again, or somebody flushed its scripts
@@ -105,7 +105,7 @@ class Client:
         """Runs scripts in one trip, each a transaction of its own; the first error is raised once all have been sent."""
         if len(calls) == 1:
             return [self.call(calls[0])]
-        with self._talking() as driver, _points(calls):
+        with self.talking() as driver, _points(calls):
             answers = _piped(driver, [call.by_name() for call in calls])
             unknown = [n for n, answer in enumerate(answers) if isinstance(answer, driver_errors.NoScriptError)]
             if unknown:
@@ -119,7 +119,7 @@ class Client:
 
     def command(self, *words: Any) -> Any:
         """A command of the server itself, on one server or on any node."""
-        with self._talking() as driver:
+        with self.talking() as driver:
             if is_cluster(driver):
                 return driver.execute_command(*words, target_nodes="default-node")
             return driver.execute_command(*words)
@@ -127,13 +127,13 @@ class Client:
     @property
     def is_cluster(self) -> bool:
         """Whether keys live on several servers. Asks, where nobody has yet."""
-        with self._talking() as driver:
+        with self.talking() as driver:
             return is_cluster(driver)
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def _talking(self) -> Iterator[Driver]:
+    def talking(self) -> Iterator[Driver]:
         """A turn on one of the few connections, with the driver's errors in the store's words."""
         self._leave_fork_behind()
         turns = self._turns

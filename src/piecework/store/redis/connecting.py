@@ -1,16 +1,19 @@
-"""Makes the driver's client for a place: one server, the master that Sentinels name, or a Cluster."""
+"""Makes the driver's client for a place: one server, the master that Sentinels name, or a Cluster; not one that loses jobs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis import cluster, retry, sentinel
 from redis.backoff import NoBackoff
 
+from piecework.errors import StoreError
 from piecework.store.redis.url import CLUSTER, SENTINEL, SINGLE, Place
 
 CONNECT_SECONDS = 5.0
+OLDEST = 7  # the first server whose scripts say what they do
 MOVES = 5  # times that a Cluster's map is asked for again within one call
 
 # The driver's annotations differ from one of its versions to the next; it is used as if it had none.
@@ -23,14 +26,45 @@ _Node: Any = cluster.ClusterNode
 
 
 def connect(place: Place) -> Driver:
-    """A client of the driver. It is to one server where the URL does not say more, but that server has a Cluster's mark."""
+    """A client of the driver. Where the URL names one server that turns out to be a Cluster's, it is of that Cluster.
+
+    Raises the driver's errors, and `StoreError` for a server that is too old, or would throw jobs away.
+    """
     if place.kind == CLUSTER:
-        return _cluster(place)
-    driver = _sentinel(place) if place.kind == SENTINEL else _single(place, *place.hosts[0])
+        driver = _cluster(place)
+    else:
+        driver = _sentinel(place) if place.kind == SENTINEL else _single(place, *place.hosts[0])
     if place.kind == SINGLE and driver.info("cluster").get("cluster_enabled"):
         driver.close()
-        return _cluster(place)
+        driver = _cluster(place)
+    for master, info in infos(driver).items():
+        if wrong := unfit(info):
+            driver.close()
+            raise StoreError(f"the store {place.shown} cannot be used: {wrong} ({master})")
     return driver
+
+
+def infos(driver: Driver) -> dict[str, dict[str, Any]]:
+    """What each server that is written to says of itself, by its address."""
+    if is_cluster(driver):
+        told: dict[str, dict[str, Any]] = driver.info(target_nodes="primaries")
+        return told
+    info = driver.info()
+    return {f"port {info.get('tcp_port')}": info}
+
+
+def unfit(info: dict[str, Any]) -> str | None:
+    """Why jobs must not be kept on this server, and what to do; None where they may."""
+    version = str(info.get("redis_version", "0"))
+    if int(version.split(".")[0]) < OLDEST:
+        return f"it is Redis {version}; piecework needs Redis {OLDEST} or newer, or Valkey"
+    policy = str(info.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys-"):
+        return (
+            f"its maxmemory-policy is {policy}, so when its memory is full it throws jobs away; say: "
+            "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+        )
+    return None
 
 
 def _common(place: Place) -> dict[str, Any]:
@@ -74,3 +108,18 @@ def _cluster(place: Place) -> Driver:
 def is_cluster(driver: Driver) -> bool:
     """Whether keys live on several servers."""
     return isinstance(driver, cluster.RedisCluster)
+
+
+def listening(driver: Driver, channels: Sequence[str]) -> Any:
+    """A connection of its own that is subscribed to these channels, on any node of a Cluster: each hears them all.
+
+    It is not opened again behind anybody's back: what was said meanwhile would be missed.
+    """
+    one = driver.get_redis_connection(driver.get_random_node()) if is_cluster(driver) else driver
+    con = one.connection_pool.make_connection()
+    con.retry = _retry(0)
+    con.connect()
+    con.send_command("SUBSCRIBE", *channels)
+    for _ in channels:  # from here on nothing is missed
+        con.read_response()
+    return con
