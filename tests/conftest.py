@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.redis_servers import Redis
+from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.servers import Postgres, ServerMissing
 
 from piecework.store import Store, open_store
@@ -70,6 +70,26 @@ def redis_server() -> Redis:
 def redis() -> Redis:
     """A Redis server that several tests share."""
     return redis_server()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    """Three masters and their replicas, for the few tests that need them."""
+    cluster = RedisCluster()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A master, its replica and a Sentinel, for one test to break."""
+    watched = Watched()
+    try:
+        yield watched.start()
+    finally:
+        watched.stop()
 
 
 @pytest.fixture(scope="session")

@@ -166,19 +166,29 @@ class Watched:
     NAME = "jobs"
 
     def __init__(self, **settings: str) -> None:
-        self.master = Redis(**settings).start()
-        self.replica = Redis(**settings, replicaof=f"127.0.0.1 {self.master.port}").start()
+        self.settings = settings
+        self.master, self.replica = Redis(**settings), Redis(**settings)
+        self.sentinel: SentinelServer | None = None
+
+    def start(self) -> Watched:
+        self.master.start()
+        self.replica.settings["replicaof"] = f"127.0.0.1 {self.master.port}"
+        self.replica.start()
         until(lambda: _has_replica(self.master))
-        self.sentinel = SentinelServer(self.master.port, self.NAME).start()
-        until(lambda: len(self.sentinel.ask("SENTINEL", "REPLICAS", self.NAME)) == 1)
+        self.sentinel = sentinel = SentinelServer(self.master.port, self.NAME)
+        sentinel.start()
+        until(lambda: len(sentinel.ask("SENTINEL", "REPLICAS", self.NAME)) == 1)
+        return self
 
     @property
     def url(self) -> str:
+        assert self.sentinel is not None
         return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.NAME}"
 
     def stop(self) -> None:
         for server in (self.sentinel, self.replica, self.master):
-            server.stop()
+            if server is not None:
+                server.stop()
 
 
 class RedisCluster:
