@@ -47,7 +47,7 @@
 --                j place id               the id of such a deed
 --   session    HASH  id -> packed {beat, started_at, seen_at, name, host, pid, polled_at}
 --   paused     SET   queues
---   sleepers   ZSET  who waits for a hint, by when they stop waiting; the channel of hints has this key's name
+--   sleepers   ZSET  who waits for a hint, by when they stop waiting; hints are published on prefix:hints
 --
 -- ARGV[1] is the moment by the clock that the store was given, or empty: then the server's time counts.
 -- ARGV[2] is what the verb is told, packed. Nothing is written before `Rows.flush()`: a script that finds out that it has
@@ -83,10 +83,11 @@ local function refuse(kind, text)
   error({ refused = { 'refused', kind, text } })
 end
 
--- Runs the verb: `body` returns what is packed as the answer {'ok', …}; what was refused is answered as such.
+-- Runs the verb: `body` returns the answer, or nil and the answer packed already. What the script returns is the packed
+-- {'ok', answer}, or what was refused.
 local function verb(body)
-  local good, answer = pcall(body)
-  if good then return pack({ 'ok', answer == nil and false or answer }) end
+  local good, answer, packed_answer = pcall(body)
+  if good then return '\146' .. pack('ok') .. (packed_answer or pack(answer or false)) end
   if type(answer) == 'table' and answer.refused then return pack(answer.refused) end
   return type(answer) == 'table' and answer or redis.error_reply(tostring(answer))
 end

@@ -14,10 +14,11 @@ local LAST_FIELD = 30
 -- What never does: F.ID …; ARGS is true where the arguments are too long for the row, see `Rows.args`.
 local F = { ID = 1, TASK = 2, ROOT = 3, PIECE = 4, OPTIONS = 5, ARGS = 6 }
 
--- A batch. STATE: open, done, failed, stopped. ABOVE: the batch that `then` is a piece of, while this one is open.
+-- A batch. STATE: open, done, failed, stopped. SEALED: true; or 'held', while a retry brings its pieces back. ABOVE: the batch that `then` is a piece of; LAST: the
+-- highest ordinal of a piece.
 local B = {
   STATE = 1, TOTAL = 2, OPEN = 3, COMPLETED = 4, FAILED = 5, CANCELLED = 6, SEALED = 7, THEN = 8, ON_FAILURE = 9,
-  CREATED = 10, FINISHED = 11, ALWAYS = 12, THEN_QUEUE = 13, THEN_PRIORITY = 14, ABOVE = 15,
+  CREATED = 10, FINISHED = 11, ALWAYS = 12, THEN_QUEUE = 13, THEN_PRIORITY = 14, ABOVE = 15, LAST = 16,
 }
 
 -- An operation beside its job. WAIT: {name, timeout, delay, run_at, as JSON}; ENDING: {reason, as JSON};
@@ -32,6 +33,8 @@ local Rows = {
   by_id = {}, -- id -> place; false: there is none
   tail = {}, fixed_of = {}, -- job -> its fixed half, packed and unpacked
   changed = {}, -- job -> true: to be written
+  written = {}, -- job -> the row as it was written last
+  known = {}, -- hash and field -> value, of hashes that were looked into
   batches = {}, changed_batches = {}, -- id -> batch; false: there is none
   operations = {}, changed_operations = {}, -- place -> operation
   sets = { line = {}, index = {}, running = {}, trail = {} }, -- key -> member -> true: add, false: remove
@@ -113,6 +116,12 @@ end
 
 function Rows.id(job)
   return Rows.fixed(job)[F.ID]
+end
+
+-- A job that arrives: `job` as an array, `tail` its fixed half as it will be stored.
+function Rows.arrive(place, id, job, tail)
+  Rows.by_place[place], Rows.place[job], Rows.tail[job], Rows.by_id[id] = job, place, tail, place
+  Rows.hashes.at[id] = place
 end
 
 function Rows.touch(job)
@@ -205,11 +214,36 @@ function Rows.touch_operation(job)
   Rows.changed_operations[Rows.place[job]] = true
 end
 
+-- Looks for fields of a hash, all in one trip: see `Rows.held`.
+function Rows.look(hash, fields)
+  local found = values(K[hash], fields)
+  for k = 1, #fields do Rows.known[hash .. fields[k]] = found[k] end
+end
+
 -- What a hash will hold for a field once this script has ended: a string, or nil.
 function Rows.held(hash, field)
-  local pending = Rows.hashes[hash][field]
-  if pending == nil then pending = call('HGET', K[hash], field) end
-  return pending or nil
+  local value = Rows.hashes[hash][field]
+  if value == nil then value = Rows.known[hash .. field] end
+  if value == nil then value = call('HGET', K[hash], field) end
+  return value or nil
+end
+
+-- A row with its long texts in it, as it is told: two packed arrays, one behind the other. The fixed half ends with the
+-- arguments: with the byte of `true` where they are too long for the row, for no text ends with that byte.
+function Rows.told(job, row)
+  local long = sub(row, -1) == '\195'
+  if not long and job[RESULT] ~= true and job[ERROR] ~= true then return row end
+  local changing, fixed = {}, {}
+  for k = 1, LAST_FIELD do changing[k] = job[k] or false end
+  for k = 1, F.ARGS do fixed[k] = Rows.fixed(job)[k] or false end
+  changing[RESULT], changing[ERROR] = Rows.result(job) or false, Rows.error(job) or false
+  fixed[F.ARGS] = Rows.args(job)
+  return pack(changing) .. pack(fixed)
+end
+
+-- A packed array of things that are packed already.
+function Rows.list(packed_things)
+  return '\221' .. struct.pack('>I4', #packed_things) .. concat(packed_things)
 end
 
 -- ── members of ordered sets ─────────────────────────────────────────────────────────────────────
@@ -237,7 +271,9 @@ end
 local function write_jobs()
   local list, n = {}, 0
   for job in pairs(Rows.changed) do
-    list[n + 1], list[n + 2] = Rows.place[job], packed(job, LAST_FIELD) .. Rows.tail[job]
+    local row = packed(job, LAST_FIELD) .. Rows.tail[job]
+    list[n + 1], list[n + 2] = Rows.place[job], row
+    Rows.written[job] = row
     n = n + 2
   end
   in_bites('HSET', K.job, list, 2)
@@ -305,7 +341,7 @@ end
 local function wake_sleepers()
   if call('ZCARD', K.sleepers) > 0 then
     call('DEL', K.sleepers)
-    call('PUBLISH', K.sleepers, '')
+    call('PUBLISH', string.match(K.sleepers, '^(.-):{') .. ':hints', '')
   end
 end
 
@@ -318,7 +354,7 @@ end
 -- Writes all that was changed. What was read stays known; the script may go on and flush again.
 function Rows.flush()
   write_jobs()
-  write_rows(K.batch, Rows.batches, Rows.changed_batches, B.ABOVE)
+  write_rows(K.batch, Rows.batches, Rows.changed_batches, B.LAST)
   write_rows(K.operation, Rows.operations, Rows.changed_operations, O.EDITED)
   for name, set in pairs(Rows.sets) do write_set(K[name], set) end
   for _, range in ipairs(Rows.trims) do call('ZREMRANGEBYLEX', K.trail, range[1], range[2]) end

@@ -8,17 +8,17 @@ local COUNTER = { c = B.COMPLETED, f = B.FAILED, x = B.CANCELLED } -- of a batch
 local Moves = {}
 
 -- What stands behind the queue in a member of `line`.
-local function rank(job)
+function Moves.rank(job)
   return format('%08x', (job[PRIORITY] or 0) + 2147483648) .. moment(job[RUN_AT]) .. Rows.place[job]
 end
 
 local function stand_in_line(job, joins)
   local queue = job[QUEUE]
   if joins then
-    put(Rows.sets.line, queue .. '\0' .. rank(job))
+    put(Rows.sets.line, queue .. '\0' .. Moves.rank(job))
     Rows.woken = true
   else
-    take_out(Rows.sets.line, queue .. '\0' .. rank(job))
+    take_out(Rows.sets.line, queue .. '\0' .. Moves.rank(job))
   end
   Rows.in_line[queue] = (Rows.in_line[queue] or 0) + (joins and 1 or -1)
 end
@@ -166,6 +166,17 @@ function Moves.carry_key(job, does)
   end
 end
 
+-- A worker takes a job that stands in line.
+function Moves.take(job, worker, claim)
+  stand_in_line(job, false)
+  if job[EXPIRES] then Rows.scores.expiry[Rows.place[job]] = false end
+  count(job, -1)
+  job[STATE], job[RUN], job[WORKER], job[CLAIM], job[STARTED] = 'r', job[RUN] + 1, worker, claim, NOW
+  count(job, 1)
+  put(Rows.sets.running, Moves.running_member(job))
+  Rows.changed[job] = true
+end
+
 -- A job whose time has come joins its line.
 function Moves.ripen(job)
   job[AHEAD] = nil
@@ -181,7 +192,7 @@ local last_place
 -- The place of a job that arrives now. Rises in a shard, and with time.
 function Moves.next_place()
   if not last_place then
-    last_place = max(tonumber(call('HGET', K.meta, 'last') or '0'), server_micros())
+    last_place = max(tonumber(call('HGET', K.meta, 'last') or '0'), server_micros() - 1)
   end
   last_place = last_place + 1
   return format('%014x', last_place)

@@ -74,7 +74,7 @@ end
 -- Ends a batch that is sealed and has no open piece left.
 function Fan.look_at(id)
   local batch = Rows.batch(id)
-  if batch[B.STATE] ~= 'open' or not batch[B.SEALED] or batch[B.OPEN] > 0 then return end
+  if batch[B.STATE] ~= 'open' or batch[B.SEALED] ~= true or batch[B.OPEN] > 0 then return end
   if batch[B.FAILED] + batch[B.CANCELLED] > 0 and batch[B.ON_FAILURE] ~= 'compose' then
     Fan.fail(id)
   else

@@ -73,6 +73,19 @@ function Walk.leave_batch(job)
   Rows.changed[job] = true
 end
 
+-- A step has ended: its changes hold, and the next one begins anew. `written`: {wait = as in an operation's row, ending = …}.
+function Walk.advance(job, advance, written)
+  Walk.leave_batch(job)
+  job[ATTEMPT], job[CRASHES], job[PROGRESS], job[EXPIRES] = 0, nil, nil, nil
+  job[PRIORITY] = advance.priority or job[PRIORITY]
+  if advance.queue and advance.queue ~= job[QUEUE] then Moves.to(job, job[STATE], { [QUEUE] = advance.queue }) end
+  local operation = Rows.operation(job)
+  operation[O.WAIT], operation[O.RECEIVED] = written.wait, nil
+  operation[O.ENDING] = operation[O.ENDING] or written.ending -- who asked for it is not told that it failed meanwhile
+  Rows.touch_operation(job)
+  Walk.change_globals(job, advance.changes)
+end
+
 -- ── signals ─────────────────────────────────────────────────────────────────────────────────────
 
 function Walk.lacks_signal(job)
