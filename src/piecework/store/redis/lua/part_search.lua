@@ -1,0 +1,261 @@
+-- Searching: the jobs that match, in the order of their arrival, with a bounded number of looks in one script.
+--
+-- A search is led by the shortest list of postings that holds all that match, and looks at the rows of that. It says where
+-- it stopped, and goes on there in the next script: no list is ever read to its end at once.
+--
+-- What is asked for is told as `which`: queue, task, state (a letter), batch, root, key, worker, operations, terms, and
+-- ids or their places; `after` is the place behind which to begin.
+
+local LOOKS = 1000 -- rows that one script looks at
+local PAGE = 250 -- postings that are read at once
+local WEIGHT = 1048576 -- bytes of rows that one script answers with, and a row more
+local FEW = 2000 -- places that are sorted in a script, where a list is in another order
+
+local LISTED = { 'w', 'a', 'c', 'f', 'x', 'p' } -- states with lists of their own; who runs is in `a`
+
+local Search = {}
+
+-- The root of a piece's tree, which is its batch where nothing else was said; nil of other jobs.
+function Search.root(job)
+  return Rows.fixed(job)[F.ROOT] or job[BATCH] or nil
+end
+
+-- ── lists of postings ───────────────────────────────────────────────────────────────────────────
+
+local function posted(prefix)
+  return call('ZLEXCOUNT', K.index, '[' .. prefix, '(' .. prefix .. '\255')
+end
+
+-- Places at the ends of the members that begin with `prefix`, in their order or the reverse, behind `after`.
+local function places_of(prefix, after, newest, limit)
+  local low, high = '[' .. prefix, '(' .. prefix .. '\255'
+  local members
+  if newest then
+    if after then high = '(' .. prefix .. after end
+    members = call('ZREVRANGEBYLEX', K.index, high, low, 'LIMIT', 0, limit)
+  else
+    if after then low = '(' .. prefix .. after end
+    members = call('ZRANGEBYLEX', K.index, low, high, 'LIMIT', 0, limit)
+  end
+  for k = 1, #members do members[k] = sub(members[k], -14) end
+  return members
+end
+
+local function by_arrival(newest)
+  if newest then return function(a, b) return a > b end end
+  return function(a, b) return a < b end
+end
+
+-- The next `limit` places of several lists as one, and whether there are no more.
+local function merged(prefixes, after, newest, limit)
+  if #prefixes == 1 then
+    local places = places_of(prefixes[1], after, newest, limit)
+    return places, #places < limit
+  end
+  local each = max(4, floor(2 * limit / #prefixes))
+  local before = by_arrival(newest)
+  local found, horizon = {}, nil -- behind the horizon, a list may have more that was not read
+  for _, prefix in ipairs(prefixes) do
+    local places = places_of(prefix, after, newest, each)
+    for _, place in ipairs(places) do found[#found + 1] = place end
+    local last = places[each]
+    if last and (not horizon or before(last, horizon)) then horizon = last end
+  end
+  table.sort(found, before)
+  local n = 0
+  while n < min(#found, limit) and not (horizon and before(horizon, found[n + 1])) do n = n + 1 end
+  local over = not horizon and n == #found
+  for k = #found, n + 1, -1 do found[k] = nil end
+  return found, over
+end
+
+-- ── what leads a search ─────────────────────────────────────────────────────────────────────────
+
+local function running_places(worker)
+  local members = worker and beginning(K.running, worker .. '\0') or call('ZRANGE', K.running, 0, -1)
+  for k = 1, #members do members[k] = sub(members[k], -14) end
+  return members
+end
+
+local function queues_with(state)
+  local prefixes, n, known = {}, 0, {}
+  local counts = call('HGETALL', K.count)
+  for k = 1, #counts, 2 do
+    local letter, queue = sub(counts[k], 1, 1), sub(counts[k], 2)
+    if not state or letter == state or (state == 'a' and letter == 'r') then
+      local prefix = 's' .. (letter == 'r' and 'a' or letter) .. queue .. '\0'
+      if not known[prefix] then prefixes[#prefixes + 1] = prefix end
+      known[prefix] = true
+      n = n + tonumber(counts[k + 1])
+    end
+  end
+  return prefixes, n
+end
+
+-- The lists by queue and state: the only ones in which every job is.
+local function by_state(which)
+  if not which.queue then return queues_with(which.state) end
+  local prefixes, n = {}, 0
+  for _, state in ipairs(which.state and { which.state } or LISTED) do
+    prefixes[#prefixes + 1] = 's' .. state .. which.queue .. '\0'
+    n = n + posted(prefixes[#prefixes])
+  end
+  return prefixes, n
+end
+
+-- A batch's postings are in the order of its pieces. Of one that is not small, the tree's are walked instead.
+local function by_batch(batch)
+  local prefix = 'b' .. batch .. '\0'
+  if posted(prefix) <= FEW then return { given = places_of(prefix, nil, false, FEW) } end
+  local first = Rows.job(places_of(prefix, nil, false, 1)[1])
+  return { prefixes = { 'r' .. Search.root(first) .. '\0' } }
+end
+
+local function narrow(which)
+  local found = {}
+  if which.key then found[#found + 1] = 'k' .. which.key .. '\0' end
+  for _, term in ipairs(which.terms or {}) do found[#found + 1] = 'g' .. term .. '\0' end
+  if which.root then found[#found + 1] = 'r' .. which.root .. '\0' end
+  if which.task then found[#found + 1] = 't' .. which.task .. '\0' end
+  if which.operations or which.terms then found[#found + 1] = 'o' end
+  return found
+end
+
+-- What leads: `given` places, to be sorted, or the prefixes of lists.
+local function lead(which)
+  if which.places then return { given = which.places } end
+  if which.ids then
+    Rows.look_up(which.ids)
+    local places, known = {}, {}
+    for _, id in ipairs(which.ids) do
+      local place = Rows.place_of(id)
+      if place and not known[place] then places[#places + 1] = place end
+      if place then known[place] = true end
+    end
+    return { given = places }
+  end
+  if which.state == 'r' then return { given = running_places(which.worker) } end
+  if which.batch then return by_batch(which.batch) end
+  local best, fewest = nil, nil
+  for _, prefix in ipairs(narrow(which)) do
+    local n = posted(prefix)
+    if not fewest or n < fewest then best, fewest = { prefix }, n end
+  end
+  if not fewest or (fewest > LOOKS and (which.queue or which.state)) then
+    local prefixes, n = by_state(which)
+    if not fewest or n < fewest then best = prefixes end
+  end
+  return { prefixes = best }
+end
+
+local function sorted_behind(places, after, newest)
+  local before, left = by_arrival(newest), {}
+  for _, place in ipairs(places) do
+    if not after or before(after, place) then left[#left + 1] = place end
+  end
+  table.sort(left, before)
+  return left
+end
+
+-- ── whether a job matches ───────────────────────────────────────────────────────────────────────
+
+-- The conditions on what changes of a job; those on what does not are told apart, for they cost an unpacking.
+local function conditions(which)
+  local asked = {}
+  for name, field in pairs({ state = STATE, queue = QUEUE, batch = BATCH, key = KEY, worker = WORKER }) do
+    if which[name] then asked[#asked + 1] = { field, which[name] } end
+  end
+  return asked
+end
+
+local function has_terms(place, terms)
+  for _, term in ipairs(terms) do
+    if not call('ZSCORE', K.index, 'g' .. term .. '\0' .. place) then return false end
+  end
+  return true
+end
+
+local function of_operations(job, which)
+  local is_one = job[OPERATION] and true or false
+  if which.operations ~= nil and which.operations ~= is_one then return false end
+  return not which.terms or (is_one and has_terms(Rows.place[job], which.terms))
+end
+
+-- A function that says whether a job matches.
+function Search.matcher(which)
+  local asked = conditions(which)
+  return function(job)
+    for k = 1, #asked do
+      if job[asked[k][1]] ~= asked[k][2] then return false end
+    end
+    if which.task and Rows.fixed(job)[F.TASK] ~= which.task then return false end
+    if which.root and Search.root(job) ~= which.root then return false end
+    return of_operations(job, which)
+  end
+end
+
+-- ── walking ─────────────────────────────────────────────────────────────────────────────────────
+
+-- Reads the next places of a search: a function that gives some, and whether they are the last.
+local function reader(which, after, newest)
+  local led = lead(which)
+  if not led.given then
+    return function(from, limit) return merged(led.prefixes, from or after, newest, limit) end
+  end
+  local places, at = sorted_behind(led.given, after, newest), 0
+  return function(_, limit)
+    local some = {}
+    for k = 1, min(limit, #places - at) do some[k] = places[at + k] end
+    at = at + #some
+    return some, at == #places
+  end
+end
+
+-- Calls `take(job)` for each job that matches, in order, until that says that it is enough, or there are no more, or the
+-- script has looked at as much as it may. Answers at which place it stopped, and whether there are no more.
+function Search.walk(which, after, newest, take)
+  local next_places, matches = reader(which, after, newest), Search.matcher(which)
+  local looks, at = 0, nil
+  while true do
+    local places, over = next_places(at, min(PAGE, LOOKS - looks))
+    Rows.load(places)
+    for _, place in ipairs(places) do
+      local job = Rows.job(place)
+      at = place
+      if job and matches(job) and take(job) then return at, false end
+    end
+    looks = looks + #places
+    if over then return at, true end
+    if looks >= LOOKS then return at, false end
+  end
+end
+
+-- The first `limit` jobs that match and that `wanted(job)` accepts, where the search stopped, and whether there are no more.
+function Search.first(which, after, limit, wanted)
+  local found = {}
+  if limit <= 0 then return found, after, true end
+  local at, over = Search.walk(which, after, false, function(job)
+    if not wanted or wanted(job) then found[#found + 1] = job end
+    return #found >= limit
+  end)
+  return found, at, over
+end
+
+-- How many match, where one list says it; else nil.
+function Search.known(which)
+  local asked = {}
+  for name in pairs(which) do asked[#asked + 1] = name end
+  if #asked ~= 1 then return nil end
+  if which.batch then return posted('b' .. which.batch .. '\0') end
+  if which.terms and #which.terms ~= 1 then return nil end
+  local list = narrow(which)[1]
+  return list and posted(list)
+end
+
+-- Adds a job to an answer: its place, and its row with its long texts in it. Answers how many bytes that is.
+function Search.tell(answer, job)
+  local row = Rows.told(job, packed(job, LAST_FIELD) .. Rows.tail[job])
+  answer[#answer + 1] = Rows.place[job]
+  answer[#answer + 1] = row
+  return #row
+end
