@@ -12,7 +12,6 @@ from piecework.job import Fence, NewBatch, NewJob, NewOperation
 from piecework.store.redis.rows import LETTERS, wait_row
 from piecework.store.redis.shard import Shard, given
 
-LONG = 1024  # bytes from which arguments stand beside the row
 LOWEST, HIGHEST = -(2**31), 2**31 - 1  # priorities that the line can order
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -25,19 +24,16 @@ def add(shard: Shard, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fen
     return answers
 
 
-def told(
-    jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None
-) -> tuple[Sequence[Any], Sequence[bytes]]:
-    """What the script is told, and the halves of the rows that never change."""
+def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> tuple[Sequence[Any], Sequence[bytes]]:
+    """What the script is told, and for each job what never changes of it."""
     headers: dict[tuple[Any, ...], int] = {}
     packed: list[Any] = []
     fixed: list[bytes] = []
     for job in jobs:
         _check(job)
         header = headers.setdefault(_header(job), len(headers) + 1)
-        long = len(job.args) > LONG
-        packed.append(_job(job, header, long))
-        fixed.append(_pack(_fixed(job, long)))
+        packed.append(_job(job, header))
+        fixed.append(_pack([job.id, job.task, given(_root(job)), given(job.piece), given(job.options), job.args]))
     asked = (
         _batch(batch) if batch is not None else False,
         (fence.id, fence.run) if fence is not None else False,
@@ -75,8 +71,8 @@ def _root(job: NewJob) -> str | None:
     return job.root if job.root is not None else job.batch
 
 
-def _job(job: NewJob, header: int, long: bool) -> list[Any]:
-    """What is a job's own. Its arguments are told apart where they are compared, or stand beside the row."""
+def _job(job: NewJob, header: int) -> list[Any]:
+    """What is a job's own. The arguments of a piece are told apart: they are compared."""
     return [
         header,
         job.id,
@@ -85,12 +81,8 @@ def _job(job: NewJob, header: int, long: bool) -> list[Any]:
         job.piece if job.piece is not None else str(job.ordinal),
         job.operation.cursor if job.operation is not None else False,
         _operation(job.operation) if job.operation is not None else False,
-        job.args if long or job.batch is not None else False,
+        job.args if job.batch is not None else False,
     ]
-
-
-def _fixed(job: NewJob, long: bool) -> list[Any]:
-    return [job.id, job.task, given(_root(job)), given(job.piece), given(job.options), True if long else job.args]
 
 
 def _operation(new: NewOperation) -> list[Any]:

@@ -38,9 +38,9 @@ class Placed(NamedTuple):
 
 
 def _placed(answer: Sequence[bytes]) -> Iterator[Placed]:
-    """The jobs of an answer: place and row of each."""
-    for place, row in zip(answer[1::2], answer[2::2], strict=True):
-        yield Placed(place.decode(), records.record(row))
+    """The jobs of an answer: place, row and what never changes of each."""
+    for place, row, fixed in zip(answer[1::3], answer[2::3], answer[3::3], strict=True):
+        yield Placed(place.decode(), records.record(row, fixed))
 
 
 def some_at_a_time(all: Sequence[T], n: int) -> Iterator[Sequence[T]]:
@@ -62,14 +62,18 @@ def places_of(shard: Shard, ids: Sequence[str]) -> dict[str, str]:
 
 
 def get(shard: Shard, ids: Sequence[str]) -> list[Record]:
-    found: list[Record] = []
-    left = list(ids)
-    while left:
-        answer = shard.reply("get", {"ids": left[:IDS]})
-        (seen,) = _head(answer[0])
-        found += [placed.record for placed in _placed(answer)]
-        left = left[seen:]
-    return found
+    found: dict[str, Record] = {}
+    for some in some_at_a_time(ids, IDS):
+        left = list(some)
+        while left:
+            answer = shard.reply("get", {"ids": left})
+            (n,) = _head(answer[0])
+            told = [placed.record for placed in _placed(answer)]
+            found |= {job.id: job for job in told}
+            if len(told) == n:
+                break
+            left = [id for id in left if id not in found]  # the answer was full
+    return [found[id] for id in ids if id in found]
 
 
 def searches(shard: Shard, which: Filter) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from piecework.job import (
 from piecework.store.redis import rows
 from piecework.store.redis.rows import or_none, seconds
 
-_halves = msgspec.msgpack.Decoder(tuple[list[Any], list[Any]]).decode
+_unpack = msgspec.msgpack.Decoder().decode
 _route = msgspec.json.Decoder(Route).decode
 
 
@@ -33,9 +33,9 @@ def told(which: Filter) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def record(row: bytes) -> Record:
-    """A job from what a script tells of it: the two halves of its row, one behind the other."""
-    return rows.record(*_halves(b"\x92" + row))
+def record(row: bytes, fixed: bytes) -> Record:
+    """A job from what a script tells of it: its row, and what never changes."""
+    return rows.record(_unpack(row), _unpack(fixed))
 
 
 def piece_result(job: Record) -> PieceResult:

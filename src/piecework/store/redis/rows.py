@@ -85,7 +85,7 @@ def ending_row(ending: Ending | None) -> Any:
 
 
 def record(changing: list[Any], fixed: list[Any]) -> Record:
-    """Everything that is kept of a job, from the two halves of its row, long texts included."""
+    """Everything that is kept of a job, from what changes, long texts included, and what never does."""
     row: Mapping[str, Any] = dict(zip(CHANGING, (*changing, *_NOTHING[len(changing) :]), strict=True))
     id, task, root, piece, options, args = (or_none(value) for value in fixed)
     return Record(
@@ -101,16 +101,19 @@ def record(changing: list[Any], fixed: list[Any]) -> Record:
     )  # fmt: skip
 
 
-def fetched(row: list[Any]) -> Fetched:
-    """A job as a worker gets it: its row, and of an operation what is beside it."""
-    changing, fixed = row[0], row[1]
+def is_operation(changing: list[Any]) -> bool:
+    return len(changing) > 16 and changing[16] is True
+
+
+def fetched(changing: list[Any], fixed: list[Any], beside: tuple[list[Any], list[Any]] | None) -> Fetched:
+    """A job as a worker gets it: its row, what never changes of it, and of an operation its own row and its globals."""
     n = len(changing)
     state = (*changing, *_NOTHING[n:20]) if n < 20 else changing
     id, task, root, _, options, args = fixed
     return Fetched(
         id, state[4] or 0, task, state[1], state[2] or 0, state[5] or 0, state[19] or 0, or_none(state[13]),
         or_none(root), or_none(state[17]), or_none(options), float(state[9]), args,
-        operation_run(row[2], row[3]) if len(row) > 2 else None,
+        operation_run(*beside) if beside is not None else None,
     )  # fmt: skip
 
 
@@ -125,7 +128,9 @@ def operation_run(row: list[Any], pairs: list[Any]) -> OperationRun:
 
 
 def batch_record(id: str, row: list[Any]) -> BatchRecord:
-    state, total, open, completed, failed, cancelled, sealed, then, on_failure, created, finished = (*row, *_NOTHING)[:11]
+    state, total, open, completed, failed, cancelled, sealed, then, on_failure, created, finished = (*row, *_NOTHING)[
+        :11
+    ]
     return BatchRecord(
         id=id, then=or_none(then), state=BatchState(state), on_failure=OnFailure(on_failure), sealed=bool(sealed),
         total=total or 0, open=open or 0, completed=completed or 0, failed=failed or 0, cancelled=cancelled or 0,

@@ -14,13 +14,18 @@ from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
 from piecework.store.redis.client import Call, Client
 
 KEYS = (
-    "meta", "job", "text", "at", "line", "lines", "later", "expiry", "wake", "running", "index", "count", "unique",
+    "meta", "job", "fixed", "text", "at", "line", "lines", "later", "expiry", "wake", "running", "index", "count", "unique",
     "batch", "offer", "operation", "globals", "plan", "trail", "session", "paused", "sleepers",
 )  # fmt: skip
 
-_REFUSALS = {"LeaseLost": LeaseLost, "SplitChanged": SplitChanged, "UsageError": UsageError, "JobCancelled": JobCancelled}
+_REFUSALS = {
+    "LeaseLost": LeaseLost,
+    "SplitChanged": SplitChanged,
+    "UsageError": UsageError,
+    "JobCancelled": JobCancelled,
+}
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
+unpack = msgspec.msgpack.Decoder().decode
 
 
 class Shard:
@@ -48,7 +53,7 @@ class Shard:
 
 def answer(packed: bytes) -> Any:
     """What a script answered. Raises what it refused with: nothing was changed then."""
-    said = _unpack(packed)
+    said = unpack(packed)
     if said[0] == "ok":
         return said[1]
     raise _REFUSALS[said[1]](said[2])

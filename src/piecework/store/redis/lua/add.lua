@@ -1,6 +1,6 @@
 #!lua
 -- Stores jobs, all or none, and answers the ids under which they are stored. Told {batch or false, {id, run} of a fence or
--- false, headers, jobs}. ARGV from 3 on: the packed fixed half of each job.
+-- false, headers, jobs}. ARGV from 3 on: what never changes of each job, packed.
 --   batch   {id, then, on_failure, then_queue, then_priority, always}
 --   header  what jobs of one call have in common: see H; job: see N; what is not set is false
 local H = {
@@ -63,7 +63,7 @@ end
 
 local function check_same(new, place)
   local piece = Rows.job(place)
-  local task, args = Rows.fixed(piece)[F.TASK], Rows.args(piece)
+  local task, args = Rows.fixed(piece)[F.TASK], Rows.fixed(piece)[F.ARGS]
   local given = header(new)[H.TASK]
   if task == given and args == new[N.ARGS] then return end
   refuse('SplitChanged', shown(new) .. ' was offered before as ' .. task .. '(' .. sub(args, 1, 200) .. ') and now as ' .. given ..
@@ -157,7 +157,6 @@ local function store(new, fixed)
     [EXPIRES] = common[H.EXPIRES] and run_at + common[H.EXPIRES] or common[H.EXPIRES_AT],
   }
   Rows.arrive(place, new[N.ID], job, fixed)
-  if sub(fixed, -1) == '\195' then Rows.hashes.text['a' .. place] = new[N.ARGS] end -- as in Rows.told
   if common[H.BATCH] then
     job[ORDINAL] = join_batch(new, common[H.BATCH], place)
     job[BATCH] = common[H.BATCH]

@@ -6,8 +6,9 @@
 -- places, ordinals (8 hex) and moments (14 hex, microseconds) have a fixed length.
 --
 --   meta       HASH  version, shards, last (the last place that was given away)
---   job        HASH  place -> row: packed array of what changes, then packed array of what never does (see lib_1_rows)
---   text       HASH  texts too long for the row: a..place arguments, r..place result, e..place error
+--   job        HASH  place -> row: packed array of what changes (see lib_1_rows)
+--   fixed      HASH  place -> packed array of what never does, with the arguments: the end of a run does not touch it
+--   text       HASH  texts too long for the row: r..place result, e..place error
 --   at         HASH  id -> place
 --   line       ZSET  queue 0 priority run_at place: who is due, in the order of fetching
 --   lines      HASH  queue -> how many of its jobs stand in line
@@ -57,10 +58,10 @@ local call, pack, unpack_one, unpack_all = redis.call, cmsgpack.pack, cmsgpack.u
 local floor, format, sub, concat, min, max = math.floor, string.format, string.sub, table.concat, math.min, math.max
 
 local K = {
-  meta = KEYS[1], job = KEYS[2], text = KEYS[3], at = KEYS[4], line = KEYS[5], lines = KEYS[6], later = KEYS[7],
-  expiry = KEYS[8], wake = KEYS[9], running = KEYS[10], index = KEYS[11], count = KEYS[12], unique = KEYS[13],
-  batch = KEYS[14], offer = KEYS[15], operation = KEYS[16], globals = KEYS[17], plan = KEYS[18], trail = KEYS[19],
-  session = KEYS[20], paused = KEYS[21], sleepers = KEYS[22],
+  meta = KEYS[1], job = KEYS[2], fixed = KEYS[3], text = KEYS[4], at = KEYS[5], line = KEYS[6], lines = KEYS[7],
+  later = KEYS[8], expiry = KEYS[9], wake = KEYS[10], running = KEYS[11], index = KEYS[12], count = KEYS[13],
+  unique = KEYS[14], batch = KEYS[15], offer = KEYS[16], operation = KEYS[17], globals = KEYS[18], plan = KEYS[19],
+  trail = KEYS[20], session = KEYS[21], paused = KEYS[22], sleepers = KEYS[23],
 }
 
 local BITE = 1000 -- rows that one command reads or writes, and that one script takes away on the side
@@ -83,11 +84,12 @@ local function refuse(kind, text)
   error({ refused = { 'refused', kind, text } })
 end
 
--- Runs the verb: `body` returns the answer, or nil and the answer packed already. What the script returns is the packed
--- {'ok', answer}, or what was refused.
+-- Runs the verb: `body` returns the answer, and perhaps a list whose first place is free: rows that are sent as they are
+-- stored. What the script returns is the packed {'ok', answer}, or what was refused; with a list, that in its first place.
 local function verb(body)
-  local good, answer, packed_answer = pcall(body)
-  if good then return '\146' .. pack('ok') .. (packed_answer or pack(answer or false)) end
+  local good, answer, list = pcall(body)
+  if good and list then list[1] = pack({ 'ok', answer or false }) end
+  if good then return list or pack({ 'ok', answer or false }) end
   if type(answer) == 'table' and answer.refused then return pack(answer.refused) end
   return type(answer) == 'table' and answer or redis.error_reply(tostring(answer))
 end

@@ -1,7 +1,7 @@
 -- Rows: of jobs, batches and operations. They are read once in a script, changed in memory, and written by `Rows.flush()`.
 --
 -- A job is an array of what changes, by the numbers below. What is not set is nil or false; behind the last field that is
--- set, nothing is stored. What never changes is packed behind it and unpacked only where it is asked for: `Rows.fixed(job)`.
+-- set, nothing is stored. What never changes is read only where it is asked for: `Rows.fixed(job)`.
 
 -- What changes, the most common first.
 local STATE, QUEUE, PRIORITY, RUN_AT, RUN, ATTEMPT, CREATED = 1, 2, 3, 4, 5, 6, 7 -- STATE: w a r c f x p
@@ -11,7 +11,7 @@ local EXPIRES, AHEAD, ERROR, REASON, STOPPING, PROGRESS = 21, 22, 23, 24, 25, 26
 local STOPPED_BY, STOPPED_AT, CRASHED, TO_UNDO = 27, 28, 29, 30 -- CRASHED: parked, and counts as failed
 local LAST_FIELD = 30
 
--- What never does: F.ID …; ARGS is true where the arguments are too long for the row, see `Rows.args`.
+-- What never does.
 local F = { ID = 1, TASK = 2, ROOT = 3, PIECE = 4, OPTIONS = 5, ARGS = 6 }
 
 -- A batch. STATE: open, done, failed, stopped. SEALED: true; or 'held', while a retry brings its pieces back. ABOVE: the batch that `then` is a piece of; LAST: the
@@ -31,15 +31,15 @@ local Rows = {
   place = {}, -- job -> its place
   by_place = {}, -- place -> job; false: there is none
   by_id = {}, -- id -> place; false: there is none
-  tail = {}, fixed_of = {}, -- job -> its fixed half, packed and unpacked
+  fixed_rows = {}, fixed_of = {}, -- job -> what never changes, packed and unpacked
   changed = {}, -- job -> true: to be written
-  written = {}, -- job -> the row as it was written last
+  written = {}, -- job -> the row as it is stored
   known = {}, -- hash and field -> value, of hashes that were looked into
   batches = {}, changed_batches = {}, -- id -> batch; false: there is none
   operations = {}, changed_operations = {}, -- place -> operation
   sets = { line = {}, index = {}, running = {}, trail = {} }, -- key -> member -> true: add, false: remove
   scores = { later = {}, expiry = {}, wake = {} }, -- key -> place -> score; false: remove
-  hashes = { text = {}, at = {}, unique = {}, offer = {}, globals = {}, plan = {} }, -- key -> field -> value; false: remove
+  hashes = { fixed = {}, text = {}, at = {}, unique = {}, offer = {}, globals = {}, plan = {} }, -- key -> field -> value; false: remove
   counts = {}, in_line = {}, walked = {}, -- what is added to counters: by state and queue, by queue, by digest of a plan
   trims = {}, -- {from, to} …: what of the trail is not kept any longer
   woken = false, -- whether there is work that was not there before
@@ -48,8 +48,8 @@ local Rows = {
 -- ── jobs ────────────────────────────────────────────────────────────────────────────────────────
 
 local function adopt(place, raw)
-  local rest, job = unpack_one(raw, 0)
-  Rows.by_place[place], Rows.place[job], Rows.tail[job] = job, place, sub(raw, rest + 1)
+  local job = unpack_all(raw)
+  Rows.by_place[place], Rows.place[job], Rows.written[job] = job, place, raw
   return job
 end
 
@@ -104,11 +104,30 @@ function Rows.with_id(id)
   return Rows.job(Rows.place_of(id))
 end
 
+-- Reads what never changes of jobs, all in one trip.
+function Rows.load_fixed(jobs)
+  local wanted, places = {}, {}
+  for _, job in ipairs(jobs) do
+    if not Rows.fixed_rows[job] then
+      wanted[#wanted + 1] = job
+      places[#places + 1] = Rows.place[job]
+    end
+  end
+  local found = values(K.fixed, places)
+  for k = 1, #wanted do Rows.fixed_rows[wanted[k]] = found[k] end
+end
+
+-- What never changes of a job, packed.
+function Rows.fixed_row(job)
+  if not Rows.fixed_rows[job] then Rows.load_fixed({ job }) end
+  return Rows.fixed_rows[job]
+end
+
 -- What never changes of a job: an array by the numbers of F.
 function Rows.fixed(job)
   local fixed = Rows.fixed_of[job]
   if not fixed then
-    fixed = unpack_all(Rows.tail[job])
+    fixed = unpack_all(Rows.fixed_row(job))
     Rows.fixed_of[job] = fixed
   end
   return fixed
@@ -118,10 +137,10 @@ function Rows.id(job)
   return Rows.fixed(job)[F.ID]
 end
 
--- A job that arrives: `job` as an array, `tail` its fixed half as it will be stored.
-function Rows.arrive(place, id, job, tail)
-  Rows.by_place[place], Rows.place[job], Rows.tail[job], Rows.by_id[id] = job, place, tail, place
-  Rows.hashes.at[id] = place
+-- A job that arrives: `job` as an array, and what never changes of it, packed.
+function Rows.arrive(place, id, job, fixed_row)
+  Rows.by_place[place], Rows.place[job], Rows.fixed_rows[job], Rows.by_id[id] = job, place, fixed_row, place
+  Rows.hashes.at[id], Rows.hashes.fixed[place] = place, fixed_row
 end
 
 function Rows.touch(job)
@@ -179,11 +198,6 @@ function Rows.result(job)
   return text('r' .. Rows.place[job])
 end
 
-function Rows.args(job)
-  local args = Rows.fixed(job)[F.ARGS]
-  return args ~= true and args or text('a' .. Rows.place[job])
-end
-
 -- ── batches and operations ──────────────────────────────────────────────────────────────────────
 
 -- The batch with an id, or nil.
@@ -228,22 +242,13 @@ function Rows.held(hash, field)
   return value or nil
 end
 
--- A row with its long texts in it, as it is told: two packed arrays, one behind the other. The fixed half ends with the
--- arguments: with the byte of `true` where they are too long for the row, for no text ends with that byte.
-function Rows.told(job, row)
-  local long = sub(row, -1) == '\195'
-  if not long and job[RESULT] ~= true and job[ERROR] ~= true then return row end
-  local changing, fixed = {}, {}
-  for k = 1, LAST_FIELD do changing[k] = job[k] or false end
-  for k = 1, F.ARGS do fixed[k] = Rows.fixed(job)[k] or false end
-  changing[RESULT], changing[ERROR] = Rows.result(job) or false, Rows.error(job) or false
-  fixed[F.ARGS] = Rows.args(job)
-  return pack(changing) .. pack(fixed)
-end
-
--- A packed array of things that are packed already.
-function Rows.list(packed_things)
-  return '\221' .. struct.pack('>I4', #packed_things) .. concat(packed_things)
+-- The row of a job as it is stored, but with its long texts in it.
+function Rows.told(job)
+  if job[RESULT] ~= true and job[ERROR] ~= true then return Rows.written[job] end
+  local row = {}
+  for k = 1, LAST_FIELD do row[k] = job[k] or false end
+  row[RESULT], row[ERROR] = Rows.result(job) or false, Rows.error(job) or false
+  return pack(row)
 end
 
 -- ── members of ordered sets ─────────────────────────────────────────────────────────────────────
@@ -271,7 +276,7 @@ end
 local function write_jobs()
   local list, n = {}, 0
   for job in pairs(Rows.changed) do
-    local row = packed(job, LAST_FIELD) .. Rows.tail[job]
+    local row = packed(job, LAST_FIELD)
     list[n + 1], list[n + 2] = Rows.place[job], row
     Rows.written[job] = row
     n = n + 2

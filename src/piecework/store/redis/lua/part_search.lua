@@ -211,6 +211,15 @@ local function reader(which, after, newest)
   end
 end
 
+-- Reads the jobs at these places, and what never changes of them where that is asked for, each in one trip.
+local function load(places, which)
+  Rows.load(places)
+  if not (which.task or which.root) then return end
+  local jobs = {}
+  for _, place in ipairs(places) do jobs[#jobs + 1] = Rows.job(place) end
+  Rows.load_fixed(jobs)
+end
+
 -- Calls `take(job)` for each job that matches, in order, until that says that it is enough, or there are no more, or the
 -- script has looked at as much as it may. Answers at which place it stopped, and whether there are no more.
 function Search.walk(which, after, newest, take)
@@ -218,7 +227,7 @@ function Search.walk(which, after, newest, take)
   local looks, at = 0, nil
   while true do
     local places, over = next_places(at, min(PAGE, LOOKS - looks))
-    Rows.load(places)
+    load(places, which)
     for _, place in ipairs(places) do
       local job = Rows.job(place)
       at = place
@@ -252,10 +261,18 @@ function Search.known(which)
   return list and posted(list)
 end
 
--- Adds a job to an answer: its place, and its row with its long texts in it. Answers how many bytes that is.
-function Search.tell(answer, job)
-  local row = Rows.told(job, packed(job, LAST_FIELD) .. Rows.tail[job])
-  answer[#answer + 1] = Rows.place[job]
-  answer[#answer + 1] = row
-  return #row
+-- ── answers ─────────────────────────────────────────────────────────────────────────────────────
+
+-- Adds jobs to an answer, until that is heavy: of each its place, its row with its long texts in it, and what never changes.
+-- Answers how many it added.
+function Search.tell(answer, jobs)
+  Rows.load_fixed(jobs)
+  local weight = 0
+  for k, job in ipairs(jobs) do
+    local row, fixed, n = Rows.told(job), Rows.fixed_row(job), #answer
+    answer[n + 1], answer[n + 2], answer[n + 3] = Rows.place[job], row, fixed
+    weight = weight + #row + #fixed
+    if weight >= WEIGHT then return k end
+  end
+  return #jobs
 end

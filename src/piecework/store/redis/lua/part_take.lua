@@ -141,16 +141,17 @@ local function taken_before(claim)
   return jobs
 end
 
--- A job as a worker gets it: its row; of an operation also that row and the globals.
-local function told(job)
-  local place = Rows.place[job]
-  local row = Rows.told(job, Rows.written[job] or call('HGET', K.job, place))
-  if not job[OPERATION] then return '\146' .. row end
-  return '\148' .. row .. call('HGET', K.operation, place) .. (call('HGET', K.globals, place) or '\144')
+-- Adds a job as a worker gets it: its row, and what never changes of it; of an operation also that row and the globals.
+local function tell(list, job)
+  local n, place = #list, Rows.place[job]
+  list[n + 1], list[n + 2] = Rows.written[job], Rows.fixed_row(job)
+  if job[OPERATION] then
+    list[n + 3], list[n + 4] = call('HGET', K.operation, place), call('HGET', K.globals, place) or '\144'
+  end
 end
 
--- Takes jobs, and writes. `claim`: {worker, number, limit, queues or nil}. Answers the packed list of jobs, and whether
--- something stood in the way, so that the same claim is to be sent again.
+-- Takes jobs, and writes. `claim`: {worker, number, limit, queues or nil}. Answers whether something stood in the way, so
+-- that the same claim is to be sent again; and a list of rows, its first place free.
 Take.pass_time = pass_time
 
 function Take.all(claim)
@@ -162,7 +163,8 @@ function Take.all(claim)
     if not more then jobs, more = take(claim, claim[4] or call('HKEYS', K.lines)) end
     Rows.flush()
   end
-  local rows = {}
-  for k, job in ipairs(jobs) do rows[k] = told(job) end
-  return Rows.list(rows), more
+  Rows.load_fixed(jobs)
+  local list = { '' }
+  for _, job in ipairs(jobs) do tell(list, job) end
+  return more, list
 end
