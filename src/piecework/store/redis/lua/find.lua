@@ -1,12 +1,17 @@
 #!lua flags=no-writes
 -- with: search
--- A page of the jobs that match: {where it stopped, whether there are no more}, and for each its place and its row.
+-- A page of the jobs that match: {where it stopped, whether there are no more}, and for each its place, its row and what never
+-- changes.
 
-local answer, n, weight = { '' }, 0, 0
+local found = {}
 local at, over = Search.walk(ASKED.which, ASKED.after, ASKED.newest, function(job)
-  weight = weight + Search.tell(answer, job)
-  n = n + 1
-  return n >= ASKED.limit or weight >= WEIGHT
+  found[#found + 1] = job
+  return #found >= min(ASKED.limit, PAGE)
 end)
+local answer = { '' }
+local n = Search.tell(answer, found)
+if n < #found then
+  at, over = Rows.place[found[n]], false
+end
 answer[1] = pack({ at or false, over })
 return answer

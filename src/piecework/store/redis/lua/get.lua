@@ -1,15 +1,14 @@
 #!lua flags=no-writes
 -- with: search
--- The jobs with these ids, as many as one script may answer with: {how many of the ids were looked at}, and for each that
--- is stored its place and its row.
+-- The jobs with these ids, as many as one script may answer with: {how many there are}, and for each its place, its row and
+-- what never changes.
 
 Rows.look_up(ASKED.ids)
-local answer, weight, seen = { '' }, 0, 0
-for _, id in ipairs(ASKED.ids) do
-  local job = Rows.with_id(id)
-  if job then weight = weight + Search.tell(answer, job) end
-  seen = seen + 1
-  if weight >= WEIGHT then break end
-end
-answer[1] = pack({ seen })
+local places, jobs = {}, {}
+for _, id in ipairs(ASKED.ids) do places[#places + 1] = Rows.place_of(id) end
+Rows.load(places)
+for _, place in ipairs(places) do jobs[#jobs + 1] = Rows.job(place) end
+local answer = { '' }
+Search.tell(answer, jobs)
+answer[1] = pack({ #jobs })
 return answer

@@ -82,12 +82,22 @@ function Erase.job(job, counts_on)
     local key = Rows.fixed(job)[F.PIECE] or tostring(job[ORDINAL] or 0)
     Rows.hashes.offer[job[BATCH] .. '\0' .. key] = false
   end
-  Rows.hashes.at[id] = false
+  Rows.hashes.at[id], Rows.hashes.fixed[place] = false, false
   Rows.by_id[id], Rows.by_place[place], Rows.changed[job] = false, false, nil
   Erase.places[#Erase.places + 1] = place
   Erase.n = Erase.n + 1
   for _, inner in ipairs(below) do Erase.batch(inner) end
   return below
+end
+
+-- Reads the jobs at the ends of some postings, all in one trip, and what never changes of them.
+function Erase.load(members)
+  local jobs = {}
+  for k = 1, #members do members[k] = sub(members[k], -14) end
+  Rows.load(members)
+  for k, place in ipairs(members) do jobs[k] = Rows.job(place) end
+  Rows.load_fixed(jobs)
+  return jobs
 end
 
 -- Writes what was deleted.
@@ -125,10 +135,7 @@ function Erase.survey(left, room)
     local members = beginning(K.index, prefix, room, behind and prefix .. behind or nil)
     if #members == room then left[#left + 1] = { id, sub(members[room], -22) } end
     room = room - #members
-    for k = 1, #members do members[k] = sub(members[k], -14) end
-    Rows.load(members)
-    for _, place in ipairs(members) do
-      local piece = Rows.job(place)
+    for _, piece in ipairs(Erase.load(members)) do
       if not is_over(piece) or not push_below(piece, left) then return false, room end
     end
   end
@@ -165,10 +172,7 @@ function Erase.dig(room)
     local members = beginning(K.index, 'b' .. sub(grave, 2) .. '\0', room)
     if #members < room then take_out(Rows.sets.index, grave) end
     room = room - #members
-    for k = 1, #members do members[k] = sub(members[k], -14) end
-    Rows.load(members)
-    for _, place in ipairs(members) do
-      local piece = Rows.job(place)
+    for _, piece in ipairs(Erase.load(members)) do
       if is_over(piece) then -- else somebody has brought it back meanwhile
         for _, below in ipairs(Erase.job(piece)) do put(Rows.sets.index, 'G' .. below) end
       end

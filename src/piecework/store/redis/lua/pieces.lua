@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- with: search
 -- Pieces of a batch behind an ordinal, in their order, or only those that ended badly: {whether there are no more}, and for
--- each its place and its row.
+-- each its place, its row and what never changes.
 
 local lists = ASKED.failed and { 'ef', 'ex', 'ep' } or { 'b' }
 local limit = min(ASKED.limit, PAGE)
@@ -14,16 +14,11 @@ for _, list in ipairs(lists) do
   over = over and #members < limit
 end
 table.sort(found) -- by ordinal
-local answer, weight, n = { '' }, 0, min(limit, #found)
-local places = {}
-for k = 1, n do places[k] = sub(found[k], -14) end
+local places, jobs = {}, {}
+for k = 1, min(limit, #found) do places[k] = sub(found[k], -14) end
 Rows.load(places)
-for k, place in ipairs(places) do
-  weight = weight + Search.tell(answer, Rows.job(place))
-  if weight >= WEIGHT then
-    n = k
-    break
-  end
-end
+for k, place in ipairs(places) do jobs[k] = Rows.job(place) end
+local answer = { '' }
+local n = Search.tell(answer, jobs)
 answer[1] = pack({ over and n == #found })
 return answer

@@ -26,12 +26,10 @@ end
 return verb(function()
   local prefix = 's' .. ASKED.state .. ASKED.queue .. '\0'
   local members = beginning(K.index, prefix, LOOKED, ASKED.after and prefix .. ASKED.after or nil)
-  for k = 1, #members do members[k] = sub(members[k], -14) end
-  Rows.load(members)
   local young, kept, at, room = 0, 0, ASKED.after, min(DELETED, ASKED.limit)
-  for _, place in ipairs(members) do
+  for k, job in ipairs(Erase.load(members)) do
     if Erase.n >= room then break end
-    local job = Rows.job(place)
+    local place = members[k]
     if may_go(job) then
       Erase.job(job, true)
     else
