@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import SchemaOutdated, WithinNotSupported
+from piecework.errors import SchemaOutdated, StoreError, WithinNotSupported
 from piecework.job import (
     CRASH_LIMIT,
     Answer,
@@ -23,14 +24,17 @@ from piecework.job import (
 from piecework.outcome import Settlement
 from piecework.store.callers import Aside
 from piecework.store.protocol import Opened
-from piecework.store.redis import enqueue, liveness, work
 from piecework.store.redis.client import Client
 from piecework.store.redis.ear import Ear
 from piecework.store.redis.examine import examine
+from piecework.store.redis.homes import tags
+from piecework.store.redis.questions import Questions
 from piecework.store.redis.shard import Shard
+from piecework.store.redis.spread import Spread
 from piecework.store.redis.url import parse
 
 VERSION = 1  # of what the keys hold
+SHARDS_OF_A_CLUSTER = 16
 SLEEP_SECONDS = 30.0  # for which a line says that somebody sleeps
 NOT_WITHIN = (
     "a store on Redis cannot write in the transaction of your database: add the job after you have committed, or keep the "
@@ -38,7 +42,7 @@ NOT_WITHIN = (
 )
 
 
-class RedisStore:
+class RedisStore(Questions):
     """Jobs on a Redis or Valkey server, shared by any number of processes and machines.
 
     The URL is ``redis://user:password@host:6379/0``, with options of piecework's own: see `url`. Time is the server's,
@@ -51,42 +55,59 @@ class RedisStore:
         self.clock = clock or SystemClock()
         self._server_time = type(self.clock) is SystemClock  # one that does more is a clock of its own
         self._client = Client(place)
-        self._shard = Shard(self._client, place.prefix, f"{place.prefix}.0", self._now)
-        self._ear = Ear(self._client, lambda: [f"{place.prefix}:hints"], self._lie_down)
-        self._ready = False
+        self._first = self._shard(tags(place.prefix, 1)[0])  # it says how many there are
+        self._spread: Spread | None = None
+        self._pid = os.getpid()
+        self._ear = Ear(self._client, self._channels, self._lie_down)
 
     def _now(self) -> float | None:
         return None if self._server_time else self.clock.now()
 
-    def _lie_down(self, id: str) -> object:
-        return self._shard.reply("sleep", {"id": id, "seconds": SLEEP_SECONDS})
+    def _shard(self, tag: str) -> Shard:
+        return Shard(self._client, self._client.place.prefix, tag, self._now)
 
-    def _set_up(self) -> Shard:
-        """A server without a store gets one at first use."""
-        if not self._ready:
+    def _channels(self) -> list[str]:
+        """A shard's hints have the name of its key for who sleeps."""
+        return [shard.keys[-1] for shard in self._set_up().shards]
+
+    def _lie_down(self, id: str) -> None:
+        self._set_up().everywhere("sleep", {"id": id, "seconds": SLEEP_SECONDS})
+
+    def _set_up(self) -> Spread:
+        """A server without a store gets one at first use; a forked process its own view of it."""
+        if self._spread is None or self._pid != os.getpid():
             self.migrate()
-        return self._shard
+            assert self._spread is not None
+        return self._spread
 
     # ── the schema ───────────────────────────────────────────────────────────────────────────────
 
     def migrate(self) -> list[str]:
-        version, _, new = self._shard.run("setup", (VERSION, 1))
+        place = self._client.place
+        wanted = place.shards or (SHARDS_OF_A_CLUSTER if self._client.is_cluster else 1)
+        version, shards, new = self._first.run("setup", (VERSION, wanted))
         if version != VERSION:
             raise SchemaOutdated(
                 f"the store {self.url} is of version {version}, and this piecework knows version {VERSION}: "
                 "use the piecework that made it, or another prefix"
             )
-        self._ready = True
+        if place.shards not in (None, shards):
+            raise StoreError(
+                f"the store {self.url} was set up with {shards} shards, and the URL says {place.shards}; their number "
+                f"stays as it is: say ?shards={shards} or nothing, or choose another prefix"
+            )
+        self._pid, self._pruners, self._menders = os.getpid(), (), ()
+        self._spread = Spread(self._client, [self._shard(tag) for tag in tags(place.prefix, shards)])
         return ["0001_shards"] if new else []
 
     def examine(self) -> list[Finding]:
         return examine(self._client)
 
     def is_set_up(self) -> bool:
-        return self._shard.run("version") is not False
+        return self._first.run("version") is not False
 
     def now(self) -> float:
-        return float(self._shard.run("now")) if self._server_time else self.clock.now()
+        return float(self._first.run("now")) if self._server_time else self.clock.now()
 
     # ── enqueue ──────────────────────────────────────────────────────────────────────────────────
 
@@ -100,7 +121,7 @@ class RedisStore:
     ) -> list[str]:
         if within is not None:
             raise WithinNotSupported(NOT_WITHIN)
-        return enqueue.add(self._set_up(), jobs, batch, fence)
+        return self._set_up().add(jobs, batch, fence)
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
         raise WithinNotSupported(NOT_WITHIN)
@@ -109,40 +130,40 @@ class RedisStore:
         raise WithinNotSupported(NOT_WITHIN)
 
     def seal(self, batch: str) -> bool:
-        return bool(self._set_up().run("seal", (batch,)))
+        return self._set_up().seal(batch)
 
     # ── work ─────────────────────────────────────────────────────────────────────────────────────
 
     def fetch(self, claim: Claim) -> list[Fetched]:
-        return work.exchange(self._set_up(), (), claim)[1]
+        return self._set_up().exchange((), claim)[1]
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
-        return work.exchange(self._set_up(), settlements, None)[0] if settlements else []
+        return self._set_up().exchange(settlements, None)[0] if settlements else []
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
-        return work.exchange(self._set_up(), settlements, claim)
+        return self._set_up().exchange(settlements, claim)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
-        return work.report(self._set_up(), worker, progress)
+        return self._set_up().report(worker, progress)
 
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:
-        liveness.enlist(self._set_up(), session)
+        self._set_up().enlist(session)
 
     def renew(self, session: str, *, polled: float | None = None) -> bool:
-        return liveness.renew(self._set_up(), session, polled)
+        return self._set_up().renew(session, polled)
 
     def sessions(self) -> list[SessionRecord]:
-        return liveness.sessions(self._set_up())
+        return self._set_up().sessions()
 
     def bury(self, session: str, beat: int | None = None) -> int | None:
-        return liveness.bury(self._set_up(), session, beat)
+        return self._set_up().bury(session, beat)
 
     def reap(
         self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
     ) -> list[str]:
-        return liveness.reap(self._set_up(), worker, crashed, reason, crash_limit)
+        return self._set_up().reap(worker, crashed, reason, crash_limit)
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
 
@@ -153,4 +174,4 @@ class RedisStore:
     def close(self) -> None:
         self._ear.close()
         self._client.close()
-        self._ready = False
+        self._spread = None
