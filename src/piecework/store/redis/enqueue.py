@@ -86,7 +86,7 @@ def _job(job: NewJob, header: int) -> list[Any]:
 
 
 def _operation(new: NewOperation) -> list[Any]:
-    changes = [[change.key, change.value, change.terms] for change in new.globals if change.value is not None]
+    changes = [[change.key, given(change.value), change.terms] for change in new.globals]
     return [
         new.digest,
         new.plan,
