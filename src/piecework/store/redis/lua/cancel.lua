@@ -2,7 +2,7 @@
 -- with: search deeds
 -- Cancels some of the jobs that match: {how many were touched, where the search stopped, whether there are no more}.
 
-local BITE_OF = 200 -- jobs that one script cancels
+local BITE_OF = 100 -- jobs that one script cancels
 
 local function is_undone(job)
   local operation = Rows.operation(job)
@@ -43,6 +43,7 @@ local function stop(job)
 end
 
 return verb(function()
+  ASKED.which.states = { 'w', 'a', 'p' } -- with those that run
   local found, at, over = Search.first(ASKED.which, ASKED.after, min(ASKED.limit, BITE_OF), is_asked_for)
   for _, job in ipairs(ASKED.by and found or {}) do note(job) end
   for _, job in ipairs(found) do stop(job) end

@@ -26,7 +26,8 @@ local function look(job)
 end
 
 return verb(function()
-  local stopped, over = Search.walk(ASKED.which, ASKED.after, false, look)
+  ASKED.which.states = { 'c', 'f', 'x', 'p' }
+  local stopped, over = Search.walk(ASKED.which, ASKED.after, false, HEADS, look)
   if over then at = stopped end
   for _, job in ipairs(heads) do
     if Rows.by_place[Rows.place[job]] then Erase.head(job) end -- else it went with one above it

@@ -4,9 +4,10 @@
 -- changes.
 
 local found = {}
-local at, over = Search.walk(ASKED.which, ASKED.after, ASKED.newest, function(job)
+local limit = min(ASKED.limit, PAGE)
+local at, over = Search.walk(ASKED.which, ASKED.after, ASKED.newest, limit, function(job)
   found[#found + 1] = job
-  return #found >= min(ASKED.limit, PAGE)
+  return #found >= limit
 end)
 local answer = { '' }
 local n = Search.tell(answer, found)

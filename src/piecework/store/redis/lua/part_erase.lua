@@ -1,6 +1,7 @@
 -- Deleting: of a job that is deleted nothing is left, neither in lists nor beside its row.
 
-local Erase = { places = {}, n = 0 }
+local Erase = { places = {}, n = 0, weight = 0 }
+local HEAVY = 4194304 -- bytes of what never changes, read because it is to be deleted, that are enough for one script
 
 local TOLD = { 'h', 'v', 'u', 't', 'i', 'd', 'j' } -- what `trail` has of an operation
 
@@ -66,6 +67,7 @@ end
 -- With `counts_on`, the batch that it is a piece of counts it still.
 function Erase.job(job, counts_on)
   local id, place, batch = Rows.id(job), Rows.place[job], Rows.batch(job[BATCH])
+  Erase.weight = Erase.weight + #Rows.fixed_row(job)
   local below = Erase.batches_below(job)
   Moves.lift(job)
   if batch and counts_on then
@@ -90,13 +92,12 @@ function Erase.job(job, counts_on)
   return below
 end
 
--- Reads the jobs at the ends of some postings, all in one trip, and what never changes of them.
+-- Reads the jobs at the ends of some postings, all in one trip.
 function Erase.load(members)
   local jobs = {}
   for k = 1, #members do members[k] = sub(members[k], -14) end
   Rows.load(members)
   for k, place in ipairs(members) do jobs[k] = Rows.job(place) end
-  Rows.load_fixed(jobs)
   return jobs
 end
 
@@ -163,20 +164,25 @@ function Erase.head(job)
   if batch and not batch[B.THEN] and batch[B.STATE] ~= 'open' and batch[B.TOTAL] == 0 then Erase.batch(id) end
 end
 
+-- Deletes pieces of a batch that was deleted: whether there are no more that can go.
+local function dig(id, room)
+  local members, n = beginning(K.index, 'b' .. id .. '\0', room), Erase.n
+  for _, piece in ipairs(Erase.load(members)) do
+    if Erase.weight >= HEAVY then return false end
+    if is_over(piece) then -- else somebody has brought it back meanwhile
+      for _, below in ipairs(Erase.job(piece)) do put(Rows.sets.index, 'G' .. below) end
+    end
+  end
+  return #members < room or Erase.n == n
+end
+
 -- Deletes pieces of batches that were deleted, and all below them, as many as there is room for. Answers whether none is left.
 function Erase.dig(room)
-  while room > 0 do
+  while Erase.n < room and Erase.weight < HEAVY do
     Rows.write('index')
     local grave = beginning(K.index, 'G', 1)[1]
     if not grave then return true end
-    local members = beginning(K.index, 'b' .. sub(grave, 2) .. '\0', room)
-    if #members < room then take_out(Rows.sets.index, grave) end
-    room = room - #members
-    for _, piece in ipairs(Erase.load(members)) do
-      if is_over(piece) then -- else somebody has brought it back meanwhile
-        for _, below in ipairs(Erase.job(piece)) do put(Rows.sets.index, 'G' .. below) end
-      end
-    end
+    if dig(sub(grave, 2), room - Erase.n) then take_out(Rows.sets.index, grave) end
   end
   return false
 end

@@ -4,10 +4,11 @@
 -- it stopped, and goes on there in the next script: no list is ever read to its end at once.
 --
 -- What is asked for is told as `which`: queue, task, state (a letter), batch, root, key, worker, operations, terms, and
--- ids or their places; `after` is the place behind which to begin.
+-- ids or their places; a verb adds the `states` that it can do something about. `after` is the place behind which to begin.
 
-local LOOKS = 1000 -- rows that one script looks at
+local LOOKS = 500 -- rows that one script looks at
 local PAGE = 250 -- postings that are read at once
+local SLICE = 25 -- rows of any size that are read at once
 local WEIGHT = 1048576 -- bytes of rows that one script answers with, and a row more
 local FEW = 2000 -- places that are sorted in a script, where a list is in another order
 
@@ -77,13 +78,15 @@ local function running_places(worker)
   return members
 end
 
-local function queues_with(state)
-  local prefixes, n, known = {}, 0, {}
+-- The lists of some states in all queues, and how many jobs are in them.
+local function in_all_queues(states)
+  local prefixes, n, wanted, known = {}, 0, {}, {}
+  for _, state in ipairs(states) do wanted[state] = true end
   local counts = call('HGETALL', K.count)
   for k = 1, #counts, 2 do
-    local letter, queue = sub(counts[k], 1, 1), sub(counts[k], 2)
-    if not state or letter == state or (state == 'a' and letter == 'r') then
-      local prefix = 's' .. (letter == 'r' and 'a' or letter) .. queue .. '\0'
+    local letter, queue = LIST[sub(counts[k], 1, 1)], sub(counts[k], 2)
+    if wanted[letter] then
+      local prefix = 's' .. letter .. queue .. '\0'
       if not known[prefix] then prefixes[#prefixes + 1] = prefix end
       known[prefix] = true
       n = n + tonumber(counts[k + 1])
@@ -94,9 +97,10 @@ end
 
 -- The lists by queue and state: the only ones in which every job is.
 local function by_state(which)
-  if not which.queue then return queues_with(which.state) end
+  local states = which.state and { LIST[which.state] } or which.states or LISTED
+  if not which.queue then return in_all_queues(states) end
   local prefixes, n = {}, 0
-  for _, state in ipairs(which.state and { which.state } or LISTED) do
+  for _, state in ipairs(states) do
     prefixes[#prefixes + 1] = 's' .. state .. which.queue .. '\0'
     n = n + posted(prefixes[#prefixes])
   end
@@ -141,7 +145,7 @@ local function lead(which)
     local n = posted(prefix)
     if not fewest or n < fewest then best, fewest = { prefix }, n end
   end
-  if not fewest or (fewest > LOOKS and (which.queue or which.state)) then
+  if not fewest or (fewest > PAGE and (which.queue or which.state or which.states)) then
     local prefixes, n = by_state(which)
     if not fewest or n < fewest then best = prefixes end
   end
@@ -159,48 +163,47 @@ end
 
 -- ── whether a job matches ───────────────────────────────────────────────────────────────────────
 
--- The conditions on what changes of a job; those on what does not are told apart, for they cost an unpacking.
+local FIELDS = { state = STATE, queue = QUEUE, batch = BATCH, key = KEY, worker = WORKER }
+
+-- What is asked of a row, and of which lists of postings a job has to be in: what never changes of it may be long, and is
+-- not read for that.
 local function conditions(which)
-  local asked = {}
-  for name, field in pairs({ state = STATE, queue = QUEUE, batch = BATCH, key = KEY, worker = WORKER }) do
+  local asked, lists = {}, {}
+  for name, field in pairs(FIELDS) do
     if which[name] then asked[#asked + 1] = { field, which[name] } end
   end
-  return asked
+  if which.task then lists[#lists + 1] = 't' .. which.task .. '\0' end
+  if which.root then lists[#lists + 1] = 'r' .. which.root .. '\0' end
+  for _, term in ipairs(which.terms or {}) do lists[#lists + 1] = 'g' .. term .. '\0' end
+  return asked, lists
 end
 
-local function has_terms(place, terms)
-  for _, term in ipairs(terms) do
-    if not call('ZSCORE', K.index, 'g' .. term .. '\0' .. place) then return false end
-  end
-  return true
-end
-
-local function of_operations(job, which)
-  local is_one = job[OPERATION] and true or false
-  if which.operations ~= nil and which.operations ~= is_one then return false end
-  return not which.terms or (is_one and has_terms(Rows.place[job], which.terms))
-end
-
--- A function that says whether a job matches.
-function Search.matcher(which)
-  local asked = conditions(which)
+-- A function that says whether a job matches. That it is in the list that led to it need not be asked again.
+local function matcher(which, led)
+  local asked, lists = conditions(which)
+  local operations = which.operations
+  if which.terms and operations == nil then operations = true end
   return function(job)
     for k = 1, #asked do
       if job[asked[k][1]] ~= asked[k][2] then return false end
     end
-    if which.task and Rows.fixed(job)[F.TASK] ~= which.task then return false end
-    if which.root and Search.root(job) ~= which.root then return false end
-    return of_operations(job, which)
+    if operations ~= nil and operations ~= (job[OPERATION] and true or false) then return false end
+    for k = 1, #lists do
+      if lists[k] ~= led and not call('ZSCORE', K.index, lists[k] .. Rows.place[job]) then return false end
+    end
+    return true
   end
 end
 
 -- ── walking ─────────────────────────────────────────────────────────────────────────────────────
 
--- Reads the next places of a search: a function that gives some, and whether they are the last.
+-- Reads the next places of a search: a function that gives some, and whether they are the last; and the one list that
+-- leads, where it is one.
 local function reader(which, after, newest)
   local led = lead(which)
   if not led.given then
-    return function(from, limit) return merged(led.prefixes, from or after, newest, limit) end
+    local one = #led.prefixes == 1 and led.prefixes[1] or nil
+    return function(from, limit) return merged(led.prefixes, from or after, newest, limit) end, one
   end
   local places, at = sorted_behind(led.given, after, newest), 0
   return function(_, limit)
@@ -211,29 +214,23 @@ local function reader(which, after, newest)
   end
 end
 
--- Reads the jobs at these places, and what never changes of them where that is asked for, each in one trip.
-local function load(places, which)
-  Rows.load(places)
-  if not (which.task or which.root) then return end
-  local jobs = {}
-  for _, place in ipairs(places) do jobs[#jobs + 1] = Rows.job(place) end
-  Rows.load_fixed(jobs)
-end
-
 -- Calls `take(job)` for each job that matches, in order, until that says that it is enough, or there are no more, or the
--- script has looked at as much as it may. Answers at which place it stopped, and whether there are no more.
-function Search.walk(which, after, newest, take)
-  local next_places, matches = reader(which, after, newest), Search.matcher(which)
+-- script has looked at as much as it may. Answers at which place it stopped, and whether there are no more. It begins with
+-- `page` rows, and looks at more at once as it goes on.
+function Search.walk(which, after, newest, page, take)
+  local next_places, led = reader(which, after, newest)
+  local matches = matcher(which, led)
   local looks, at = 0, nil
+  page = min(max(page, 10), PAGE)
   while true do
-    local places, over = next_places(at, min(PAGE, LOOKS - looks))
-    load(places, which)
+    local places, over = next_places(at, min(page, LOOKS - looks))
+    Rows.load(places)
     for _, place in ipairs(places) do
       local job = Rows.job(place)
       at = place
       if job and matches(job) and take(job) then return at, false end
     end
-    looks = looks + #places
+    looks, page = looks + #places, min(2 * page, PAGE)
     if over then return at, true end
     if looks >= LOOKS then return at, false end
   end
@@ -243,7 +240,7 @@ end
 function Search.first(which, after, limit, wanted)
   local found = {}
   if limit <= 0 then return found, after, true end
-  local at, over = Search.walk(which, after, false, function(job)
+  local at, over = Search.walk(which, after, false, limit, function(job)
     if not wanted or wanted(job) then found[#found + 1] = job end
     return #found >= limit
   end)
@@ -266,9 +263,9 @@ end
 -- Adds jobs to an answer, until that is heavy: of each its place, its row with its long texts in it, and what never changes.
 -- Answers how many it added.
 function Search.tell(answer, jobs)
-  Rows.load_fixed(jobs)
   local weight = 0
   for k, job in ipairs(jobs) do
+    if k % SLICE == 1 then Rows.load_fixed({ unpack(jobs, k, min(k + SLICE - 1, #jobs)) }) end
     local row, fixed, n = Rows.told(job), Rows.fixed_row(job), #answer
     answer[n + 1], answer[n + 2], answer[n + 3] = Rows.place[job], row, fixed
     weight = weight + #row + #fixed

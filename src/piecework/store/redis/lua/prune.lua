@@ -3,7 +3,7 @@
 -- Deletes what is past its keep, in one list of jobs by queue and state: {how many were deleted, how many stay, where it
 -- stopped, whether behind that come none or a page of those that are too young}.
 
-local LOOKED, DELETED = 500, 150
+local LOOKED, DELETED = 500, 100
 local before = ASKED.before
 
 local function past(job)
@@ -28,7 +28,7 @@ return verb(function()
   local members = beginning(K.index, prefix, LOOKED, ASKED.after and prefix .. ASKED.after or nil)
   local young, kept, at, room = 0, 0, ASKED.after, min(DELETED, ASKED.limit)
   for k, job in ipairs(Erase.load(members)) do
-    if Erase.n >= room then break end
+    if Erase.n >= room or Erase.weight >= HEAVY then break end
     local place = members[k]
     if may_go(job) then
       Erase.job(job, true)

@@ -6,6 +6,7 @@ local BITE_OF = 100 -- jobs that one script looks for
 
 return verb(function()
   Revive.begin(ASKED)
+  ASKED.which.states = Revive.kinds
   local found, at, over = Search.first(ASKED.which, ASKED.after, min(ASKED.limit, BITE_OF), Revive.is_wanted)
   local n = 0
   for _, job in ipairs(found) do
