@@ -3,7 +3,7 @@
 -- Deletes some of the jobs that match, with all below them: {how many were deleted, how many of them matched, where the search
 -- stopped, whether there are no more, the id of one whose tree is too large to be looked through here, whether graves are left}.
 
-local HEADS, ROOM = 50, 500 -- jobs that match; members of their trees
+local HEADS, ROOM = 50, 200 -- jobs that match; members of their trees
 
 local heads, room, at, big = {}, ROOM, ASKED.after, nil
 

@@ -6,7 +6,7 @@
 return verb(function()
   local job = ASKED.id and Rows.with_id(ASKED.id)
   if job and Erase.may_go(job) and Erase.below(job) then Erase.head(job) end
-  local dug = Erase.dig(300)
+  local dug = Erase.dig(200)
   Erase.flush()
   return { Erase.n, not dug }
 end)

@@ -4,7 +4,7 @@
 -- is sealed as 'held', which does not let it end, and has a posting H.
 
 local Revive = {
-  room = 500, -- how many pieces this script may still bring back
+  room = 200, -- how many pieces this script may still bring back
   kinds = { 'f', 'x', 'p' }, -- which bad ends of pieces come back
   by = nil, reason = nil, word = 'retried', -- who does it, for the lines of operations
   held = {}, -- {batch, behind which piece to go on} …: what this script did not come to
@@ -135,7 +135,7 @@ local revive
 -- The pieces that ended badly come back, as many as there is room for; behind the last of them the batch may end.
 function Revive.below(id, behind)
   while Revive.room > 0 do
-    local found, over = bad_ones(id, behind, min(Revive.room, BITE))
+    local found, over = bad_ones(id, behind, Revive.room)
     local places = {}
     for k, member in ipairs(found) do places[k] = sub(member, -14) end
     Rows.load(places)

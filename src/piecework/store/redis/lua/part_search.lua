@@ -107,16 +107,30 @@ local function by_state(which)
   return prefixes, n
 end
 
--- A batch's postings are in the order of its pieces. Of one that is not small, the tree's are walked instead.
-local function by_batch(batch)
-  local prefix = 'b' .. batch .. '\0'
-  if posted(prefix) <= FEW then return { given = places_of(prefix, nil, false, FEW) } end
-  local first = Rows.job(places_of(prefix, nil, false, 1)[1])
-  return { prefixes = { 'r' .. Search.root(first) .. '\0' } }
+local BADLY = { f = { 'ef' }, x = { 'ex' }, p = { 'ep', 'ef' } } -- lists of pieces by batch; who was parked for crashing is in `ef`
+
+-- A batch's postings are in the order of its pieces: places to be sorted, where they are few.
+local function few_of_batch(which)
+  local lists, n, places = BADLY[which.state] or { 'b' }, 0, {}
+  for _, list in ipairs(lists) do n = n + posted(list .. which.batch .. '\0') end
+  if n > FEW then return nil end
+  for _, list in ipairs(lists) do
+    for _, place in ipairs(places_of(list .. which.batch .. '\0', nil, false, FEW)) do places[#places + 1] = place end
+  end
+  return places
 end
 
+-- The list of a batch's tree, for one that is not small.
+local function tree_of(batch)
+  local first = Rows.job(places_of('b' .. batch .. '\0', nil, false, 1)[1])
+  return 'r' .. Search.root(first) .. '\0'
+end
+
+-- Lists in the order of arrival, in each of which all that match must be.
 local function narrow(which)
   local found = {}
+  if which.batch and which.state == 'w' then found[1] = 'c' .. which.batch .. '\0' end
+  if which.batch and not found[1] then found[1] = tree_of(which.batch) end
   if which.key then found[#found + 1] = 'k' .. which.key .. '\0' end
   for _, term in ipairs(which.terms or {}) do found[#found + 1] = 'g' .. term .. '\0' end
   if which.root then found[#found + 1] = 'r' .. which.root .. '\0' end
@@ -139,7 +153,8 @@ local function lead(which)
     return { given = places }
   end
   if which.state == 'r' then return { given = running_places(which.worker) } end
-  if which.batch then return by_batch(which.batch) end
+  local few = which.batch and few_of_batch(which)
+  if few then return { given = few } end
   local best, fewest = nil, nil
   for _, prefix in ipairs(narrow(which)) do
     local n = posted(prefix)

@@ -2,7 +2,7 @@
 -- Cancels what has not started of a batch that failed or was stopped, where no fetch comes by, a bite of it: behind which
 -- piece to go on, or false at the end. Without a batch: the ids of some such batches.
 
-local BITE_OF = 250
+local BITE_OF = 200
 
 return verb(function()
   if not ASKED.batch then
