@@ -202,9 +202,16 @@ def _points(calls: Sequence[Call]) -> Iterator[None]:
 
 def _piped(driver: Driver, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The answers, errors among them, each in its place."""
-    pipeline = driver.pipeline() if is_cluster(driver) else driver.pipeline(transaction=False)
-    for words in commands:
-        pipeline.execute_command(*words)
+    if is_cluster(driver):
+        pipeline = driver.pipeline()
+        for (
+            words
+        ) in commands:  # by its first key; the driver itself would ask the server where the keys of a script are
+            pipeline.execute_command(*words, target_nodes=driver.get_node_from_key(words[3]))
+    else:
+        pipeline = driver.pipeline(transaction=False)
+        for words in commands:
+            pipeline.execute_command(*words)
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     return answers
 

@@ -61,11 +61,15 @@ class Homes:
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 
+    def known(self, ids: Iterable[str]) -> dict[str, int]:
+        """Where those of them live of whom that is remembered."""
+        with self._lock:
+            return {id: self._known[id] for id in ids if id in self._known}
+
     def find(self, ids: Iterable[str]) -> dict[str, int]:
         """Where these jobs and batches live; what is not stored is left out."""
         wanted = dict.fromkeys(ids)
-        with self._lock:
-            found = {id: self._known[id] for id in wanted if id in self._known}
+        found = self.known(wanted)
         unknown = [id for id in wanted if id not in found]
         if unknown:
             for home, here in enumerate(self.ask_all("where", {"ids": unknown})):

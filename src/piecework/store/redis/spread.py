@@ -19,7 +19,7 @@ from piecework.outcome import Settlement
 from piecework.store.redis import enqueue, liveness, work
 from piecework.store.redis.client import Client
 from piecework.store.redis.homes import Homes
-from piecework.store.redis.shard import Shard, answer
+from piecework.store.redis.shard import Shard
 
 
 class Spread:
@@ -59,11 +59,15 @@ class Spread:
         if tree is not None:
             return {tree: list(range(len(jobs)))}
         batches = self.homes.find({job.batch for job in jobs if job.batch is not None})
+        known = self.homes.known(job.id for job in jobs)
         parts: dict[int, list[int]] = defaultdict(list)
-        plain: int | None = None
+        # One home for all that may go anywhere: then they are stored, or not, together.
+        plain = next(iter(batches.values()), None)
         for n, job in enumerate(jobs):
             if job.batch is not None:
                 home = batches.get(job.batch, 0)
+            elif job.id in known:
+                home = known[job.id]
             elif job.key is not None:
                 home = self.homes.of_name(job.key)
             else:
