@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- with: take
+-- with: quick take
 -- What a fetch would take here first, for one that looks into several shards: ranks, which are priority, moment and place as
 -- bytes in the order of fetching. Told {worker, number of the claim, limit, queues or nil}; answers {whether that claim was
 -- answered before, whether there is more to be cleared first, ranks}.
@@ -18,7 +18,8 @@ local function best(queues, limit)
     for _, rank in ipairs(ranks_of(queue, limit)) do all[#all + 1] = rank end
   end
   table.sort(all)
-  return { unpack(all, 1, min(#all, limit)) }
+  for k = #all, limit + 1, -1 do all[k] = nil end
+  return all
 end
 
 return verb(function()
