@@ -116,13 +116,11 @@ class Spread:
         parts: dict[int, list[int]] = defaultdict(list)
         for n, settlement in enumerate(settlements):
             parts[homes.get(settlement.id, 0)].append(n)
-        calls = [
-            self.shards[home].call("exchange", work.told([settlements[n] for n in numbers], None))
-            for home, numbers in parts.items()
-        ]
+        asked = [work.asked([settlements[n] for n in numbers], None) for numbers in parts.values()]
+        calls = [self.shards[home].call("exchange", one.told) for home, one in zip(parts, asked, strict=True)]
         answers: dict[int, Answer] = {}
-        for numbers, said in zip(parts.values(), self._client.together(calls), strict=True):
-            answers |= zip(numbers, work.read(said)[0], strict=True)
+        for numbers, one, said in zip(parts.values(), asked, self._client.together(calls), strict=True):
+            answers |= zip(numbers, one.read(said)[0], strict=True)
         return [answers[n] for n in range(len(settlements))]
 
     def _fetch(self, claim: Claim) -> list[Fetched]:
@@ -145,10 +143,11 @@ class Spread:
                 return heads
 
     def _take(self, shares: Mapping[int, Claim]) -> dict[int, list[Fetched]]:
-        calls = [self.shards[home].call("exchange", work.told((), share)) for home, share in shares.items()]
+        asked = [work.asked((), share) for share in shares.values()]
+        calls = [self.shards[home].call("exchange", one.told) for home, one in zip(shares, asked, strict=True)]
         taken: dict[int, list[Fetched]] = {}
-        for (home, share), said in zip(shares.items(), self._client.together(calls), strict=True):
-            _, more, jobs = work.read(said)
+        for (home, share), one, said in zip(shares.items(), asked, self._client.together(calls), strict=True):
+            _, more, jobs = one.read(said)
             # Something stood in its way: that shard by itself clears it.
             taken[home] = work.exchange(self.shards[home], (), share)[1] if more else jobs
             for job in taken[home]:

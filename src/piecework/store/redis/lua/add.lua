@@ -152,7 +152,7 @@ local function store(new, fixed)
   local common, place = header(new), Moves.next_place()
   local run_at = common[H.RUN_AT] or NOW + (common[H.DELAY] or 0)
   local job = {
-    common[H.STATE], common[H.QUEUE], common[H.PRIORITY], run_at, 0, 0, NOW,
+    common[H.STATE], 0, common[H.QUEUE], common[H.PRIORITY], run_at, 0, NOW,
     [KEY] = new[N.KEY], [CURSOR] = new[N.CURSOR], [OPERATION] = new[N.OPERATION] and true,
     [EXPIRES] = common[H.EXPIRES] and run_at + common[H.EXPIRES] or common[H.EXPIRES_AT],
   }

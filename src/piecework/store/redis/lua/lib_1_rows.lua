@@ -3,8 +3,8 @@
 -- A job is an array of what changes, by the numbers below. What is not set is nil or false; behind the last field that is
 -- set, nothing is stored. What never changes is read only where it is asked for: `Rows.fixed(job)`.
 
--- What changes, the most common first.
-local STATE, QUEUE, PRIORITY, RUN_AT, RUN, ATTEMPT, CREATED = 1, 2, 3, 4, 5, 6, 7 -- STATE: w a r c f x p
+-- What changes, the most common first: the first twelve are also known to part_quick.
+local STATE, RUN, QUEUE, PRIORITY, RUN_AT, ATTEMPT, CREATED = 1, 2, 3, 4, 5, 6, 7 -- STATE: w a r c f x p
 local WORKER, CLAIM, STARTED, SETTLED, FINISHED, RESULT = 8, 9, 10, 11, 12, 13 -- SETTLED: the last run that was settled
 local BATCH, ORDINAL, KEY, OPERATION, CURSOR, BELOW, CRASHES = 14, 15, 16, 17, 18, 19, 20 -- OPERATION: whether it is one
 local EXPIRES, AHEAD, ERROR, REASON, STOPPING, PROGRESS = 21, 22, 23, 24, 25, 26 -- AHEAD: it is in `later`, not in line
@@ -33,11 +33,14 @@ local Rows = {
   by_id = {}, -- id -> place; false: there is none
   fixed_rows = {}, fixed_of = {}, -- job -> what never changes, packed and unpacked
   changed = {}, -- job -> true: to be written
+  bytes = {}, -- place, row, …: to be written as they are; see part_quick
   written = {}, -- job -> the row as it is stored
   known = {}, -- hash and field -> value, of hashes that were looked into
   batches = {}, changed_batches = {}, -- id -> batch; false: there is none
   operations = {}, changed_operations = {}, -- place -> operation
   sets = { line = {}, index = {}, running = {}, trail = {} }, -- key -> member -> true: add, false: remove
+  added = { line = {}, index = {}, running = {}, trail = {} }, -- key -> members that nothing else in this script touches, in
+  removed = { line = {}, index = {}, running = {}, trail = {} }, -- the order in which they lie: writing them is quicker
   scores = { later = {}, expiry = {}, wake = {} }, -- key -> place -> score; false: remove
   hashes = { fixed = {}, text = {}, at = {}, unique = {}, offer = {}, globals = {}, plan = {} }, -- key -> field -> value; false: remove
   counts = {}, in_line = {}, walked = {}, -- what is added to counters: by state and queue, by queue, by digest of a plan
@@ -148,7 +151,8 @@ function Rows.touch(job)
 end
 
 -- An array as it is stored: nothing behind the last value, false for what is not set before it.
-local function packed(row, last)
+local function packed(row)
+  local last = table.maxn(row)
   while last > 0 and not row[last] do
     row[last] = nil
     last = last - 1
@@ -264,10 +268,10 @@ end
 
 -- ── the end of a script ─────────────────────────────────────────────────────────────────────────
 
-local function write_rows(key, rows, changed, last)
+local function write_rows(key, rows, changed)
   local list, n = {}, 0
   for field in pairs(changed) do
-    list[n + 1], list[n + 2] = field, packed(rows[field], last)
+    list[n + 1], list[n + 2] = field, packed(rows[field])
     n = n + 2
   end
   in_bites('HSET', key, list, 2)
@@ -276,27 +280,32 @@ end
 local function write_jobs()
   local list, n = {}, 0
   for job in pairs(Rows.changed) do
-    local row = packed(job, LAST_FIELD)
+    local row = packed(job)
     list[n + 1], list[n + 2] = Rows.place[job], row
     Rows.written[job] = row
     n = n + 2
   end
   in_bites('HSET', K.job, list, 2)
+  in_bites('HSET', K.job, Rows.bytes, 2)
+  Rows.bytes = {}
 end
 
-local function write_set(key, set)
-  local added, removed, n, m = {}, {}, 0, 0
-  for member, is_in in pairs(set) do
-    if is_in then
-      added[n + 1], added[n + 2] = 0, member
-      n = n + 2
-    else
-      m = m + 1
-      removed[m] = member
-    end
+-- Members with the score that all have. It is text: the server would print a number for each of them.
+local function scored(members)
+  local list = {}
+  for k = 1, #members do list[2 * k - 1], list[2 * k] = '0', members[k] end
+  return list
+end
+
+local function write_set(name)
+  local added, removed = Rows.added[name], Rows.removed[name]
+  for member, is_in in pairs(Rows.sets[name]) do
+    local list = is_in and added or removed
+    list[#list + 1] = member
   end
-  in_bites('ZREM', key, removed, 1)
-  in_bites('ZADD', key, added, 2)
+  in_bites('ZREM', K[name], removed, 1)
+  in_bites('ZADD', K[name], scored(added), 2)
+  Rows.sets[name], Rows.added[name], Rows.removed[name] = {}, {}, {}
 end
 
 local function write_scores(key, scores)
@@ -352,16 +361,15 @@ end
 
 -- Writes what is pending of one ordered set, for a script that goes on to read it.
 function Rows.write(name)
-  write_set(K[name], Rows.sets[name])
-  Rows.sets[name] = {}
+  write_set(name)
 end
 
 -- Writes all that was changed. What was read stays known; the script may go on and flush again.
 function Rows.flush()
   write_jobs()
-  write_rows(K.batch, Rows.batches, Rows.changed_batches, B.LAST)
-  write_rows(K.operation, Rows.operations, Rows.changed_operations, O.EDITED)
-  for name, set in pairs(Rows.sets) do write_set(K[name], set) end
+  write_rows(K.batch, Rows.batches, Rows.changed_batches)
+  write_rows(K.operation, Rows.operations, Rows.changed_operations)
+  for name in pairs(Rows.sets) do write_set(name) end
   for _, range in ipairs(Rows.trims) do call('ZREMRANGEBYLEX', K.trail, range[1], range[2]) end
   for name, scores in pairs(Rows.scores) do write_scores(K[name], scores) end
   for name, hash in pairs(Rows.hashes) do write_hash(K[name], hash) end
@@ -375,7 +383,7 @@ end
 function Rows.forget_changes()
   Rows.changed, Rows.changed_batches, Rows.changed_operations = {}, {}, {}
   Rows.counts, Rows.in_line, Rows.walked, Rows.trims, Rows.woken = {}, {}, {}, {}, false
-  for _, tables in ipairs({ Rows.sets, Rows.scores, Rows.hashes }) do
+  for _, tables in ipairs({ Rows.scores, Rows.hashes }) do
     for name in pairs(tables) do tables[name] = {} end
   end
 end

@@ -147,7 +147,9 @@ function Moves.to(job, state, fields)
     Moves.carry_key(job, not FINISHED_STATE[state])
   end
   job[STATE] = state
-  for field, value in pairs(fields or {}) do job[field] = value end
+  if fields then
+    for field, value in pairs(fields) do job[field] = value end
+  end
   Moves.set_down(job)
 end
 
@@ -166,6 +168,23 @@ function Moves.carry_key(job, does)
   end
 end
 
+local function add_to(counts, field, n)
+  counts[field] = (counts[field] or 0) + n
+end
+
+-- So many jobs of a queue were taken out of its line, and run.
+function Moves.count_taken(queue, n)
+  add_to(Rows.in_line, queue, -n)
+  add_to(Rows.counts, 'a' .. queue, -n)
+  add_to(Rows.counts, 'r' .. queue, n)
+end
+
+-- So many jobs of a queue that ran have completed.
+function Moves.count_completed(queue, n)
+  add_to(Rows.counts, 'r' .. queue, -n)
+  add_to(Rows.counts, 'c' .. queue, n)
+end
+
 -- A worker takes a job that stands in line.
 function Moves.take(job, worker, claim)
   stand_in_line(job, false)
@@ -176,6 +195,7 @@ function Moves.take(job, worker, claim)
   put(Rows.sets.running, Moves.running_member(job))
   Rows.changed[job] = true
 end
+
 
 -- A job whose time has come joins its line.
 function Moves.ripen(job)

@@ -50,7 +50,8 @@ end
 function Fan.finish(job, state, error, reason)
   if error then Rows.set_error(job, error) end -- a cancelled job still shows why its last run ended
   job[REASON], job[STOPPING] = reason or nil, nil
-  Moves.to(job, state, { [FINISHED] = NOW, [CRASHED] = false })
+  job[FINISHED] = NOW
+  Moves.to(job, state, job[CRASHED] and { [CRASHED] = false })
   if job[TO_UNDO] then -- it came to its end before it could be undone
     job[TO_UNDO] = nil
     Rows.operation(job)[O.ENDING] = nil

@@ -178,7 +178,7 @@ local function settle(job, s, written)
   return goes_on and 'let go' or 'ok'
 end
 
--- Ends runs, in memory, and answers for each. `written`: by number of the settlement.
+-- Ends runs that came to more than a good end. `written`: by number of the settlement. Answers for each.
 function Settle.all(settlements, written)
   local ids, places, answers = {}, {}, {}
   for k, s in ipairs(settlements) do ids[k] = s[S.ID] end
@@ -187,6 +187,27 @@ function Settle.all(settlements, written)
     if Rows.by_id[id] then places[#places + 1] = Rows.by_id[id] end
   end
   Rows.load(places)
-  for k, s in ipairs(settlements) do answers[k] = settle(Rows.with_id(s[S.ID]), s, written and written[k] or {}) end
+  for k, s in ipairs(settlements) do
+    answers[k] = settle(Rows.job(Rows.by_id[s[S.ID]]), s, written and written[k])
+  end
   return answers
+end
+
+-- Ends runs that just completed: {id, run, attempt, result or false, id, …}. Answers what else is told of them than `ok`:
+-- by number, as text.
+function Settle.good_ends(flat)
+  local ids, places, other = {}, {}, {}
+  for k = 1, #flat, 4 do ids[#ids + 1] = flat[k] end
+  local found = values(K.at, ids)
+  for k = 1, #ids do places[k] = found[k] or '' end
+  local rows = values(K.job, places)
+  for k = 1, #ids do
+    local run, attempt, result = flat[4 * k - 2], flat[4 * k - 1], flat[4 * k]
+    if not Quick.complete(places[k], rows[k], run, attempt, result) then
+      Rows.by_id[ids[k]] = found[k]
+      local answer = settle(Rows.job(found[k]), { ids[k], run, 'completed', attempt, nil, result or nil })
+      if answer ~= 'ok' then other[tostring(k)] = answer end
+    end
+  end
+  return other
 end

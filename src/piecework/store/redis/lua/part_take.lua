@@ -74,97 +74,126 @@ local function sort_in(order, reader)
   table.insert(order, k + 1, reader)
 end
 
--- The places of the next jobs of all lines, in the order of fetching.
-local function next_places(order, limit)
-  local places = {}
-  while #places < limit and #order > 0 do
+-- The next members of all lines, in the order of fetching.
+local function next_members(order, limit)
+  local members = {}
+  while #members < limit and #order > 0 do
     local best = table.remove(order)
-    places[#places + 1] = sub(best.rank, -14)
+    members[#members + 1] = best.read[best.next]
     best.next = best.next + 1
     sort_in(order, best)
   end
-  return places
+  return members
 end
 
--- A line for itself needs no merging.
-local function places_in_line(reader, limit)
-  local places = {}
-  while #places < limit do
-    local rank = head(reader)
-    if not rank then break end
-    places[#places + 1] = sub(rank, -14)
-    reader.next = reader.next + 1
-  end
-  return places
-end
-
+-- A function that gives the next members of these lines, so many. A line for itself needs no merging.
 local function line_up(queues, limit)
-  local all, order = readers(queues, limit), {}
-  if #all == 1 then return function(n) return places_in_line(all[1], n) end end
-  for _, reader in ipairs(all) do sort_in(order, reader) end
-  return function(n) return next_places(order, n) end
+  local all, order, after = readers(queues, limit), {}, nil
+  if #all ~= 1 then
+    for _, reader in ipairs(all) do sort_in(order, reader) end
+    return function(n) return next_members(order, n) end
+  end
+  return function(n)
+    local members = beginning(K.line, all[1].prefix, n, after)
+    after = members[#members]
+    return members
+  end
 end
 
--- Takes what is next; pieces of a batch that has ended are cancelled instead, a bite of them. Says whether there are more.
-local function take(claim, queues)
-  local worker, number, limit = claim[1], claim[2], claim[3]
-  local next_in_line, taken, cancelled = line_up(queues, limit), {}, 0
-  while #taken < limit and cancelled < BITE do
-    local places = next_in_line(limit - #taken)
-    if #places == 0 then return taken, false end
-    Rows.load(places)
-    for _, place in ipairs(places) do
-      local job = Rows.job(place)
-      if job[STATE] == 'a' and Fan.is_doomed(job) then
-        Fan.finish(job, 'x', nil, 'its batch has ended')
-        cancelled = cancelled + 1
-      elseif job[STATE] == 'a' then
-        Moves.take(job, worker, number)
-        taken[#taken + 1] = job
-      end
+-- One claim while it is answered: what it took, and how that is told.
+local taking = { rows = {}, places = {} } -- rows: as they are told; of a job that was unpacked the job itself
+
+-- Takes a job that has more to it; one whose batch has ended is cancelled instead.
+local function take_with_care(place, claim)
+  local job = Rows.job(place)
+  if not job or job[STATE] ~= 'a' then return end
+  if Fan.is_doomed(job) then return Fan.finish(job, 'x', nil, 'its batch has ended') end
+  Moves.take(job, claim[1], claim[2])
+  taking.rows[#taking.rows + 1], taking.places[#taking.places + 1] = job, place
+end
+
+-- Takes the jobs of these members of the line.
+local function take_all(members, claim, begun)
+  local places, rows, in_queue = {}, taking.rows, {}
+  for k = 1, #members do places[k] = sub(members[k], -14) end
+  local stored, front = values(K.job, places), claim[1] .. '\0' .. claim[2] .. '\0'
+  local bytes, lines, runs = Rows.bytes, Rows.removed.line, Rows.added.running
+  for k = 1, #members do
+    local place, row = places[k], stored[k]
+    local begins = row and Quick.begin(row, begun)
+    if begins then
+      local n, queue = #rows, sub(members[k], 1, -38)
+      rows[n + 1], taking.places[n + 1] = begins, place
+      bytes[#bytes + 1] = place
+      bytes[#bytes + 1] = begins
+      lines[#lines + 1], runs[#runs + 1] = members[k], front .. place
+      in_queue[queue] = (in_queue[queue] or 0) + 1
+      Rows.by_place[place] = nil -- as it was
+    else
+      take_with_care(place, claim)
     end
   end
-  return taken, #taken == 0 and cancelled >= BITE
+  for queue, n in pairs(in_queue) do Moves.count_taken(queue, n) end
+end
+
+-- Takes what is next, but looks at no more than a bite beyond. Says whether there is more to be looked at.
+local function take(claim, queues)
+  local limit, begun = claim[3], pack(claim[1], claim[2], NOW)
+  local next_in_line, left = line_up(queues, limit), limit + BITE
+  while #taking.rows < limit and left > 0 do
+    local members = next_in_line(limit - #taking.rows)
+    if #members == 0 then return false end
+    take_all(members, claim, begun)
+    left = left - #members
+  end
+  return #taking.rows == 0
 end
 
 -- ── the verb ────────────────────────────────────────────────────────────────────────────────────
 
 -- What this claim got before and still runs, in the order of then.
-local function taken_before(claim)
+local function take_again(claim)
   local members = beginning(K.running, claim[1] .. '\0' .. claim[2] .. '\0')
-  local places, ranks, jobs = {}, {}, {}
+  local places, ranks = {}, {}
   for k, member in ipairs(members) do places[k] = sub(member, -14) end
   Rows.load(places)
   for k, place in ipairs(places) do ranks[k] = Moves.rank(Rows.job(place)) end
   table.sort(ranks)
-  for k, rank in ipairs(ranks) do jobs[k] = Rows.job(sub(rank, -14)) end
-  return jobs
+  for k, rank in ipairs(ranks) do
+    taking.places[k] = sub(rank, -14)
+    taking.rows[k] = Rows.job(taking.places[k])
+  end
 end
 
--- Adds a job as a worker gets it: its row, and what never changes of it; of an operation also that row and the globals.
-local function tell(list, job)
-  local n, place = #list, Rows.place[job]
-  list[n + 1], list[n + 2] = Rows.written[job], Rows.fixed_row(job)
-  if job[OPERATION] then
-    list[n + 3], list[n + 4] = call('HGET', K.operation, place), call('HGET', K.globals, place) or '\144'
+-- The jobs as a worker gets them: of each its row, and what never changes; of an operation also that row and the globals.
+local function told()
+  local list, n, fixed = { '' }, 1, values(K.fixed, taking.places)
+  for k, row in ipairs(taking.rows) do
+    local plain = type(row) == 'string'
+    list[n + 1], list[n + 2] = plain and row or Rows.written[row], fixed[k]
+    n = n + 2
+    if not plain and row[OPERATION] then
+      local place = taking.places[k]
+      list[n + 1], list[n + 2] = call('HGET', K.operation, place), call('HGET', K.globals, place) or '\144'
+      n = n + 2
+    end
   end
+  return list
 end
 
 -- Takes jobs, and writes. `claim`: {worker, number, limit, queues or nil}. Answers whether something stood in the way, so
 -- that the same claim is to be sent again; and a list of rows, its first place free.
-Take.pass_time = pass_time
-
 function Take.all(claim)
+  local more = false
   Rows.flush()
-  local jobs, more = taken_before(claim), false
-  if #jobs == 0 and claim[3] > 0 then
+  take_again(claim)
+  if #taking.rows == 0 and claim[3] > 0 then
     more = pass_time()
     Rows.flush()
-    if not more then jobs, more = take(claim, claim[4] or call('HKEYS', K.lines)) end
+    if not more then more = take(claim, claim[4] or call('HKEYS', K.lines)) end
     Rows.flush()
   end
-  Rows.load_fixed(jobs)
-  local list = { '' }
-  for _, job in ipairs(jobs) do tell(list, job) end
-  return more, list
+  return more, told()
 end
+
+Take.pass_time = pass_time -- for heads.lua, which only looks
