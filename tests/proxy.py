@@ -44,6 +44,7 @@ class Proxy:
         self._listens: threading.Thread | None = None
         self._stalled = self._slams = False
         self._armed: tuple[int, Cut] | None = None
+        self._for_good = False
         self.accepted = 0  # connections, ever
         self.passed = 0  # messages of clients, since `arm`
         self.struck = False  # whether the armed message came by
@@ -101,19 +102,22 @@ class Proxy:
         for pair in pairs:
             pair.cut()
 
-    def arm(self, message: int, cut: Cut) -> None:
-        """The n-th message from now on, of whichever connection, meets a cut: the first one is 1."""
+    def arm(self, message: int, cut: Cut, *, for_good: bool = False) -> None:
+        """The n-th message from now on, of whichever connection, meets a cut: the first one is 1.
+
+        `for_good`: whoever comes after that is slammed, until `serve`.
+        """
         with self._lock:
-            self._armed, self.passed, self.struck = (message, cut), 0, False
+            self._armed, self.passed, self.struck, self._for_good = (message, cut), 0, False, for_good
 
     def disarm(self) -> None:
         with self._lock:
             self._armed = None
 
     @contextmanager
-    def cutting(self, message: int, cut: Cut) -> Iterator[None]:
+    def cutting(self, message: int, cut: Cut, *, for_good: bool = False) -> Iterator[None]:
         """Armed inside the block."""
-        self.arm(message, cut)
+        self.arm(message, cut, for_good=for_good)
         try:
             yield
         finally:
@@ -177,6 +181,7 @@ class Proxy:
             if self._armed is None or self.passed != self._armed[0]:
                 return None
             self.struck = True
+            self._slams = self._for_good
             return self._armed[1]
 
 
