@@ -1,4 +1,5 @@
 #!lua
+-- with: quick
 -- Stores jobs, all or none, and answers the ids under which they are stored. Told {batch or false, {id, run} of a fence or
 -- false, headers, jobs}. ARGV from 3 on: what never changes of each job, packed.
 --   batch   {id, then, on_failure, then_queue, then_priority, always}
@@ -148,8 +149,28 @@ local function post(job, new, common, place)
   if new[N.KEY] then put(Rows.sets.index, 'k' .. new[N.KEY] .. '\0' .. place) end
 end
 
+-- What plain jobs of a header have in common: see part_quick; false where they are not plain.
+local kinds = {}
+
+local function kind_of(new)
+  if new[N.KEY] or new[N.OPERATION] then return false end
+  local kind = kinds[new[N.HEADER]]
+  if kind == nil then
+    local common = header(new)
+    local plain = not (common[H.BATCH] or common[H.ROOT] or common[H.EXPIRES] or common[H.EXPIRES_AT])
+    local run_at = common[H.RUN_AT] or NOW + (common[H.DELAY] or 0)
+    kind = plain and Quick.kind(common[H.STATE], common[H.TASK], common[H.QUEUE], common[H.PRIORITY], run_at) or false
+    kinds[new[N.HEADER]] = kind
+  end
+  return kind
+end
+
 local function store(new, fixed)
-  local common, place = header(new), Moves.next_place()
+  local common, place, kind = header(new), Moves.next_place(), kind_of(new)
+  if kind then
+    Quick.arrive(kind, place, new[N.ID], fixed)
+    return new[N.ID]
+  end
   local run_at = common[H.RUN_AT] or NOW + (common[H.DELAY] or 0)
   local job = {
     common[H.STATE], 0, common[H.QUEUE], common[H.PRIORITY], run_at, 0, NOW,
@@ -185,8 +206,11 @@ return verb(function()
   if opens then Fan.open(new_batch) end
   local answers = {}
   for k, new in ipairs(jobs) do answers[k] = add(new, ARGV[k + 2]) end
-  if opens then Fan.put_below(new_batch[1]) end
   Moves.keep_last_place()
   Rows.flush()
+  if opens then
+    Fan.put_below(new_batch[1])
+    Rows.flush()
+  end
   return answers
 end)

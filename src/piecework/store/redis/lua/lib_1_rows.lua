@@ -33,7 +33,7 @@ local Rows = {
   by_id = {}, -- id -> place; false: there is none
   fixed_rows = {}, fixed_of = {}, -- job -> what never changes, packed and unpacked
   changed = {}, -- job -> true: to be written
-  bytes = {}, -- place, row, …: to be written as they are; see part_quick
+  fields = { job = {}, fixed = {}, at = {} }, -- key -> field, value, …: to be written as they are; see part_quick
   written = {}, -- job -> the row as it is stored
   known = {}, -- hash and field -> value, of hashes that were looked into
   batches = {}, changed_batches = {}, -- id -> batch; false: there is none
@@ -286,8 +286,6 @@ local function write_jobs()
     n = n + 2
   end
   in_bites('HSET', K.job, list, 2)
-  in_bites('HSET', K.job, Rows.bytes, 2)
-  Rows.bytes = {}
 end
 
 -- Members with the score that all have. It is text: the server would print a number for each of them.
@@ -370,6 +368,7 @@ function Rows.flush()
   write_rows(K.batch, Rows.batches, Rows.changed_batches)
   write_rows(K.operation, Rows.operations, Rows.changed_operations)
   for name in pairs(Rows.sets) do write_set(name) end
+  for name, list in pairs(Rows.fields) do in_bites('HSET', K[name], list, 2) end
   for _, range in ipairs(Rows.trims) do call('ZREMRANGEBYLEX', K.trail, range[1], range[2]) end
   for name, scores in pairs(Rows.scores) do write_scores(K[name], scores) end
   for name, hash in pairs(Rows.hashes) do write_hash(K[name], hash) end
@@ -383,7 +382,7 @@ end
 function Rows.forget_changes()
   Rows.changed, Rows.changed_batches, Rows.changed_operations = {}, {}, {}
   Rows.counts, Rows.in_line, Rows.walked, Rows.trims, Rows.woken = {}, {}, {}, {}, false
-  for _, tables in ipairs({ Rows.scores, Rows.hashes }) do
+  for _, tables in ipairs({ Rows.scores, Rows.hashes, Rows.fields }) do
     for name in pairs(tables) do tables[name] = {} end
   end
 end

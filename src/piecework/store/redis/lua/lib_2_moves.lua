@@ -172,6 +172,13 @@ local function add_to(counts, field, n)
   counts[field] = (counts[field] or 0) + n
 end
 
+-- So many jobs of a queue arrived, and stand in its line.
+function Moves.count_arrived(queue, n)
+  add_to(Rows.in_line, queue, n)
+  add_to(Rows.counts, 'a' .. queue, n)
+  Rows.woken = true
+end
+
 -- So many jobs of a queue were taken out of its line, and run.
 function Moves.count_taken(queue, n)
   add_to(Rows.in_line, queue, -n)

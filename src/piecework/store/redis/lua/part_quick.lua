@@ -21,7 +21,7 @@ function Quick.complete(place, row, run, attempt, result)
   if not row or sub(row, 1, 4) ~= BEGUN or run ~= 1 or (result and #result > LONG) then return false end
   local _, queue, _, _, spent, _, worker, claim = cmsgpack.unpack_limit(row, 7, 4)
   if spent ~= attempt then return false end
-  local bytes, index_in, index_out, runs = Rows.bytes, Rows.added.index, Rows.removed.index, Rows.removed.running
+  local bytes, index_in, index_out, runs = Rows.fields.job, Rows.added.index, Rows.removed.index, Rows.removed.running
   local n, posting = #bytes, queue .. '\0' .. place
   bytes[n + 1] = place
   bytes[n + 2] = result and DONE_WITH_RESULT .. sub(row, 5) .. settled .. pack(result) or DONE .. sub(row, 5) .. settled
@@ -35,4 +35,27 @@ end
 function Quick.count()
   for queue, n in pairs(Quick.completed) do Moves.count_completed(queue, n) end
   Quick.completed = {}
+end
+
+-- What jobs that arrive have in common, as it stands in front of their places; nil where they are not plain, or not due.
+function Quick.kind(state, task, queue, priority, run_at)
+  if state ~= 'a' or run_at > NOW then return nil end
+  local row = { state, 0, queue, priority, run_at, 0, NOW }
+  return {
+    queue = queue, row = pack(row), state = 'sa' .. queue .. '\0', task = 't' .. task .. '\0',
+    line = queue .. '\0' .. format('%08x', priority + 2147483648) .. moment(run_at),
+  }
+end
+
+-- A plain job arrives.
+function Quick.arrive(kind, place, id, fixed_row)
+  local fields, index, lines = Rows.fields, Rows.added.index, Rows.added.line
+  local n, m, l = #fields.job, #index, #lines
+  fields.job[n + 1], fields.job[n + 2] = place, kind.row
+  fields.fixed[n + 1], fields.fixed[n + 2] = place, fixed_row
+  fields.at[n + 1], fields.at[n + 2] = id, place
+  index[m + 1], index[m + 2] = kind.state .. place, kind.task .. place
+  lines[l + 1] = kind.line .. place
+  Rows.by_id[id] = place
+  Moves.count_arrived(kind.queue, 1)
 end

@@ -117,7 +117,7 @@ local function take_all(members, claim, begun)
   local places, rows, in_queue = {}, taking.rows, {}
   for k = 1, #members do places[k] = sub(members[k], -14) end
   local stored, front = values(K.job, places), claim[1] .. '\0' .. claim[2] .. '\0'
-  local bytes, lines, runs = Rows.bytes, Rows.removed.line, Rows.added.running
+  local bytes, lines, runs = Rows.fields.job, Rows.removed.line, Rows.added.running
   for k = 1, #members do
     local place, row = places[k], stored[k]
     local begins = row and Quick.begin(row, begun)
