@@ -48,7 +48,7 @@
 --                j place id               the id of such a deed
 --   session    HASH  id -> packed {beat, started_at, seen_at, name, host, pid, polled_at}
 --   paused     SET   queues
---   sleepers   ZSET  who waits for a hint, by when they stop waiting; hints are published on prefix:hints
+--   sleepers   ZSET  who waits for a hint, by when they stop waiting; its name is also the channel of hints
 --
 -- ARGV[1] is the moment by the clock that the store was given, or empty: then the server's time counts.
 -- ARGV[2] is what the verb is told, packed. Nothing is written before `Rows.flush()`: a script that finds out that it has
@@ -64,7 +64,8 @@ local K = {
   trail = KEYS[20], session = KEYS[21], paused = KEYS[22], sleepers = KEYS[23],
 }
 
-local BITE = 1000 -- rows that one command reads or writes, and that one script takes away on the side
+local BITE = 1000 -- rows that one command reads or writes
+local STOP_BITE = 250 -- rows that one script takes away beside what it is for
 
 local function server_micros()
   local time = call('TIME')

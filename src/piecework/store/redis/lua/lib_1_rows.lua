@@ -353,7 +353,7 @@ end
 local function wake_sleepers()
   if call('ZCARD', K.sleepers) > 0 then
     call('DEL', K.sleepers)
-    call('PUBLISH', string.match(K.sleepers, '^(.-):{') .. ':hints', '')
+    call('PUBLISH', K.sleepers, '')
   end
 end
 

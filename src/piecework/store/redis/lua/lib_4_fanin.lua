@@ -1,6 +1,6 @@
 -- What the end of a job means for the batch that it waits for, and for the one that it is a piece of.
 
-local Fan = { left = BITE } -- how many pieces that wait in line this script may still cancel; a fetch meets the others
+local Fan = { left = STOP_BITE } -- how many pieces that wait in line this script may still cancel; a fetch meets the others
 local ENDED = 'its batch had ended' -- why those are cancelled that had not started
 
 -- The batch that a job waits for, or will, or nil.

@@ -14,14 +14,14 @@ end
 
 -- Jobs whose moment has come in one of the sets that are ordered by it, a bite of them; and whether there are more.
 local function due(name)
-  local places = call('ZRANGEBYSCORE', K[name], '-inf', format('%.17g', NOW), 'LIMIT', 0, BITE)
+  local places = call('ZRANGEBYSCORE', K[name], '-inf', format('%.17g', NOW), 'LIMIT', 0, STOP_BITE)
   Rows.load(places)
   local jobs = {}
   for k, place in ipairs(places) do
     jobs[k] = Rows.job(place)
     Rows.scores[name][place] = false
   end
-  return jobs, #places == BITE
+  return jobs, #places == STOP_BITE
 end
 
 -- What time has brought: some join the line, some have waited long enough, some are too late. Says whether there is more.
@@ -139,7 +139,7 @@ end
 -- Takes what is next, but looks at no more than a bite beyond. Says whether there is more to be looked at.
 local function take(claim, queues)
   local limit, begun = claim[3], pack(claim[1], claim[2], NOW)
-  local next_in_line, left = line_up(queues, limit), limit + BITE
+  local next_in_line, left = line_up(queues, limit), limit + STOP_BITE
   while #taking.rows < limit and left > 0 do
     local members = next_in_line(limit - #taking.rows)
     if #members == 0 then return false end
