@@ -185,6 +185,11 @@ class Watched:
         assert self.sentinel is not None
         return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.NAME}"
 
+    def lag(self) -> int:
+        """Bytes of what the master wrote that the replica has not said it has."""
+        told = self.master.ask("INFO", "replication")
+        return int(told["master_repl_offset"]) - int(told["slave0"]["offset"])
+
     def stop(self) -> None:
         for server in (self.sentinel, self.replica, self.master):
             if server is not None:
