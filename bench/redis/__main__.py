@@ -10,7 +10,7 @@ import click
 from tests.redis_servers import Redis
 
 from bench.reading import Watch
-from bench.redis import limit, measure, peers
+from bench.redis import limit, measure
 
 TURN = 100  # jobs added one by one before it is the other side's turn
 
@@ -49,9 +49,6 @@ def main(rounds: int, jobs: int, singles: int, samples: int, peer_jobs: int, wit
             _bare(server, found, jobs)
             _ours(server, found, jobs, samples)
             _singly(server, found, singles)
-            if with_peers:
-                for name in peers.installed():
-                    found.note(f"{name}, jobs/s", peers.drain(name, server.port, peer_jobs).value)
     finally:
         server.stop()
     _print(found)
