@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from tests.proxy import Proxy
 from tests.servers import ServerMissing, free_port
 
 START_SECONDS = 30.0
@@ -161,7 +162,7 @@ class SentinelServer(Redis):
 
 
 class Watched:
-    """A master, its replica, and a Sentinel that knows both."""
+    """A master, its replica, and a Sentinel that knows both. What the replica learns goes through a proxy."""
 
     NAME = "jobs"
 
@@ -169,10 +170,12 @@ class Watched:
         self.settings = settings
         self.master, self.replica = Redis(**settings), Redis(**settings)
         self.sentinel: SentinelServer | None = None
+        self.link: Proxy | None = None
 
     def start(self) -> Watched:
         self.master.start()
-        self.replica.settings["replicaof"] = f"127.0.0.1 {self.master.port}"
+        self.link = Proxy(self.master.port)
+        self.replica.settings["replicaof"] = f"127.0.0.1 {self.link.port}"
         self.replica.start()
         until(lambda: _has_replica(self.master))
         self.sentinel = sentinel = SentinelServer(self.master.port, self.NAME)
@@ -194,6 +197,8 @@ class Watched:
         for server in (self.sentinel, self.replica, self.master):
             if server is not None:
                 server.stop()
+        if self.link is not None:
+            self.link.close()
 
 
 class RedisCluster:

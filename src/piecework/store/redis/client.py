@@ -69,6 +69,7 @@ class Client:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.opened = 0  # connections, ever: one more tells that the server may have been another one meanwhile
         self._reset()
 
     def _reset(self) -> None:
@@ -156,8 +157,11 @@ class Client:
         self._leave_fork_behind()
         with self._connecting:
             if self._driver is None:
-                self._driver = connect(self.place)
+                self._driver = connect(self.place, self._note_opened)
             return self._driver
+
+    def _note_opened(self) -> None:
+        self.opened += 1
 
     def close(self) -> None:
         """Lets go of the connections. The next call opens new ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -25,18 +25,18 @@ _Cluster: Any = cluster.RedisCluster
 _Node: Any = cluster.ClusterNode
 
 
-def connect(place: Place) -> Driver:
+def connect(place: Place, opened: Callable[[], None]) -> Driver:
     """A client of the driver. Where the URL names one server that turns out to be a Cluster's, it is of that Cluster.
 
-    Raises the driver's errors, and `StoreError` for a server that is too old, or would throw jobs away.
+    `opened` is called whenever a connection was opened. Raises the driver's errors, and `StoreError` for a server that is too old, or would throw jobs away.
     """
     if place.kind == CLUSTER:
-        driver = _cluster(place)
+        driver = _cluster(place, opened)
     else:
-        driver = _sentinel(place) if place.kind == SENTINEL else _single(place, *place.hosts[0])
+        driver = _sentinel(place, opened) if place.kind == SENTINEL else _single(place, opened)
     if place.kind == SINGLE and driver.info("cluster").get("cluster_enabled"):
         driver.close()
-        driver = _cluster(place)
+        driver = _cluster(place, opened)
     for master, info in infos(driver).items():
         if wrong := unfit(info):
             driver.close()
@@ -88,21 +88,32 @@ def _retry(times: int) -> Any:
     return _Retry(NoBackoff(), times, (redis.ConnectionError,))
 
 
-def _single(place: Place, host: str, port: int) -> Driver:
-    return _Redis(host=host, port=port, db=place.database, retry=_retry(1), **_common(place))
+def _telling(opened: Callable[[], None]) -> Callable[[Any], None]:
+    """What the driver calls for a new connection, in place of its own greeting."""
+
+    def connected(con: Any) -> None:
+        con.on_connect()
+        opened()
+
+    return connected
 
 
-def _sentinel(place: Place) -> Driver:
+def _single(place: Place, opened: Callable[[], None]) -> Driver:
+    (host, port), told = place.hosts[0], _telling(opened)
+    return _Redis(host=host, port=port, db=place.database, retry=_retry(1), redis_connect_func=told, **_common(place))
+
+
+def _sentinel(place: Place, opened: Callable[[], None]) -> Driver:
     common = _common(place)
     theirs = {**common, "username": place.sentinel_user, "password": place.sentinel_password, "retry": _retry(0)}
     return _Sentinel(place.hosts, sentinel_kwargs=theirs, **common).master_for(
-        place.service, db=place.database, retry=_retry(1)
+        place.service, db=place.database, retry=_retry(1), redis_connect_func=_telling(opened)
     )
 
 
-def _cluster(place: Place) -> Driver:
+def _cluster(place: Place, opened: Callable[[], None]) -> Driver:
     nodes = [_Node(host, port) for host, port in place.hosts]
-    return _Cluster(startup_nodes=nodes, retry=_retry(MOVES), **_common(place))
+    return _Cluster(startup_nodes=nodes, retry=_retry(MOVES), redis_connect_func=lambda con: opened(), **_common(place))
 
 
 def is_cluster(driver: Driver) -> bool:

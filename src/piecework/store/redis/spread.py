@@ -19,6 +19,7 @@ from piecework.outcome import Settlement
 from piecework.store.redis import enqueue, liveness, work
 from piecework.store.redis.client import Client
 from piecework.store.redis.homes import Homes
+from piecework.store.redis.recent import Recent
 from piecework.store.redis.shard import Shard
 
 
@@ -30,6 +31,8 @@ class Spread:
         self.shards = shards
         self.homes = Homes(client, shards)
         self.one = shards[0] if len(shards) == 1 else None
+        self._recent = Recent()
+        self._opened = client.opened
 
     def everywhere(self, title: str, asked: Any) -> list[Any]:
         """What a script answers in each shard, in one trip."""
@@ -106,9 +109,28 @@ class Spread:
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], list[Fetched]]:
         """`settle`, then `fetch`; the settlements of a shard are one transaction."""
+        answers, jobs = self._exchange(settlements, claim)
+        if self._opened != self._client.opened:
+            self._opened = self._client.opened
+            answers = self._remind(settlements, answers)
+        self._recent.note(settlements)
+        return answers, jobs
+
+    def _remind(self, settlements: Sequence[Settlement], answers: list[Answer]) -> list[Answer]:
+        """Sends the ends of the last seconds again, and then those that may have been refused for want of them."""
+        for some in self._recent.all():
+            self._exchange(some, None)
+        refused = [n for n, said in enumerate(answers) if said is Answer.STALE]
+        again, _ = self._exchange([settlements[n] for n in refused], None)
+        corrected = dict(zip(refused, again, strict=True))
+        return [corrected.get(n, said) for n, said in enumerate(answers)]
+
+    def _exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], list[Fetched]]:
+        if not settlements and claim is None:
+            return [], []
         if self.one is not None:
             return work.exchange(self.one, settlements, claim)
-        answers = self._settle(settlements)
+        answers = self._settle(settlements) if settlements else []
         return answers, [] if claim is None else self._fetch(claim)
 
     def _settle(self, settlements: Sequence[Settlement]) -> list[Answer]:
