@@ -13,6 +13,7 @@ from piecework.store.redis.rows import LETTERS, wait_row
 from piecework.store.redis.shard import Shard, given
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1  # priorities that the line can order
+MOST = 500_000  # jobs in one call: the server takes them in one command, and nobody else's meanwhile
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -26,6 +27,8 @@ def add(shard: Shard, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fen
 
 def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> tuple[Sequence[Any], Sequence[bytes]]:
     """What the script is told, and for each job what never changes of it."""
+    if len(jobs) > MOST:
+        raise UsageError(f"a call takes {MOST:,} jobs at most, and this one has {len(jobs):,}; add them in parts")
     headers: dict[tuple[Any, ...], int] = {}
     packed: list[Any] = []
     fixed: list[bytes] = []

@@ -29,8 +29,8 @@ LETTERS = {
 STATES = {letter: state for state, letter in LETTERS.items()}
 
 CHANGING = (
-    "state", "run", "queue", "priority", "run_at", "attempt", "created_at", "worker", "claim", "started_at", "settled",
-    "finished_at", "result", "batch", "ordinal", "key", "operation", "cursor", "below", "crashes", "expires_at", "ahead",
+    "state", "run", "queue", "priority", "run_at", "attempt", "created_at", "batch", "ordinal", "worker", "claim",
+    "started_at", "settled", "finished_at", "result", "key", "operation", "cursor", "below", "crashes", "expires_at", "ahead",
     "error", "reason", "stopping", "progress", "stopped_by", "stopped_at", "crashed", "to_undo",
 )  # fmt: skip
 _NOTHING = (False,) * len(CHANGING)
@@ -111,8 +111,8 @@ def fetched(changing: list[Any], fixed: list[Any], beside: tuple[list[Any], list
     state = (*changing, *_NOTHING[n:20]) if n < 20 else changing
     id, task, root, _, options, args = fixed
     return Fetched(
-        id, state[1] or 0, task, state[2], state[3] or 0, state[5] or 0, state[19] or 0, or_none(state[13]),
-        or_none(root), or_none(state[17]), or_none(options), float(state[9]), args,
+        id, state[1] or 0, task, state[2], state[3] or 0, state[5] or 0, state[19] or 0, or_none(state[7]),
+        or_none(root), or_none(state[17]), or_none(options), float(state[11]), args,
         operation_run(*beside) if beside is not None else None,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ return verb(function()
   local good, other, written, claim = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
   if claim then Take.check_session(claim[1]) end
   local not_ok, answers, more, list = Settle.good_ends(good), Settle.all(other, written), false, { '' }
-  Quick.count()
+  Quick.follow()
   if claim then more, list = Take.all(claim) else Rows.flush() end
   return { not_ok, answers, more }, list
 end)

@@ -3,10 +3,11 @@
 -- A job is an array of what changes, by the numbers below. What is not set is nil or false; behind the last field that is
 -- set, nothing is stored. What never changes is read only where it is asked for: `Rows.fixed(job)`.
 
--- What changes, the most common first: the first twelve are also known to part_quick.
+-- What changes, the most common first: the first fifteen are also known to part_quick.
 local STATE, RUN, QUEUE, PRIORITY, RUN_AT, ATTEMPT, CREATED = 1, 2, 3, 4, 5, 6, 7 -- STATE: w a r c f x p
-local WORKER, CLAIM, STARTED, SETTLED, FINISHED, RESULT = 8, 9, 10, 11, 12, 13 -- SETTLED: the last run that was settled
-local BATCH, ORDINAL, KEY, OPERATION, CURSOR, BELOW, CRASHES = 14, 15, 16, 17, 18, 19, 20 -- OPERATION: whether it is one
+local BATCH, ORDINAL, WORKER, CLAIM, STARTED = 8, 9, 10, 11, 12 -- ORDINAL: of a piece alone
+local SETTLED, FINISHED, RESULT = 13, 14, 15 -- SETTLED: the last run that was settled
+local KEY, OPERATION, CURSOR, BELOW, CRASHES = 16, 17, 18, 19, 20 -- OPERATION: whether it is one
 local EXPIRES, AHEAD, ERROR, REASON, STOPPING, PROGRESS = 21, 22, 23, 24, 25, 26 -- AHEAD: it is in `later`, not in line
 local STOPPED_BY, STOPPED_AT, CRASHED, TO_UNDO = 27, 28, 29, 30 -- CRASHED: parked, and counts as failed
 local LAST_FIELD = 30

@@ -1,17 +1,34 @@
 -- The way of by far the most jobs: added, taken once, completed. As long as nothing else happened to one, its row is changed
--- as bytes, without being unpacked: of a job that was never begun it is an array of seven, up to CREATED; of one that runs for
--- the first time an array of ten, up to STARTED. Whatever else there is of a job (a batch, a key, a moment at which it
--- expires) stands behind these, and makes the array longer.
+-- as bytes, without being unpacked. One that was never begun is an array of seven, up to CREATED, or of nine, if it is a
+-- piece, up to ORDINAL; one that runs for the first time an array of twelve, up to STARTED. Whatever else there is of a job (a
+-- key, a moment at which it expires, an earlier run) stands behind these, and makes the array longer.
 
-local FRESH = '\151\161a\0' -- an array of 7: STATE a, RUN 0, …
-local BEGUN = '\154\161r\1' -- an array of 10: STATE r, RUN 1, …
-local DONE, DONE_WITH_RESULT = '\156\161c\1', '\157\161c\1' -- arrays of 12 and 13: STATE c, RUN 1, … SETTLED, FINISHED
+local FRESH, FRESH_PIECE = '\151\161a\0', '\153\161a\0' -- arrays of 7 and 9: STATE a, RUN 0, …
+local BEGUN = '\156\161r\1' -- an array of 12: STATE r, RUN 1, …
+local DONE, DONE_WITH_RESULT = '\158\161c\1', '\159\161c\1' -- arrays of 14 and 15: STATE c, RUN 1, … SETTLED, FINISHED
+local NO_PIECE = '\194\194' -- BATCH and ORDINAL of a job that is none
 
-local Quick = { completed = {} }
+local unpack_limit = cmsgpack.unpack_limit -- reads values that stand behind each other, here from QUEUE on
+local AT_QUEUE = 4
+
+local Quick = { completed = {}, batches = {} }
 
 -- The row of a job that begins, or nil: then it has to be unpacked. `begun`: packed WORKER, CLAIM and STARTED.
 function Quick.begin(row, begun)
-  return sub(row, 1, 4) == FRESH and BEGUN .. sub(row, 5) .. begun or nil
+  local head = sub(row, 1, 4)
+  if head == FRESH then return BEGUN .. sub(row, 5) .. NO_PIECE .. begun end
+  if head ~= FRESH_PIECE then return nil end
+  local _, _, _, _, _, _, batch = unpack_limit(row, 6, AT_QUEUE)
+  return not Fan.is_dead(Rows.batch(batch)) and BEGUN .. sub(row, 5) .. begun or nil
+end
+
+-- Counts a piece that completes; false where its batch has come to an end before it.
+local function count_piece(id)
+  local batch = Rows.batch(id)
+  if not Fan.is_open(batch) then return false end
+  batch[B.OPEN], batch[B.COMPLETED] = batch[B.OPEN] - 1, batch[B.COMPLETED] + 1
+  Rows.changed_batches[id], Quick.batches[id] = true, true
+  return true
 end
 
 local settled = '\1' .. pack(NOW) -- SETTLED, FINISHED
@@ -19,8 +36,8 @@ local settled = '\1' .. pack(NOW) -- SETTLED, FINISHED
 -- Completes a run; false where that has to be done with care.
 function Quick.complete(place, row, run, attempt, result)
   if not row or sub(row, 1, 4) ~= BEGUN or run ~= 1 or (result and #result > LONG) then return false end
-  local _, queue, _, _, spent, _, worker, claim = cmsgpack.unpack_limit(row, 7, 4)
-  if spent ~= attempt then return false end
+  local _, queue, _, _, spent, _, batch, _, worker, claim = unpack_limit(row, 9, AT_QUEUE)
+  if spent ~= attempt or (batch and not count_piece(batch)) then return false end
   local bytes, index_in, index_out, runs = Rows.fields.job, Rows.added.index, Rows.removed.index, Rows.removed.running
   local n, posting = #bytes, queue .. '\0' .. place
   bytes[n + 1] = place
@@ -31,10 +48,11 @@ function Quick.complete(place, row, run, attempt, result)
   return true
 end
 
--- Counts what completed so.
-function Quick.count()
+-- Counts what completed so, and ends the batches that this brought to their end.
+function Quick.follow()
   for queue, n in pairs(Quick.completed) do Moves.count_completed(queue, n) end
-  Quick.completed = {}
+  for id in pairs(Quick.batches) do Fan.look_at(id) end
+  Quick.completed, Quick.batches = {}, {}
 end
 
 -- What jobs that arrive have in common, as it stands in front of their places; nil where they are not plain, or not due.
