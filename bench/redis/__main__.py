@@ -10,7 +10,7 @@ import click
 from tests.redis_servers import Redis
 
 from bench.reading import Watch
-from bench.redis import limit, measure
+from bench.redis import limit, measure, peers
 
 TURN = 100  # jobs added one by one before it is the other side's turn
 
@@ -49,6 +49,8 @@ def main(rounds: int, jobs: int, singles: int, samples: int, peer_jobs: int, wit
             _bare(server, found, jobs)
             _ours(server, found, jobs, samples)
             _singly(server, found, singles)
+            for name in peers.installed() if with_peers else []:
+                found.note(f"{name}, jobs/s", peers.drain(name, server.port, peer_jobs).value)
     finally:
         server.stop()
     _print(found)
@@ -105,6 +107,9 @@ def _print(found: Found) -> None:
     ):
         parts = [a / b for a, b in zip(found.values[ours], found.values[bare], strict=True)]
         print(f"{what} of {bare.split(',')[0]}: {statistics.median(parts):.2f} ({min(parts):.2f}–{max(parts):.2f})")
+    for name in found.values.keys() & {f"{name}, jobs/s" for name in peers.WORKERS}:
+        parts = [a / b for a, b in zip(found.values["drain, jobs/s"], found.values[name], strict=True)]
+        print(f"drain of {name.split(',')[0]}: {statistics.median(parts):.1f} ({min(parts):.1f}–{max(parts):.1f})")
 
 
 if __name__ == "__main__":
