@@ -62,9 +62,21 @@ local function takes(new, id)
   return true
 end
 
+local arrived = {} -- place -> what this call stores there, where it is not a row in memory
+
+local function id_at(place)
+  return arrived[place] and arrived[place][N.ID] or Rows.id(Rows.job(place))
+end
+
+local function call_at(place)
+  local new = arrived[place]
+  if new then return header(new)[H.TASK], new[N.ARGS] end
+  local fixed = Rows.fixed(Rows.job(place))
+  return fixed[F.TASK], fixed[F.ARGS]
+end
+
 local function check_same(new, place)
-  local piece = Rows.job(place)
-  local task, args = Rows.fixed(piece)[F.TASK], Rows.fixed(piece)[F.ARGS]
+  local task, args = call_at(place)
   local given = header(new)[H.TASK]
   if task == given and args == new[N.ARGS] then return end
   refuse('SplitChanged', shown(new) .. ' was offered before as ' .. task .. '(' .. sub(args, 1, 200) .. ') and now as ' .. given ..
@@ -72,17 +84,22 @@ local function check_same(new, place)
     'them apart, or make it repeatable')
 end
 
--- Notes that a run offered a piece, and returns the place of the piece where it is stored.
+-- Notes which run offered a piece, and under which id.
+local function note_offer(new, id, place)
+  Rows.hashes.offer[id .. '\0' .. new[N.PIECE]] = pack({ place, fence and fence[2] or 0, new[N.ID] })
+end
+
+-- Returns the place of a piece that was offered before, where it is stored.
 local function offer(new, id)
   if not takes(new, id) then return Rows.place_of(new[N.ID]) end
-  local field = id .. '\0' .. new[N.PIECE]
-  local raw = Rows.held('offer', field)
-  local known = raw and unpack_all(raw) or { false, 0, false }
+  local raw = Rows.held('offer', id .. '\0' .. new[N.PIECE])
+  if not raw then return nil end
+  local known = unpack_all(raw)
   if fence then
     if known[2] == fence[2] and known[3] ~= new[N.ID] then
       refuse('SplitChanged', shown(new) .. " was offered twice; a split's keys must be different from each other")
     end
-    Rows.hashes.offer[field] = pack({ known[1], fence[2], new[N.ID] })
+    note_offer(new, id, known[1])
   end
   if known[1] then check_same(new, known[1]) end
   return known[1]
@@ -90,24 +107,29 @@ end
 
 local numbered = {} -- what stands in front of the places of pieces that this call stores
 
--- The number of a piece in its batch: its own, or behind all others where another piece has that.
+-- The number of a piece in its batch: its own, or behind all others where another piece has that; and what stands for it
+-- in front of its place.
 local function ordinal_of(new, id)
   local batch, ordinal, front = Rows.batch(id), new[N.ORDINAL] or 0, 'b' .. id .. '\0'
   local last = batch[B.LAST] or -1
   local number = front .. format('%08x', ordinal)
-  if ordinal <= last and (numbered[number] or #beginning(K.index, number, 1) > 0) then ordinal = last + 1 end
+  if ordinal <= last and (numbered[number] or #beginning(K.index, number, 1) > 0) then
+    ordinal = last + 1
+    number = front .. format('%08x', ordinal)
+  end
   batch[B.LAST] = max(last, ordinal)
-  numbered[front .. format('%08x', ordinal)] = true
-  return ordinal
+  numbered[number] = true
+  return ordinal, number
 end
 
 -- A new piece is counted in its batch, and found by it.
 local function join_batch(new, id, place)
-  local batch, ordinal, field = Rows.batch(id), ordinal_of(new, id), id .. '\0' .. new[N.PIECE]
+  local batch, index = Rows.batch(id), Rows.added.index
+  local ordinal, number = ordinal_of(new, id)
   batch[B.TOTAL] = batch[B.TOTAL] + 1
   Rows.changed_batches[id] = true
-  put(Rows.sets.index, 'b' .. id .. '\0' .. format('%08x', ordinal) .. place)
-  Rows.hashes.offer[field] = pack({ place, fence and fence[2] or 0, new[N.ID] })
+  index[#index + 1] = number .. place
+  note_offer(new, id, place)
   return ordinal
 end
 
@@ -157,9 +179,9 @@ local function kind_of(new)
   local kind = kinds[new[N.HEADER]]
   if kind == nil then
     local common = header(new)
-    local plain = not (common[H.BATCH] or common[H.ROOT] or common[H.EXPIRES] or common[H.EXPIRES_AT])
     local run_at = common[H.RUN_AT] or NOW + (common[H.DELAY] or 0)
-    kind = plain and Quick.kind(common[H.STATE], common[H.TASK], common[H.QUEUE], common[H.PRIORITY], run_at) or false
+    kind = not (common[H.EXPIRES] or common[H.EXPIRES_AT]) and Quick.kind(common[H.STATE], common[H.TASK], common[H.QUEUE],
+      common[H.PRIORITY], run_at, common[H.BATCH], common[H.ROOT]) or false
     kinds[new[N.HEADER]] = kind
   end
   return kind
@@ -168,7 +190,10 @@ end
 local function store(new, fixed)
   local common, place, kind = header(new), Moves.next_place(), kind_of(new)
   if kind then
-    Quick.arrive(kind, place, new[N.ID], fixed)
+    local batch = common[H.BATCH]
+    Quick.arrive(kind, place, new[N.ID], fixed, batch and join_batch(new, batch, place))
+    arrived[place] = batch and new
+    if batch then Rows.batch(batch)[B.OPEN] = Rows.batch(batch)[B.OPEN] + 1 end
     return new[N.ID]
   end
   local run_at = common[H.RUN_AT] or NOW + (common[H.DELAY] or 0)
@@ -194,9 +219,11 @@ local function add(new, fixed)
   local batch, place = header(new)[H.BATCH], Rows.place_of(new[N.ID])
   local stored = batch and offer(new, batch)
   if place then return new[N.ID] end
-  stored = stored or holder(new)
-  if stored then return Rows.id(Rows.job(stored)) end
-  return store(new, fixed)
+  if stored then return id_at(stored) end
+  local held = holder(new)
+  if not held then return store(new, fixed) end
+  if batch and fence then note_offer(new, batch, false) end
+  return id_at(held)
 end
 
 return verb(function()

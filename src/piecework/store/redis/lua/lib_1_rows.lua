@@ -36,7 +36,7 @@ local Rows = {
   changed = {}, -- job -> true: to be written
   fields = { job = {}, fixed = {}, at = {} }, -- key -> field, value, …: to be written as they are; see part_quick
   written = {}, -- job -> the row as it is stored
-  known = {}, -- hash and field -> value, of hashes that were looked into
+  known = { unique = {}, offer = {} }, -- hash -> field -> value, of those that were looked into
   batches = {}, changed_batches = {}, -- id -> batch; false: there is none
   operations = {}, changed_operations = {}, -- place -> operation
   sets = { line = {}, index = {}, running = {}, trail = {} }, -- key -> member -> true: add, false: remove
@@ -235,14 +235,14 @@ end
 
 -- Looks for fields of a hash, all in one trip: see `Rows.held`.
 function Rows.look(hash, fields)
-  local found = values(K[hash], fields)
-  for k = 1, #fields do Rows.known[hash .. fields[k]] = found[k] end
+  local found, known = values(K[hash], fields), Rows.known[hash]
+  for k = 1, #fields do known[fields[k]] = found[k] end
 end
 
 -- What a hash will hold for a field once this script has ended: a string, or nil.
 function Rows.held(hash, field)
   local value = Rows.hashes[hash][field]
-  if value == nil then value = Rows.known[hash .. field] end
+  if value == nil and Rows.known[hash] then value = Rows.known[hash][field] end
   if value == nil then value = call('HGET', K[hash], field) end
   return value or nil
 end

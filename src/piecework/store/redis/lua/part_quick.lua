@@ -55,24 +55,26 @@ function Quick.follow()
   Quick.completed, Quick.batches = {}, {}
 end
 
--- What jobs that arrive have in common, as it stands in front of their places; nil where they are not plain, or not due.
-function Quick.kind(state, task, queue, priority, run_at)
+-- What jobs that arrive have in common, as it stands in front of their places; nil where they are not due. Of pieces the row
+-- lacks its end, the ordinal.
+function Quick.kind(state, task, queue, priority, run_at, batch, root)
   if state ~= 'a' or run_at > NOW then return nil end
-  local row = { state, 0, queue, priority, run_at, 0, NOW }
+  local row = pack({ state, 0, queue, priority, run_at, 0, NOW, batch or nil, batch and 0 or nil })
   return {
-    queue = queue, row = pack(row), state = 'sa' .. queue .. '\0', task = 't' .. task .. '\0',
+    queue = queue, row = batch and sub(row, 1, -2) or row, root = root and 'r' .. root .. '\0' or nil,
+    state = 'sa' .. queue .. '\0', task = 't' .. task .. '\0',
     line = queue .. '\0' .. format('%08x', priority + 2147483648) .. moment(run_at),
   }
 end
 
--- A plain job arrives.
-function Quick.arrive(kind, place, id, fixed_row)
+-- A plain job arrives, or with an ordinal a plain piece.
+function Quick.arrive(kind, place, id, fixed_row, ordinal)
   local fields, index, lines = Rows.fields, Rows.added.index, Rows.added.line
   local n, m, l = #fields.job, #index, #lines
-  fields.job[n + 1], fields.job[n + 2] = place, kind.row
+  fields.job[n + 1], fields.job[n + 2] = place, ordinal and kind.row .. pack(ordinal) or kind.row
   fields.fixed[n + 1], fields.fixed[n + 2] = place, fixed_row
   fields.at[n + 1], fields.at[n + 2] = id, place
-  index[m + 1], index[m + 2] = kind.state .. place, kind.task .. place
+  index[m + 1], index[m + 2], index[m + 3] = kind.state .. place, kind.task .. place, kind.root and kind.root .. place or nil
   lines[l + 1] = kind.line .. place
   Rows.by_id[id] = place
   Moves.count_arrived(kind.queue, 1)
