@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check simulate sweep strace bench soak clean
+.PHONY: help demo demo-crash test check simulate sweep strace redis bench bench-redis soak clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: $(CORE) ## Measure the standard library in pieces, on two worker processes
 demo-crash: $(CORE) ## The same, with workers killed by SIGKILL in the middle
 	@$(BIN)/python -m demo.run --crash $(ARGS)
 
-test: check strace ## Check, then run every ring of tests (ARGS=tests/store for some)
+test: check strace redis ## Check, then run every ring of tests (ARGS=tests/store for some)
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults (SECONDS=…)
@@ -40,6 +40,9 @@ sweep: $(TOOLS) strace ## Kill small programs at every single system call (some 
 bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
 	@$(BIN)/python -m bench $(ARGS)
 
+bench-redis: $(TOOLS) ## Measure speed on Redis against a bare loop (ARGS=--peers for Celery and others beside, pip install piecework[bench])
+	@$(BIN)/python -m bench.redis $(ARGS)
+
 soak: $(CORE) ## Torture SQLite: 200,000 jobs with a worker killed every second (ARGS=URL for another store)
 	@$(BIN)/piecework torture --jobs 200000 --kill-every 1 $(ARGS)
 
@@ -50,6 +53,11 @@ clean: ## Remove .venv and everything that was made
 strace: ## Install strace, which make test and make sweep need (Linux; does nothing where it is)
 	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && apt-get install -qy strace >/dev/null 2>&1; } || \
 		echo 'strace is missing, and tests/proof needs it: apt-get install strace' >&2
+
+redis: ## Install Redis, so that make test runs on it and not on Valkey alone (does nothing where it is)
+	@command -v redis-server >/dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get install -qy --no-install-recommends redis-server >/dev/null 2>&1; } || \
+		echo 'redis-server is missing, and the tests use Valkey in its place: apt-get install redis-server' >&2
 
 # Two stamps, done again when pyproject.toml changes: to see the demo nobody should wait for type checkers.
 $(CORE): pyproject.toml
