@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check simulate sweep strace pgbouncer bench bench-shop soak postgres clean
+.PHONY: help demo demo-crash test check simulate sweep strace pgbouncer redis bench bench-redis bench-shop soak postgres clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: $(CORE) ## Measure the standard library in pieces, on two worker processes
 demo-crash: $(CORE) ## The same, with workers killed by SIGKILL in the middle
 	@$(BIN)/python -m demo.run --crash $(ARGS)
 
-test: check strace pgbouncer ## Check, then run every ring of tests (ARGS=tests/store for some)
+test: check strace pgbouncer redis ## Check, then run every ring of tests (ARGS=tests/store for some)
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults (SECONDS=…)
@@ -39,6 +39,9 @@ sweep: $(TOOLS) strace ## Kill small programs at every single system call (some 
 
 bench: $(CORE) ## Measure speed against the limits of the same database; run it alone
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-redis: $(TOOLS) ## Measure speed on Redis against a bare loop (ARGS=--peers for Celery and others beside, pip install piecework[bench])
+	@$(BIN)/python -m bench.redis $(ARGS)
 
 bench-shop: $(TOOLS) ## 6 purchases a second of 7 s each on 42 places of 5 processes, in real time (ARGS='--slots 40')
 	@$(BIN)/python -m bench.shop $(ARGS)
@@ -64,6 +67,11 @@ pgbouncer: ## Install PgBouncer, which make test needs (does nothing where it is
 	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || \
 		{ test "$$(id -u)" = 0 && apt-get update -qq >/dev/null 2>&1; apt-get install -qy --no-install-recommends pgbouncer >/dev/null 2>&1; } || \
 		echo 'PgBouncer is missing, and tests/store/test_pooler.py needs it: apt-get install pgbouncer' >&2
+
+redis: ## Install Redis, so that make test runs on it and not on Valkey alone (does nothing where it is)
+	@command -v redis-server >/dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq >/dev/null 2>&1; apt-get install -qy --no-install-recommends redis-server >/dev/null 2>&1; } || \
+		echo 'redis-server is missing, and the tests use Valkey in its place: apt-get install redis-server' >&2
 
 # Two stamps, done again when pyproject.toml changes: to see the demo nobody should wait for type checkers.
 $(CORE): pyproject.toml

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from support import books, opened, until
+from support import alter, books, until
 
 from piecework import Cancel, Job, Piecework, current
 from piecework.engine.worker import POLL_SECONDS, Stopping, Worker
@@ -71,8 +71,7 @@ def test_a_suspect_that_waits_is_handed_back_as_soon_as_its_worker_drains(
         ran.append(current.id)
 
     first, second = long.later(), suspect.later()
-    with opened(path) as con:
-        con.execute("UPDATE piecework_job SET crashes = ? WHERE id = ?", (SUSPECT, second.id))
+    alter(path, second.id, crashes=SUSPECT)
     worker = Worker(app.registry, app.store, clock, name="s.1", concurrency=2)
     with at_work(worker) as thread:
         try:
@@ -105,8 +104,7 @@ def test_a_job_that_held_a_process_once_runs_alone_from_then_on(app: Piecework, 
 
     long.later()
     held, other, forgiven = (short.later(name) for name in ("held", "other", "forgiven"))
-    with opened(path) as con:
-        con.execute("UPDATE piecework_job SET crashes = 1 WHERE id IN (?, ?)", (held.id, other.id))
+    alter(path, held.id, other.id, crashes=1)
     worker = Worker(app.registry, app.store, clock, name="s.1", concurrency=4)
     worker.run_alone([held.id, forgiven.id])
     with at_work(worker):

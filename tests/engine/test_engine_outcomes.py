@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import books, opened, until
+from support import alter, books, until
 
 from piecework import Piecework, current, exponential
 from piecework.errors import JobFailed, ResultTimeout
@@ -79,8 +79,7 @@ def test_the_wait_before_a_retry_follows_the_policy_and_its_jitter(app: Piecewor
         record = job.record()
         assert record.state == "available"
         waits.append(record.run_at - job.attempts()[-1].finished_at)
-        with opened(path) as con:  # where time would have to pass otherwise
-            con.execute("UPDATE piecework_job SET due = true, run_at = 0")
+        alter(path, job.id, run_at=0.0)  # where time would have to pass otherwise
     for wait, full in zip(waits, (100, 300, 500, 500), strict=True):
         assert full * 0.5 <= wait <= full
     assert len({round(wait / full, 6) for wait, full in zip(waits, (100, 300, 500, 500), strict=True)}) > 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import books, opened, until
+from support import alter, books, until
 
 from piecework import Piecework
 from piecework.engine.reviver import BITE, REVIVE_SECONDS, Reviver
@@ -65,8 +65,7 @@ def test_an_undecodable_payload_is_parked_and_stays_while_no_code_can_read_it(
 
 def test_a_job_that_killed_its_workers_is_left_to_somebody(app: Piecework, newer: Piecework, path: Path) -> None:
     poison, other = park(app, ("new", '{"n":1}'), ("new", '{"n":2}'))
-    with opened(path) as con:
-        con.execute("UPDATE piecework_job SET crashes = 3 WHERE id = ?", (poison.id,))
+    alter(path, poison.id, crashes=3)
     with newer.worker():
         assert newer.jobs.get(other.id).result(timeout=15) == 2
     assert poison.state == "parked"

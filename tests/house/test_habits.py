@@ -38,6 +38,7 @@ ASYNC_ROOMS = {
     "store/postgres/enqueue.py",
     "store/postgres/operation.py",
     "store/postgres/within.py",
+    "store/redis/store.py",
     "testing/model/enqueue.py",
 }
 CLOCK_ROOMS = {"clock.py", "ids.py", "testing/simulation/stage.py"}  # the last makes chance from a seed
@@ -143,8 +144,9 @@ def test_sql_is_written_in_the_shelves_only(module: Module) -> None:
     assert found == []
 
 
-def test_files_of_sql_are_kept_in_the_shelves_only() -> None:
-    places = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.sql")]
+@pytest.mark.parametrize("kind", ["sql", "lua"])
+def test_files_of_statements_and_scripts_are_kept_in_the_shelves_only(kind: str) -> None:
+    places = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob(f"*.{kind}")]
     assert places
     assert [place for place in places if not place.startswith("store/")] == []
 

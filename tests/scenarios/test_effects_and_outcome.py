@@ -21,6 +21,11 @@ from piecework.errors import BadOption, JobFailed, UsageError
 from piecework.testing.drain import drain
 
 
+@pytest.fixture(params=["sqlite", "postgres"])  # the stores that have tables of others beside their own
+def shelf(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def table(app: Piecework, store_url: str) -> str:
     """A table of the task's own, beside the store's."""

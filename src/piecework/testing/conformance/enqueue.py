@@ -319,6 +319,17 @@ class PiecesConformance(Conformance):
             offer(store, run, pieces_of(run, ["c", "a"], first=2))
         assert batch(store, run.id).total == 2
 
+    def test_a_key_twice_in_a_call_without_a_run_is_one_piece(self, store: Store) -> None:
+        """A piece whose key is already in its batch is not stored again, be it in it since this very call."""
+        id = add_continuation(store)
+        pieces = [a_job(queue=LEAVES, batch=id, ordinal=n, piece="a") for n in range(2)]
+        first, second = store.add(pieces)
+        assert first == second == pieces[0].id
+        assert batch(store, id).total == 1
+        with pytest.raises(SplitChanged):
+            store.add([a_job(queue=LEAVES, batch=id, ordinal=n, piece="b", args=f"[{n}]") for n in range(2)])
+        assert batch(store, id).total == 1
+
     @pytest.mark.parametrize("change", ["task", "args"])
     def test_a_key_offered_again_with_something_else_is_an_error(self, store: Store, change: str) -> None:
         """So does a key offered again with another task or other arguments."""

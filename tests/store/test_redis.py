@@ -1,0 +1,287 @@
+"""The shelf on Redis beside its contract: who is told of new work, who has which connection, and whose keys are whose."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis as driver
+from tests.redis_servers import Redis, RedisCluster
+
+from piecework.errors import SchemaOutdated, StoreUnavailable, WithinNotSupported
+from piecework.store.redis.store import VERSION, RedisStore
+from piecework.testing.conformance import kit
+from piecework.testing.conformance.kit import (
+    SESSIONS,
+    a_claim,
+    a_job,
+    a_session,
+    add,
+    assert_sound,
+    completed,
+    everything,
+    fetch,
+    fetch_one,
+    settle,
+    together,
+)
+
+_prefixes = itertools.count(1)
+
+
+@pytest.fixture
+def url(redis: Redis) -> str:
+    return f"{redis.url}?prefix=r_{next(_prefixes)}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[RedisStore]:
+    with opened(url) as store:
+        yield store
+
+
+@contextmanager
+def opened(url: str) -> Iterator[RedisStore]:
+    store = RedisStore(url)
+    store.migrate()
+    for session in SESSIONS:
+        store.enlist(a_session(session))
+    yield store
+    store.close()
+
+
+def quiet(store: RedisStore) -> None:
+    """Waits until a store has nothing new to tell this thread; it lies down for that."""
+    while store.wait(0.15):
+        pass
+
+
+class Waiter:
+    """A thread that has found all quiet and waits for something new; what its wait came to."""
+
+    def __init__(self, store: RedisStore, seconds: float = 30.0) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._waits = threading.Event()
+        self._came_to: list[bool | StoreUnavailable] = []
+        self._thread = threading.Thread(target=self._wait)
+        self._thread.start()
+        assert self._waits.wait(20)
+
+    def _wait(self) -> None:
+        quiet(self._store)
+        self._waits.set()
+        try:
+            self._came_to.append(self._store.wait(self._seconds))
+        except StoreUnavailable as error:
+            self._came_to.append(error)
+
+    def ended(self) -> bool | StoreUnavailable:
+        self._thread.join(20)  # less than the wait itself: a wait that only ran out has noticed nothing
+        assert not self._thread.is_alive()
+        return self._came_to[0]
+
+
+# ── hints ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks again by the clock while a test is at it: what wakes is a hint."""
+    monkeypatch.setattr("piecework.store.redis.ear.AGAIN", 60.0)
+
+
+@pytest.mark.usefixtures("seldom")
+def test_an_addition_elsewhere_wakes_who_sleeps(store: RedisStore, url: str) -> None:
+    other = RedisStore(url)
+    waiter = Waiter(store)
+    add(other)
+    assert waiter.ended() is True
+    other.close()
+
+
+@pytest.mark.usefixtures("seldom")
+def test_two_threads_that_sleep_are_both_woken(store: RedisStore) -> None:
+    waiters = [Waiter(store), Waiter(store)]
+    add(store)
+    assert [waiter.ended() for waiter in waiters] == [True, True]
+
+
+@pytest.mark.usefixtures("seldom")
+def test_whatever_makes_a_job_available_wakes_who_sleeps(store: RedisStore) -> None:
+    """Not only an addition: an end that releases, a queue that goes on, a job that comes back."""
+    kit.split(store, 1)
+    run = fetch_one(store, queue=kit.LEAVES)
+    waiter = Waiter(store)
+    settle(store, completed(run))
+    assert waiter.ended() is True
+    store.pause("default")
+    waiter = Waiter(store)
+    store.pause("default", False)
+    assert waiter.ended() is True
+    fetch_one(store)
+    waiter = Waiter(store)
+    assert store.bury("w") == 1
+    assert waiter.ended() is True
+
+
+@pytest.mark.usefixtures("seldom")
+def test_on_a_cluster_a_job_in_any_shard_wakes_who_sleeps(cluster: RedisCluster) -> None:
+    with opened(f"{cluster.url}?prefix=r_{next(_prefixes)}") as store:
+        for n in range(6):
+            waiter = Waiter(store)
+            add(store, queue=f"q{n}")
+            assert waiter.ended() is True
+
+
+def test_a_wait_ends_when_the_store_is_closed(store: RedisStore) -> None:
+    waiter = Waiter(store)
+    store.close()
+    assert waiter.ended() is False
+
+
+def test_while_nobody_sleeps_nobody_is_told(store: RedisStore, redis: Redis) -> None:
+    with driver.Redis(port=redis.port, protocol=2) as con, con.pubsub(ignore_subscribe_messages=True) as listens:
+        channel = store._set_up().shards[0].keys[-1]
+        listens.subscribe(channel)
+        for _ in range(50):
+            add(store)
+        con.publish(channel, b"over")
+        heard = [
+            message for message in iter(lambda: listens.get_message(timeout=5), None) if message["type"] == "message"
+        ]
+        while not heard:
+            heard += [message for message in [listens.get_message(timeout=5)] if message]
+        assert [message["data"] for message in heard] == [b"over"]
+
+
+def test_a_hundred_additions_wake_a_sleeper_once(store: RedisStore, redis: Redis) -> None:
+    """It has to lie down again to be told again."""
+    spread = store._set_up()
+    store._lie_down("somebody")
+    with driver.Redis(port=redis.port, protocol=2) as con, con.pubsub(ignore_subscribe_messages=True) as listens:
+        listens.subscribe(spread.shards[0].keys[-1])
+        for _ in range(100):
+            add(store)
+        con.publish(spread.shards[0].keys[-1], b"over")
+        heard: list[bytes] = []
+        while b"over" not in heard:
+            heard += [message["data"] for message in [listens.get_message(timeout=5)] if message]
+        assert heard == [b"", b"over"]
+
+
+def test_without_hints_it_looks_by_the_clock(url: str) -> None:
+    store = RedisStore(f"{url}&hints=no")
+    store.migrate()
+    assert store.wait(0.05) is True  # the first call has nothing to compare with
+    assert store.wait(0.05) is False
+    assert store._ear._con is None
+    store.close()
+
+
+def test_who_waits_for_a_hint_says_that_the_server_went_away_and_hears_again_when_it_is_back() -> None:
+    server = Redis().start()
+    with opened(server.url) as store:
+        waiter = Waiter(store)
+        server.end()
+        assert isinstance(waiter.ended(), StoreUnavailable)
+        server.launch()
+        waiter = Waiter(store)
+        add(store)
+        assert waiter.ended() is True
+    server.stop()
+
+
+# ── connections ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_number_of_connections_does_not_grow_with_the_threads() -> None:
+    server = Redis().start()
+    with opened(f"{server.url}?connections=2") as store:
+        together(*(lambda: [add(store) for _ in range(10)] for _ in range(12)))
+        quiet(store)
+        asked = 1  # by this test, to know it
+        assert server.ask("INFO", "clients")["connected_clients"] - asked <= 2 + 1
+        assert len(everything(store)) == 120
+    server.stop()
+
+
+def test_a_child_of_a_fork_has_a_store_of_its_own(store: RedisStore) -> None:
+    id = add(store)
+    quiet(store)
+    child = os.fork()
+    if child == 0:
+        try:
+            add(store)
+            os._exit(0 if store.wait(5.0) and store.get([id]) else 1)
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(everything(store)) == 2
+    assert len(fetch(store, 5)) == 2
+    assert_sound(store)
+
+
+def test_an_idle_fetch_writes_nothing(store: RedisStore, redis: Redis) -> None:
+    """Neither to the log, nor to replicas."""
+    store.fetch(a_claim())
+    before = redis.ask("INFO", "persistence")["aof_current_size"]
+    for _ in range(20):
+        assert store.fetch(a_claim()) == []
+    assert redis.ask("INFO", "persistence")["aof_current_size"] == before
+
+
+# ── whose keys are whose ─────────────────────────────────────────────────────────────────────────
+
+
+def test_two_prefixes_on_one_server_know_nothing_of_each_other(store: RedisStore, redis: Redis) -> None:
+    with opened(f"{redis.url}?prefix=r_{next(_prefixes)}") as other:
+        add(store, key="k")
+        add(other, key="k")
+        assert len(everything(store)) == len(everything(other)) == 1
+
+
+def test_nothing_is_made_by_looking(redis: Redis, url: str) -> None:
+    store = RedisStore(url)
+    assert not store.is_set_up()
+    assert not redis.ask("KEYS", f"{url.partition('prefix=')[2]}:*")
+    store.migrate()
+    assert store.is_set_up()
+    assert store.migrate() == []
+    store.close()
+
+
+def test_a_store_of_another_version_is_left_alone(url: str, redis: Redis) -> None:
+    store = RedisStore(url)
+    assert store.migrate() == ["0001_shards"]
+    redis.ask("HSET", store._set_up().shards[0].keys[0], "version", str(VERSION + 1))
+    other = RedisStore(url)
+    with pytest.raises(SchemaOutdated, match=f"of version {VERSION + 1}.* knows version {VERSION}"):
+        other.add([a_job()])
+    store.close()
+    other.close()
+
+
+def test_a_store_that_was_emptied_is_set_up_again_by_who_comes(url: str, redis: Redis) -> None:
+    store = RedisStore(url)
+    add(store)
+    for key in redis.ask("KEYS", f"{url.partition('prefix=')[2]}:*"):
+        redis.ask("DEL", key)
+    assert everything(store) == []
+    other = RedisStore(url)
+    add(other)
+    assert len(everything(store)) == 1
+    store.close()
+    other.close()
+
+
+async def test_there_is_no_callers_transaction(store: RedisStore) -> None:
+    with pytest.raises(WithinNotSupported, match="after you have committed"):
+        store.add([a_job()], within=object())
+    with pytest.raises(WithinNotSupported, match="after you have committed"):
+        store.transaction()
+    assert everything(store) == []
