@@ -34,6 +34,8 @@ TABLES = (
     "signal",
     "amendment",
     "step",
+    "distributed",
+    "part",
 )
 SERVER_TIME = "extract(epoch FROM now())::float8"
 

@@ -7,6 +7,7 @@ from piecework.testing.model.deleting import Deleting
 from piecework.testing.model.enqueue import Enqueue
 from piecework.testing.model.liveness import Liveness
 from piecework.testing.model.operators import Operators
+from piecework.testing.model.parts import ModelParts
 from piecework.testing.model.reads import Reads
 from piecework.testing.model.work import Work
 
@@ -15,6 +16,10 @@ class ModelStore(Enqueue, Work, Liveness, Operators, Deleting, Reads):
     """The store's contract on dicts, under one lock."""
 
     url = "model:"
+
+    @property
+    def parts(self) -> ModelParts:
+        return ModelParts(self)
 
     def migrate(self) -> list[str]:
         return []
