@@ -87,6 +87,14 @@ class PartNotFound(UsageError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class BadToken(UsageError, ValueError):
+    """Something that cannot be the token of a distributed job."""
+
+
+class BadPart(UsageError, TypeError, ValueError):
+    """Something that cannot be the name of a part, or parts that cannot be iterated."""
+
+
 class AlreadyClosed(UsageError):
     """A push to a distributed job that takes no further parts."""
 

@@ -12,7 +12,16 @@ from msgspec.structs import replace
 
 from piecework.errors import AlreadyClosed, DistributedJobStopped, PartsChanged, ProducerReplaced, TokenNotFound
 from piecework.job import ErrorInfo, NewJob
-from piecework.parts import DAY, DistributedRecord, DistributedState, Done, PartEnd, PartState, Push
+from piecework.parts import (
+    DAY,
+    DistributedProgress,
+    DistributedRecord,
+    DistributedState,
+    Done,
+    PartEnd,
+    PartState,
+    Push,
+)
 
 ENDED = DistributedState.FINISHED, DistributedState.FAILED
 
@@ -120,7 +129,7 @@ def ended(
     after_all = record
     if changes:
         kept = record.ttl if ttl is None else ttl
-        after_all = _settled(replace(record, open=opened, failed=failed, ttl=kept), now, last)
+        after_all = _settled(replace(record, open=opened, failed=failed, ttl=kept, ended_at=None), now, last)
     finished = after_all.state is DistributedState.FINISHED
     stopped = after_all.stopped_at is not None
     answers = [
@@ -168,6 +177,25 @@ def due(before: DistributedRecord | None, after: DistributedRecord) -> Iterable[
         yield after.then
     if after.otherwise is not None and after.otherwise_at and (before is None or before.otherwise_at is None):
         yield after.otherwise
+
+
+def progress(record: DistributedRecord, now: float) -> DistributedProgress:
+    """How far a job is, and how long the rest will take at its speed so far."""
+    total = record.total if record.sealed else record.expected
+    if total is not None:
+        total = max(total, record.total)
+    recent, seconds = record.ended - record.base_ended, now - record.base_at
+    speed = recent / seconds if recent > 0 and seconds > 0 and record.state not in ENDED else None
+    eta = (total - record.ended) / speed if total is not None and speed else None
+    return DistributedProgress(
+        done=record.done,
+        failed=record.failed,
+        open=record.open,
+        total=total,
+        share=None if total is None else record.ended / total if total else 1.0,
+        per_second=speed,
+        eta=0.0 if record.state in ENDED else None if record.stopped_at is not None else eta,
+    )
 
 
 def not_found(token: str) -> TokenNotFound:

@@ -134,3 +134,20 @@ class DistributedRecord(msgspec.Struct, frozen=True, kw_only=True):
     def done(self) -> int:
         """How many parts are done."""
         return self.total - self.open - self.failed
+
+
+class DistributedProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a distributed job is, at one moment.
+
+    `total` is None while nobody knows it; before the job is closed it is what the producer expects. `share` is from 0 to 1,
+    `per_second` how many parts ended on average since the job began or was resumed, and `eta` the seconds until the last one
+    ends at that speed.
+    """
+
+    done: int
+    failed: int
+    open: int
+    total: int | None
+    share: float | None
+    per_second: float | None
+    eta: float | None

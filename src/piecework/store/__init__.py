@@ -6,9 +6,9 @@ import re
 
 from piecework.clock import Clock, SystemClock
 from piecework.errors import BadSettings
-from piecework.store.protocol import Store
+from piecework.store.protocol import Parts, Store
 
-__all__ = ["Store", "open_store", "redacted"]
+__all__ = ["Parts", "Store", "open_parts", "open_store", "redacted"]
 
 
 def redacted(url: str) -> str:
@@ -35,3 +35,15 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
 
         return PostgresStore(url, clock=clock or SystemClock())
     raise BadSettings(f"no store for the URL {redacted(url)!r}: it must begin with sqlite:/// or postgresql://")
+
+
+def open_parts(url: str, *, clock: Clock | None = None) -> Parts:
+    """The verbs of distributed jobs on the store behind a URL, without what only jobs need, where that is much.
+
+    Nothing is opened before the first verb. Raises `BadSettings` for a URL that names no store.
+    """
+    if url.split(":", 1)[0] == "sqlite":
+        from piecework.store.sqlite.ground import Ground
+
+        return Ground(url, clock or SystemClock()).parts
+    return open_store(url, clock=clock).parts

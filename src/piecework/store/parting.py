@@ -161,12 +161,15 @@ class PartsOnRows:
         row = self._read(body)
         return None if row is None else _part(row)
 
+    def now(self) -> float:
+        return self._read(_moment)
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _push(self, tx: Tx, push: Push) -> list[PartState]:
         seq, before = _held(tx, push.token)
         now = _moment(tx)
-        known = {} if before is None else _states(tx, seq, push.parts)
+        known = {} if before is None else _parts(tx, seq, push.parts)
         new = [name for name in dict.fromkeys(push.parts) if name not in known]
         start = parting.begun(push, now) if before is None else before
         after = parting.pushed(start, push, len(new), now)
@@ -179,16 +182,20 @@ class PartsOnRows:
         for n in range(0, len(new), BITE):
             tx.run("parts_add", job=seq, first=start.total + n, names=_text(new[n : n + BITE]))
         _clear(tx, len(new) + CLEARED)
-        return [known.get(name, (PartState.OPEN, None))[0] for name in push.parts]
+        return [PartState(known[name][0]) if name in known else PartState.OPEN for name in push.parts]
 
     def _end(self, tx: Tx, token: str, ends: Sequence[PartEnd], ttl: float | None) -> list[Done]:
         seq, before = _there(tx, token)
         now = _moment(tx)
-        known = _states(tx, seq, [end.part for end in ends])
+        rows_of = _parts(tx, seq, [end.part for end in ends])
+        known = {name: (PartState(state), call) for name, (state, call, _) in rows_of.items()}
         after, changes, answers = parting.ended(before, known, ends, now, ttl)
         if changes:
-            rows = [(end.part, end.call, end.result, end.error and _text(end.error)) for end in changes.values()]
-            tx.run("parts_end", job=seq, rows=_text(rows), moment=now)
+            rows = [
+                (seq, rows_of[name][2], end.call, end.result, end.error and _text(end.error))
+                for name, end in changes.items()
+            ]
+            tx.run("parts_end", rows=_text(rows), moment=now)
         self._set(tx, seq, before, after)
         return answers
 
@@ -222,11 +229,12 @@ def _moment(tx: Tx) -> float:
     return float(tx.row("now_read")[0]) if tx.now is None else tx.now
 
 
-def _states(tx: Tx, seq: int, names: Sequence[str]) -> dict[str, tuple[PartState, str | None]]:
-    found: dict[str, tuple[PartState, str | None]] = {}
+def _parts(tx: Tx, seq: int, names: Sequence[str]) -> dict[str, tuple[str, str | None, int]]:
+    """Of the named parts: state, the call that ended it, number."""
+    found: dict[str, tuple[str, str | None, int]] = {}
     for n in range(0, len(names), BITE):
         rows = tx.rows("parts_states", job=seq, names=_text(list(names[n : n + BITE])))
-        found |= {name: (PartState(state), call) for name, state, call in rows}
+        found |= {name: (state, call, number) for name, state, call, number in rows}
     return found
 
 

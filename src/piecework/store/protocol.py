@@ -144,6 +144,10 @@ class Parts(Protocol):
         """One part; None where there is none of this name."""
         ...
 
+    def now(self) -> float:
+        """The store's own time, by which it judges whose time is over."""
+        ...
+
 
 class Store(Protocol):
     """The durable home of jobs."""

@@ -127,6 +127,9 @@ class ModelParts:
         with self._store._changed:
             return self._store._t.parts[token].get(part) if self.read(token) is not None else None
 
+    def now(self) -> float:
+        return self._store.now()
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _there(self, token: str) -> DistributedRecord:
