@@ -34,6 +34,7 @@ pytest.register_assert_rewrite(
             "signals",
             "operators",
             "reads",
+            "parts",
             "waiting",
             "within",
         )
@@ -67,6 +68,7 @@ from piecework.testing.conformance.operators import (  # noqa: E402
     ResumeConformance,
     RetryConformance,
 )
+from piecework.testing.conformance.parts import PartsConformance  # noqa: E402
 from piecework.testing.conformance.reads import (  # noqa: E402
     AttemptsConformance,
     BatchReadConformance,
@@ -135,6 +137,7 @@ class StoreConformance(
     AmendConformance,
     DeedConformance,
     StepSplitConformance,
+    PartsConformance,
     WaitConformance,
     CloseConformance,
     SchemaConformance,
@@ -173,6 +176,7 @@ __all__ = [
     "NoWithinConformance",
     "TransactionConformance",
     "OldestConformance",
+    "PartsConformance",
     "PauseConformance",
     "PiecesConformance",
     "PruneConformance",

@@ -32,8 +32,8 @@ class ModelParts:
             new = [name for name in dict.fromkeys(push.parts) if name not in known]
             start = parting.begun(push, now) if before is None else before
             after = parting.pushed(start, push, len(new), now)
-            if before is None:
-                t.distributed.pop(push.token, None)  # the order is that of arrival
+            if before is None and push.token in t.distributed:  # one whose time is over
+                self._drop(push.token)
             added = {name: PartRecord(start.total + n, name, PartState.OPEN) for n, name in enumerate(new)}
             t.parts[push.token] = {**known, **added}
             self._set(before, after)
@@ -91,7 +91,7 @@ class ModelParts:
 
     def prune(self, *, limit: int = 1000) -> int:
         with self._store._transaction():
-            return self._clear()
+            return self._clear(limit)
 
     # ── reads ────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,14 +152,20 @@ class ModelParts:
     def _is_over(self, job: DistributedRecord) -> bool:
         return job.expires_at is not None and job.expires_at <= self._store.now()
 
-    def _clear(self) -> int:
-        jobs = [job.token for job in self._store._t.distributed.values() if self._is_over(job)]
-        return sum(self._drop(token) for token in jobs)
+    def _clear(self, limit: int = 1000) -> int:
+        t, left = self._store._t, limit
+        for token in [job.token for job in t.distributed.values() if self._is_over(job)]:
+            gone = list(t.parts[token])[:left]
+            t.parts[token] = {name: part for name, part in t.parts[token].items() if name not in gone}
+            left -= len(gone)
+            if left > 0:
+                left -= self._drop(token)
+        return limit - left
 
     def _drop(self, token: str) -> int:
+        """Deletes a job with the parts that it has left; how many rows that were."""
         t = self._store._t
         t.distributed.pop(token)
-        parts = t.parts.pop(token)
-        for name in parts:
-            t.part_calls.pop((token, name), None)
-        return 1 + len(parts)
+        for call in [call for call in t.part_calls if call[0] == token]:
+            t.part_calls.pop(call)
+        return 1 + len(t.parts.pop(token))

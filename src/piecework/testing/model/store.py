@@ -33,5 +33,11 @@ class ModelStore(Enqueue, Work, Liveness, Operators, Deleting, Reads):
     def now(self) -> float:
         return self._clock.now()
 
+    def prune(self, *, before: float, limit: int = 1000) -> int:
+        deleted = super().prune(before=before, limit=limit)
+        if deleted < limit:
+            self.parts.prune(limit=limit)
+        return deleted
+
     def close(self) -> None:
         pass
