@@ -24,6 +24,7 @@ PAGES = {  # with the module that holds the app
     "docs/later.md": "shop",
     "docs/splits.md": "shop",
     "docs/operations.md": "shop",
+    "docs/distributed.md": "imports",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 MODULE = re.compile(r"# (\w+)\.py\b")
