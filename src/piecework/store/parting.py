@@ -78,9 +78,9 @@ class PartsOnRows:
 
     def leave(self, token: str, producer: str, error: ErrorInfo | None = None) -> None:
         def body(tx: Tx) -> None:
-            seq, before = _held(tx, token)
+            seq, before, now = _held(tx, token)
             if before is not None:
-                self._set(tx, seq, before, parting.left(before, producer, error, _moment(tx)))
+                self._set(tx, seq, before, parting.left(before, producer, error, now))
 
         self._write(body)
 
@@ -89,15 +89,15 @@ class PartsOnRows:
 
     def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
         def body(tx: Tx) -> bool:
-            seq, before = _there(tx, token)
-            return self._set(tx, seq, before, parting.stopped(before, reason, by, _moment(tx), ttl))
+            seq, before, now = _there(tx, token)
+            return self._set(tx, seq, before, parting.stopped(before, reason, by, now, ttl))
 
         return self._write(body)
 
     def resume(self, token: str) -> bool:
         def body(tx: Tx) -> bool:
-            seq, before = _there(tx, token)
-            after = parting.resumed(before, _moment(tx))
+            seq, before, now = _there(tx, token)
+            after = parting.resumed(before, now)
             if before.failed and not after.failed:
                 tx.run("parts_reopen", job=seq)
             return self._set(tx, seq, before, after)
@@ -167,8 +167,7 @@ class PartsOnRows:
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _push(self, tx: Tx, push: Push) -> list[PartState]:
-        seq, before = _held(tx, push.token)
-        now = _moment(tx)
+        seq, before, now = _held(tx, push.token)
         known = {} if before is None else _parts(tx, seq, push.parts)
         new = [name for name in dict.fromkeys(push.parts) if name not in known]
         start = parting.begun(push, now) if before is None else before
@@ -185,8 +184,7 @@ class PartsOnRows:
         return [PartState(known[name][0]) if name in known else PartState.OPEN for name in push.parts]
 
     def _end(self, tx: Tx, token: str, ends: Sequence[PartEnd], ttl: float | None) -> list[Done]:
-        seq, before = _there(tx, token)
-        now = _moment(tx)
+        seq, before, now = _there(tx, token)
         rows_of = _parts(tx, seq, [end.part for end in ends])
         known = {name: (PartState(state), call) for name, (state, call, _) in rows_of.items()}
         after, changes, answers = parting.ended(before, known, ends, now, ttl)
@@ -212,17 +210,17 @@ class PartsOnRows:
             self._add(tx, jobs)
 
 
-def _held(tx: Tx, token: str) -> tuple[int, DistributedRecord | None]:
-    """A job's row, which is this transaction's alone until its end."""
+def _held(tx: Tx, token: str) -> tuple[int, DistributedRecord | None, float]:
+    """A job's row, which is this transaction's alone until its end, and the moment."""
     row = tx.row("parts_job_held", token=token, now=tx.now)
-    return (0, None) if row is None else (row[0], _record(row[1:]))
+    return (0, None, _moment(tx)) if row is None else (row[0], _record(row[1:-1]), float(row[-1]))
 
 
-def _there(tx: Tx, token: str) -> tuple[int, DistributedRecord]:
-    seq, record = _held(tx, token)
+def _there(tx: Tx, token: str) -> tuple[int, DistributedRecord, float]:
+    seq, record, now = _held(tx, token)
     if record is None:
         raise parting.not_found(token)
-    return seq, record
+    return seq, record, now
 
 
 def _moment(tx: Tx) -> float:
