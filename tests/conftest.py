@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.servers import Postgres, ServerMissing
 
 from piecework.store import Store, open_store
@@ -23,6 +24,7 @@ settings.load_profile("piecework")
 SHELVES: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder}/jobs.db",
     "postgres": lambda folder: f"{server().url}?schema=t_{next(_schemas)}",
+    "redis": lambda folder: f"{redis_server().url}?prefix=t_{next(_schemas)}",
 }
 _schemas = itertools.count(1)
 
@@ -44,6 +46,50 @@ def server() -> Postgres:
     if isinstance(begun, str):
         pytest.fail(begun, pytrace=False)
     return begun
+
+
+@functools.cache
+def _begun_redis() -> Redis | str:
+    try:
+        redis = Redis()
+        atexit.register(redis.stop)
+        return redis.start()
+    except ServerMissing as missing:
+        return str(missing)
+
+
+def redis_server() -> Redis:
+    """The Redis of this test process, which ends with it; each test has a prefix of its own."""
+    begun = _begun_redis()
+    if isinstance(begun, str):
+        pytest.fail(begun, pytrace=False)
+    return begun
+
+
+@pytest.fixture(scope="session")
+def redis() -> Redis:
+    """A Redis server that several tests share."""
+    return redis_server()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    """Three masters and their replicas, for the few tests that need them."""
+    cluster = RedisCluster()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A master, its replica and a Sentinel, for one test to break."""
+    watched = Watched()
+    try:
+        yield watched.start()
+    finally:
+        watched.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,13 @@ __all__ = ["Parts", "Store", "open_parts", "open_store", "redacted"]
 
 def redacted(url: str) -> str:
     """A URL without its password, for messages."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", url)
+    hidden = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", url)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1…", hidden)
 
 
 def open_store(url: str, *, clock: Clock | None = None) -> Store:
     """The store behind a URL: ``sqlite:///jobs.db`` (relative), ``sqlite:////var/lib/jobs.db``, ``sqlite://:memory:``,
-    ``postgresql://user:password@host/database``.
+    ``postgresql://user:password@host/database``, ``redis://user:password@host``.
 
     Nothing is opened before the first verb. Raises `BadSettings` for a URL that names no store.
     """
@@ -34,7 +35,16 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from piecework.store.postgres.store import PostgresStore
 
         return PostgresStore(url, clock=clock or SystemClock())
-    raise BadSettings(f"no store for the URL {redacted(url)!r}: it must begin with sqlite:/// or postgresql://")
+    if scheme.startswith(("redis", "valkey")):
+        from piecework.store.redis.url import check_driver as check_redis
+
+        check_redis()
+        from piecework.store.redis.store import RedisStore
+
+        return RedisStore(url, clock=clock or SystemClock())
+    raise BadSettings(
+        f"no store for the URL {redacted(url)!r}: it must begin with sqlite:///, postgresql:// or redis://"
+    )
 
 
 def open_parts(url: str, *, clock: Clock | None = None) -> Parts:

@@ -7,102 +7,66 @@ takes the lines away and notifies, once for all of them: in a busy store nobody 
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable
 
 import psycopg
 
-from piecework.ids import short_token
+from piecework.store.listener import Listener
 from piecework.store.postgres.database import Database
 from piecework.store.postgres.transaction import Con, channel, quoted
 
-_inherited: list[object] = []  # what a fork copied of the parent's listener; not used, not closed
-
-TURN = 0.25  # seconds after which one who listens sees that the store was closed, and others get their turn
 ECHOES = (0.01, 0.05)  # seconds after the line was left at which one looks again: some were just about to commit
 
 
-class Ear:
-    """The one listener of a store object, whichever thread's turn it is."""
+class Ear(Listener):
+    """The listening connection of a store object; where a pooler stands between, the clock."""
 
     def __init__(self, db: Database, lie_down: Callable[[str], object]) -> None:
+        super().__init__()
         self._db = db
         self._lie_down = lie_down  # leaves the line
-        self._id = short_token()
-        self._lock = threading.Lock()  # held by the thread that listens
         self._con: Con | None = None
         self._lying = False  # the line is there, as far as anybody knows
-        self._heard = 0
-        self._seen: dict[int, int] = {}  # by thread: what it was told of last
         self._echoes: list[float] = []  # moments, the next one last
-        self._life = 0
-        self._pid = os.getpid()
-
-    def wait(self, timeout: float) -> bool:
-        """Sleeps until something was heard that this thread was not told of yet, or the time is over."""
-        self._leave_fork_behind()
-        me, life, end = threading.get_ident(), self._life, time.monotonic() + timeout
-        while self._life == life:
-            if self._seen.get(me) != self._heard:
-                self._seen[me] = self._heard
-                return True
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._turn(min(left, TURN), life)
-        return False
-
-    def _leave_fork_behind(self) -> None:
-        if os.getpid() != self._pid:
-            _inherited.append((self._con, self._lock))
-            self._con, self._lock, self._lying, self._pid = None, threading.Lock(), False, os.getpid()
-            self._id = short_token()
 
     def _turn(self, seconds: float, life: int) -> None:
-        """Listens for so long, or waits while another thread does."""
         if self._db.place.pooler:
             time.sleep(seconds)
-            return
-        if not self._lock.acquire(timeout=seconds):
-            return
+        else:
+            super()._turn(seconds, life)
+
+    def listen(self, seconds: float) -> None:
         try:
-            if self._life == life:
-                self._listen(seconds)
+            self._listen(seconds)
         except psycopg.Error as error:
-            self._hang_up()
+            self.hang_up()
             self._db.explain(error)
-        finally:
-            self._lock.release()
 
     def _listen(self, seconds: float) -> None:
         if self._con is None:
             self._con = self._db.connect()
             self._con.execute(f"LISTEN {quoted(channel(self._db.place.schema))}".encode())
         if not self._lying:
-            self._lie_down(self._id)
+            self._lie_down(self.id)
             self._lying = True
-            self._heard += 1  # nobody told of what came before the line was there
+            self.heard()  # nobody told of what came before the line was there
             self._echoes = [time.monotonic() + after for after in reversed(ECHOES)]
             return
         if self._echoes:
             seconds = min(seconds, max(0.0, self._echoes[-1] - time.monotonic()))
         for _ in self._con.notifies(timeout=seconds, stop_after=1):
             self._lying = False
-            self._heard += 1
+            self.heard()
         if self._echoes and time.monotonic() >= self._echoes[-1]:
             self._echoes.pop()
-            self._heard += 1
+            self.heard()
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         con, self._con, self._lying = self._con, None, False
         if con is not None:
             con.close()
 
-    def close(self) -> None:
-        """Ends every wait, and the connection."""
-        self._leave_fork_behind()
-        self._life += 1
-        with self._lock:
-            self._hang_up()
+    def forget(self) -> object:
+        con, self._con, self._lying = self._con, None, False
+        return con

@@ -1,0 +1,160 @@
+"""Piecework through its front door, on Redis, measured one capability at a time. Each store has a prefix of its own."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from bench import worker
+from bench.jobs import Jobs, build
+from bench.reading import NAME, QUEUE, USER, NotExact, Reading, Watch
+from bench.redis.limit import Weighed, connect, server_cpu
+from piecework.job import Filter, Record
+
+PAGE = 1000
+_prefixes = itertools.count(1)
+
+
+class Store:
+    """Piecework's keys under a prefix, and the app on them."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        name = f"bench{next(_prefixes)}"
+        self.url = f"redis://127.0.0.1:{port}?prefix={name}"
+        self.log = folder / f"{name}.log"
+        self.server: redis.Redis = connect(port)
+        self.jobs: Jobs = build(self.url)
+        self.jobs.app.store.migrate()
+
+    def close(self) -> None:
+        self.jobs.app.close()
+        self.server.close()
+
+    def weigh(self) -> int:
+        """Bytes that the server uses for data."""
+        return int(self.server.info("memory")["used_memory_dataset"])  # type: ignore[index,unused-ignore]
+
+
+@contextmanager
+def new_store(port: int) -> Iterator[Store]:
+    """An empty store on an empty server."""
+    with tempfile.TemporaryDirectory(prefix="piecework-bench-") as folder:
+        store = Store(port, Path(folder))
+        try:
+            yield store
+        finally:
+            store.server.flushall()
+            store.close()
+
+
+# ── adding ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def later_one_by_one(store: Store, n: int) -> None:
+    noop = store.jobs.noop
+    for _ in range(n):
+        noop.later(USER, NAME)
+
+
+def later_many(store: Store, n: int) -> Reading:
+    """`later_many` of `n` calls; they stay in the store for `drain`."""
+    calls = [(USER, NAME)] * n
+    gc.collect()
+    with Watch() as watch:
+        store.jobs.noop.later_many(calls)
+    _expect_counts(store, {(QUEUE, "available"): n})
+    return watch.reading(n)
+
+
+def bytes_a_job(store: Store, n: int) -> Reading:
+    """Bytes of the server's memory for a waiting job whose arguments are a hundred bytes of JSON."""
+    before = store.weigh()
+    later_many(store, n)
+    return Reading((store.weigh() - before) / n)
+
+
+# ── draining ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def drain(store: Store, n: int, *, processes: int) -> Weighed:
+    """From the first job's start to the last one's end, as the store has them."""
+    before = server_cpu(store.server)
+    cpu = worker.drain(store.url, store.log, processes=processes)
+    after = server_cpu(store.server)
+    _expect_counts(store, {(QUEUE, "completed"): n})
+    began, ended = _span(store, "noop", n)
+    return Weighed(Reading(n / (ended - began), 1e6 * cpu / n), 1e6 * (after - before) / n)
+
+
+def split(store: Store, n: int) -> Weighed:
+    """From the splitter's first line to the end of the compose, which reads every result."""
+    before = server_cpu(store.server)
+    job = store.jobs.fan.later(n)
+    cpu = worker.drain(store.url, store.log)
+    after = server_cpu(store.server)
+    _expect_counts(store, {(QUEUE, "completed"): n + 1})
+    _span(store, "noop", n)
+    fanned = job.result(timeout=5)
+    if fanned.results != n:
+        raise NotExact(f"the compose read {fanned.results} results of {n} pieces")
+    ended = job.record().finished_at
+    assert ended is not None
+    return Weighed(Reading(n / (ended - fanned.began), 1e6 * cpu / n), 1e6 * (after - before) / n)
+
+
+# ── waiting ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def latency(store: Store, samples: int) -> dict[str, Reading]:
+    """Milliseconds from the call of `later` here to the first line of the job in an idle worker process."""
+    moment = store.jobs.moment
+    with worker.resident(store.url, store.log):
+        moment.later().result(timeout=30)
+        time.sleep(0.5)
+        sent = []
+        for _ in range(samples):
+            called = time.time()
+            sent.append((called, moment.later()))
+            time.sleep(random.uniform(0.02, 0.06))  # never in step with anybody's polling
+        waits = [1000 * (job.result(timeout=30) - called) for called, job in sent]
+    return {
+        "latency": Reading(statistics.median(waits)),
+        "latency_p95": Reading(statistics.quantiles(waits, n=20)[-1]),
+    }
+
+
+# ── exactness ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _expect_counts(store: Store, expected: dict[tuple[str, str], int]) -> None:
+    found = {key: n for key, n in store.jobs.app.jobs.counts().items() if n}
+    if found != expected:
+        raise NotExact(f"the store's counters say {found}, and not {expected}")
+
+
+def _span(store: Store, task: str, n: int) -> tuple[float, float]:
+    """The first start and the last end among a task's jobs, each of which must have completed in its one run."""
+    began, ended, once, stored = float("inf"), 0.0, 0, 0
+    for job in _all(store, Filter(task=task)):
+        stored += 1
+        once += job.state == "completed" and job.run == 1
+        began, ended = min(began, job.started_at or 0.0), max(ended, job.finished_at or 0.0)
+    if once != n or stored != n:
+        raise NotExact(f"{once} of {stored} stored {task} jobs completed in one run; there should be {n}")
+    return began, ended
+
+
+def _all(store: Store, which: Filter) -> Iterator[Record]:
+    after = None
+    while page := store.jobs.app.store.find(which, after=after, limit=PAGE):
+        yield from page
+        after = page[-1].id

@@ -1,0 +1,112 @@
+"""Adding jobs on the Redis shelf: one script for each call. What can be refused without looking is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from piecework.errors import UsageError
+from piecework.job import Fence, NewBatch, NewJob, NewOperation
+from piecework.store.redis.rows import LETTERS, wait_row
+from piecework.store.redis.shard import Shard, given
+
+LOWEST, HIGHEST = -(2**31), 2**31 - 1  # priorities that the line can order
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def add(shard: Shard, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
+    """The verb `add`, in one shard."""
+    asked, fixed = told(jobs, batch, fence)
+    answers: list[str] = shard.run("add", asked, *fixed)
+    return answers
+
+
+def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> tuple[Sequence[Any], Sequence[bytes]]:
+    """What the script is told, and for each job what never changes of it."""
+    headers: dict[tuple[Any, ...], int] = {}
+    packed: list[Any] = []
+    fixed: list[bytes] = []
+    for job in jobs:
+        _check(job)
+        header = headers.setdefault(_header(job), len(headers) + 1)
+        packed.append(_job(job, header))
+        fixed.append(_pack([job.id, job.task, given(_root(job)), given(job.piece), given(job.options), job.args]))
+    asked = (
+        _batch(batch) if batch is not None else False,
+        (fence.id, fence.run) if fence is not None else False,
+        list(headers),
+        packed,
+    )
+    return asked, fixed
+
+
+def _check(job: NewJob) -> None:
+    for name in ("id", "task", "queue", "batch", "root", "piece"):
+        if "\0" in (getattr(job, name) or ""):
+            raise UsageError(f"the {name} {getattr(job, name)!r} has a zero byte, which ends a name in the store")
+    if not LOWEST <= job.priority <= HIGHEST:
+        raise UsageError(f"the priority {job.priority} is out of bounds: it can be from {LOWEST} to {HIGHEST}")
+
+
+def _header(job: NewJob) -> tuple[Any, ...]:
+    """What many jobs of one call have in common, in the order of `lua/add.lua`."""
+    return (
+        job.task,
+        job.queue,
+        job.priority,
+        LETTERS[job.state],
+        given(job.run_at),
+        given(job.delay),
+        given(job.batch),
+        given(_root(job)),
+        given(job.expires),
+        given(job.expires_at),
+    )
+
+
+def _root(job: NewJob) -> str | None:
+    return job.root if job.root is not None else job.batch
+
+
+def _job(job: NewJob, header: int) -> list[Any]:
+    """What is a job's own. The arguments of a piece are told apart: they are compared."""
+    return [
+        header,
+        job.id,
+        given(job.key),
+        given(job.ordinal),
+        job.piece if job.piece is not None else str(job.ordinal),
+        job.operation.cursor if job.operation is not None else False,
+        _operation(job.operation) if job.operation is not None else False,
+        job.args if job.batch is not None else False,
+    ]
+
+
+def _operation(new: NewOperation) -> list[Any]:
+    changes = [[change.key, given(change.value), change.terms] for change in new.globals]
+    return [
+        new.digest,
+        new.plan,
+        changes,
+        new.again,
+        given(new.forked_from),
+        given(new.forked_after),
+        wait_row(new.wait),
+        given(new.received),
+    ]
+
+
+def _batch(new: NewBatch) -> list[Any]:
+    if "\0" in new.id:
+        raise UsageError(f"the batch's id {new.id!r} has a zero byte, which ends a name in the store")
+    return [
+        new.id,
+        given(new.then),
+        new.on_failure.value,
+        given(new.then_queue),
+        given(new.then_priority),
+        new.always,
+    ]

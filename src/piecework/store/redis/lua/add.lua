@@ -1,0 +1,192 @@
+#!lua
+-- Stores jobs, all or none, and answers the ids under which they are stored. Told {batch or false, {id, run} of a fence or
+-- false, headers, jobs}. ARGV from 3 on: what never changes of each job, packed.
+--   batch   {id, then, on_failure, then_queue, then_priority, always}
+--   header  what jobs of one call have in common: see H; job: see N; what is not set is false
+local H = {
+  TASK = 1, QUEUE = 2, PRIORITY = 3, STATE = 4, RUN_AT = 5, DELAY = 6, BATCH = 7, ROOT = 8, EXPIRES = 9, EXPIRES_AT = 10,
+}
+local N = { HEADER = 1, ID = 2, KEY = 3, ORDINAL = 4, PIECE = 5, CURSOR = 6, OPERATION = 7, ARGS = 8 } -- PIECE: key or number
+-- An operation: DIGEST, PLAN, GLOBALS {{key, value, terms} …}, AGAIN, FORKED_FROM, FORKED_AFTER, WAIT as in its row, RECEIVED
+local P = { DIGEST = 1, PLAN = 2, GLOBALS = 3, AGAIN = 4, FORKED_FROM = 5, FORKED_AFTER = 6, WAIT = 7, RECEIVED = 8 }
+
+local new_batch, fence, headers, jobs = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
+
+local function header(new)
+  return headers[new[N.HEADER]]
+end
+
+-- Looks for all that the call names, in few trips.
+local function look_around()
+  local ids, carried, offered = {}, {}, {}
+  for k, new in ipairs(jobs) do
+    local batch = header(new)[H.BATCH]
+    ids[k] = new[N.ID]
+    if new[N.KEY] then
+      carried[#carried + 1] = 'u' .. new[N.KEY]
+      if new[N.OPERATION] then carried[#carried + 1] = 'o' .. new[N.KEY] end
+    end
+    if batch then offered[#offered + 1] = batch .. '\0' .. new[N.PIECE] end
+  end
+  Rows.look_up(ids)
+  Rows.look('unique', carried)
+  Rows.look('offer', offered)
+end
+
+local function check_fence()
+  if not fence then return end
+  local job = Rows.with_id(fence[1])
+  if not job or job[STATE] ~= 'r' or job[RUN] ~= fence[2] then
+    refuse('LeaseLost', 'run ' .. fence[2] .. ' of job ' .. fence[1] .. ' does not own its job any more')
+  end
+end
+
+-- ── pieces ──────────────────────────────────────────────────────────────────────────────────────
+
+local function shown(new)
+  return "piece '" .. new[N.PIECE] .. "'"
+end
+
+-- Says whether the batch still takes pieces; refuses what it does not take.
+local function takes(new, id)
+  local batch = Rows.batch(id)
+  if not batch then refuse('UsageError', 'there is no batch ' .. id .. '; open it by adding it together with its first pieces') end
+  if batch[B.SEALED] then
+    if Rows.place_of(new[N.ID]) then return false end -- sent again, after the seal
+    refuse('UsageError', 'batch ' .. id .. ' is sealed; it takes no further pieces')
+  end
+  if Fan.is_dead(batch) then
+    refuse('JobCancelled', 'batch ' .. id .. ' has ' .. batch[B.STATE] .. '; it takes no further pieces')
+  end
+  return true
+end
+
+local function check_same(new, place)
+  local piece = Rows.job(place)
+  local task, args = Rows.fixed(piece)[F.TASK], Rows.fixed(piece)[F.ARGS]
+  local given = header(new)[H.TASK]
+  if task == given and args == new[N.ARGS] then return end
+  refuse('SplitChanged', shown(new) .. ' was offered before as ' .. task .. '(' .. sub(args, 1, 200) .. ') and now as ' .. given ..
+    '(' .. sub(new[N.ARGS], 1, 200) .. '); a splitter that is run again must offer the same pieces: give them keys that tell ' ..
+    'them apart, or make it repeatable')
+end
+
+-- Notes that a run offered a piece, and returns the place of the piece where it is stored.
+local function offer(new, id)
+  if not takes(new, id) then return Rows.place_of(new[N.ID]) end
+  local field = id .. '\0' .. new[N.PIECE]
+  local raw = Rows.held('offer', field)
+  local known = raw and unpack_all(raw) or { false, 0, false }
+  if fence then
+    if known[2] == fence[2] and known[3] ~= new[N.ID] then
+      refuse('SplitChanged', shown(new) .. " was offered twice; a split's keys must be different from each other")
+    end
+    Rows.hashes.offer[field] = pack({ known[1], fence[2], new[N.ID] })
+  end
+  if known[1] then check_same(new, known[1]) end
+  return known[1]
+end
+
+local numbered = {} -- what stands in front of the places of pieces that this call stores
+
+-- The number of a piece in its batch: its own, or behind all others where another piece has that.
+local function ordinal_of(new, id)
+  local batch, ordinal, front = Rows.batch(id), new[N.ORDINAL] or 0, 'b' .. id .. '\0'
+  local last = batch[B.LAST] or -1
+  local number = front .. format('%08x', ordinal)
+  if ordinal <= last and (numbered[number] or #beginning(K.index, number, 1) > 0) then ordinal = last + 1 end
+  batch[B.LAST] = max(last, ordinal)
+  numbered[front .. format('%08x', ordinal)] = true
+  return ordinal
+end
+
+-- A new piece is counted in its batch, and found by it.
+local function join_batch(new, id, place)
+  local batch, ordinal, field = Rows.batch(id), ordinal_of(new, id), id .. '\0' .. new[N.PIECE]
+  batch[B.TOTAL] = batch[B.TOTAL] + 1
+  Rows.changed_batches[id] = true
+  put(Rows.sets.index, 'b' .. id .. '\0' .. format('%08x', ordinal) .. place)
+  Rows.hashes.offer[field] = pack({ place, fence and fence[2] or 0, new[N.ID] })
+  return ordinal
+end
+
+-- ── operations ──────────────────────────────────────────────────────────────────────────────────
+
+-- Keeps an operation beside its job; an ended one that has its key loses it.
+local function begin_operation(job, new)
+  local said, place, key = new[N.OPERATION], Rows.place[job], new[N.KEY]
+  local before = key and Rows.job(Rows.held('unique', 'o' .. key))
+  if before then
+    Rows.operation(before)[O.KEY] = nil
+    Rows.touch_operation(before)
+  end
+  if key then Rows.hashes.unique['o' .. key] = place end
+  if not Rows.held('plan', 'p' .. said[P.DIGEST]) then Rows.hashes.plan['p' .. said[P.DIGEST]] = said[P.PLAN] end
+  Rows.walked[said[P.DIGEST]] = (Rows.walked[said[P.DIGEST]] or 0) + 1
+  Rows.operations[place] = {
+    said[P.DIGEST], key, said[P.WAIT], said[P.RECEIVED], false, said[P.FORKED_FROM], said[P.FORKED_AFTER],
+  }
+  Rows.touch_operation(job)
+  put(Rows.sets.index, 'o' .. place)
+  Walk.change_globals(job, said[P.GLOBALS])
+  Walk.listen(job)
+end
+
+-- ── jobs ────────────────────────────────────────────────────────────────────────────────────────
+
+-- The place of the job that has the unique key: one that is unfinished, or the operation that another one finds by it.
+local function holder(new)
+  local key, operation = new[N.KEY], new[N.OPERATION]
+  if not key then return nil end
+  local held = operation and not operation[P.AGAIN] and Rows.held('unique', 'o' .. key)
+  return held or Moves.carrier(key)
+end
+
+local function post(job, new, common, place)
+  put(Rows.sets.index, 't' .. common[H.TASK] .. '\0' .. place)
+  if common[H.ROOT] then put(Rows.sets.index, 'r' .. common[H.ROOT] .. '\0' .. place) end
+  if new[N.KEY] then put(Rows.sets.index, 'k' .. new[N.KEY] .. '\0' .. place) end
+end
+
+local function store(new, fixed)
+  local common, place = header(new), Moves.next_place()
+  local run_at = common[H.RUN_AT] or NOW + (common[H.DELAY] or 0)
+  local job = {
+    common[H.STATE], 0, common[H.QUEUE], common[H.PRIORITY], run_at, 0, NOW,
+    [KEY] = new[N.KEY], [CURSOR] = new[N.CURSOR], [OPERATION] = new[N.OPERATION] and true,
+    [EXPIRES] = common[H.EXPIRES] and run_at + common[H.EXPIRES] or common[H.EXPIRES_AT],
+  }
+  Rows.arrive(place, new[N.ID], job, fixed)
+  if common[H.BATCH] then
+    job[ORDINAL] = join_batch(new, common[H.BATCH], place)
+    job[BATCH] = common[H.BATCH]
+  end
+  post(job, new, common, place)
+  Moves.set_down(job)
+  if new[N.KEY] then Moves.carry_key(job, true) end
+  if new[N.OPERATION] then begin_operation(job, new) end
+  return new[N.ID]
+end
+
+-- The id under which a job is stored, now or before.
+local function add(new, fixed)
+  local batch, place = header(new)[H.BATCH], Rows.place_of(new[N.ID])
+  local stored = batch and offer(new, batch)
+  if place then return new[N.ID] end
+  stored = stored or holder(new)
+  if stored then return Rows.id(Rows.job(stored)) end
+  return store(new, fixed)
+end
+
+return verb(function()
+  look_around()
+  check_fence()
+  local opens = new_batch and not Rows.batch(new_batch[1])
+  if opens then Fan.open(new_batch) end
+  local answers = {}
+  for k, new in ipairs(jobs) do answers[k] = add(new, ARGV[k + 2]) end
+  if opens then Fan.put_below(new_batch[1]) end
+  Moves.keep_last_place()
+  Rows.flush()
+  return answers
+end)

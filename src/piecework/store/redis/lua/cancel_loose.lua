@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- Stops those of these batches that are open and that nothing follows: how many that were.
+
+return verb(function()
+  local n = 0
+  for _, id in ipairs(ASKED.ids) do
+    local batch = Rows.batch(id)
+    if Fan.is_open(batch) and not batch[B.THEN] then
+      Fan.close(id, 'stopped')
+      n = n + 1
+    end
+  end
+  Rows.flush()
+  return n
+end)

@@ -1,0 +1,389 @@
+-- Rows: of jobs, batches and operations. They are read once in a script, changed in memory, and written by `Rows.flush()`.
+--
+-- A job is an array of what changes, by the numbers below. What is not set is nil or false; behind the last field that is
+-- set, nothing is stored. What never changes is read only where it is asked for: `Rows.fixed(job)`.
+
+-- What changes, the most common first: the first twelve are also known to part_quick.
+local STATE, RUN, QUEUE, PRIORITY, RUN_AT, ATTEMPT, CREATED = 1, 2, 3, 4, 5, 6, 7 -- STATE: w a r c f x p
+local WORKER, CLAIM, STARTED, SETTLED, FINISHED, RESULT = 8, 9, 10, 11, 12, 13 -- SETTLED: the last run that was settled
+local BATCH, ORDINAL, KEY, OPERATION, CURSOR, BELOW, CRASHES = 14, 15, 16, 17, 18, 19, 20 -- OPERATION: whether it is one
+local EXPIRES, AHEAD, ERROR, REASON, STOPPING, PROGRESS = 21, 22, 23, 24, 25, 26 -- AHEAD: it is in `later`, not in line
+local STOPPED_BY, STOPPED_AT, CRASHED, TO_UNDO = 27, 28, 29, 30 -- CRASHED: parked, and counts as failed
+local LAST_FIELD = 30
+
+-- What never does.
+local F = { ID = 1, TASK = 2, ROOT = 3, PIECE = 4, OPTIONS = 5, ARGS = 6 }
+
+-- A batch. STATE: open, done, failed, stopped. SEALED: true; or 'held', while a retry brings its pieces back. ABOVE: the batch that `then` is a piece of; LAST: the
+-- highest ordinal of a piece.
+local B = {
+  STATE = 1, TOTAL = 2, OPEN = 3, COMPLETED = 4, FAILED = 5, CANCELLED = 6, SEALED = 7, THEN = 8, ON_FAILURE = 9,
+  CREATED = 10, FINISHED = 11, ALWAYS = 12, THEN_QUEUE = 13, THEN_PRIORITY = 14, ABOVE = 15, LAST = 16,
+}
+
+-- An operation beside its job. WAIT: {name, timeout, delay, run_at, as JSON}; ENDING: {reason, as JSON};
+-- EDITED: the run during which its globals were edited by hand.
+local O = { DIGEST = 1, KEY = 2, WAIT = 3, RECEIVED = 4, ENDING = 5, FORKED_FROM = 6, FORKED_AFTER = 7, EDITED = 8 }
+
+local LONG = 1024 -- bytes from which a text stands beside its row
+
+local Rows = {
+  place = {}, -- job -> its place
+  by_place = {}, -- place -> job; false: there is none
+  by_id = {}, -- id -> place; false: there is none
+  fixed_rows = {}, fixed_of = {}, -- job -> what never changes, packed and unpacked
+  changed = {}, -- job -> true: to be written
+  bytes = {}, -- place, row, …: to be written as they are; see part_quick
+  written = {}, -- job -> the row as it is stored
+  known = {}, -- hash and field -> value, of hashes that were looked into
+  batches = {}, changed_batches = {}, -- id -> batch; false: there is none
+  operations = {}, changed_operations = {}, -- place -> operation
+  sets = { line = {}, index = {}, running = {}, trail = {} }, -- key -> member -> true: add, false: remove
+  added = { line = {}, index = {}, running = {}, trail = {} }, -- key -> members that nothing else in this script touches, in
+  removed = { line = {}, index = {}, running = {}, trail = {} }, -- the order in which they lie: writing them is quicker
+  scores = { later = {}, expiry = {}, wake = {} }, -- key -> place -> score; false: remove
+  hashes = { fixed = {}, text = {}, at = {}, unique = {}, offer = {}, globals = {}, plan = {} }, -- key -> field -> value; false: remove
+  counts = {}, in_line = {}, walked = {}, -- what is added to counters: by state and queue, by queue, by digest of a plan
+  trims = {}, -- {from, to} …: what of the trail is not kept any longer
+  woken = false, -- whether there is work that was not there before
+}
+
+-- ── jobs ────────────────────────────────────────────────────────────────────────────────────────
+
+local function adopt(place, raw)
+  local job = unpack_all(raw)
+  Rows.by_place[place], Rows.place[job], Rows.written[job] = job, place, raw
+  return job
+end
+
+-- Reads jobs by their places, all in one trip; those that are not there are left out by `Rows.job`.
+function Rows.load(places)
+  local wanted = {}
+  for _, place in ipairs(places) do
+    if Rows.by_place[place] == nil then
+      wanted[#wanted + 1] = place
+      Rows.by_place[place] = false
+    end
+  end
+  local found = values(K.job, wanted)
+  for k = 1, #wanted do
+    if found[k] then adopt(wanted[k], found[k]) end
+  end
+end
+
+-- The job at a place, or nil.
+function Rows.job(place)
+  if not place then return nil end
+  local job = Rows.by_place[place]
+  if job == nil then
+    Rows.load({ place })
+    job = Rows.by_place[place]
+  end
+  return job or nil
+end
+
+-- Finds the places of ids, all in one trip: see `Rows.by_id`.
+function Rows.look_up(ids)
+  local wanted = {}
+  for _, id in ipairs(ids) do
+    if Rows.by_id[id] == nil then
+      wanted[#wanted + 1] = id
+      Rows.by_id[id] = false
+    end
+  end
+  local found = values(K.at, wanted)
+  for k = 1, #wanted do Rows.by_id[wanted[k]] = found[k] end
+end
+
+-- The place of an id, or nil.
+function Rows.place_of(id)
+  if not id then return nil end
+  if Rows.by_id[id] == nil then Rows.look_up({ id }) end
+  return Rows.by_id[id] or nil
+end
+
+-- The job with an id, or nil.
+function Rows.with_id(id)
+  return Rows.job(Rows.place_of(id))
+end
+
+-- Reads what never changes of jobs, all in one trip.
+function Rows.load_fixed(jobs)
+  local wanted, places = {}, {}
+  for _, job in ipairs(jobs) do
+    if not Rows.fixed_rows[job] then
+      wanted[#wanted + 1] = job
+      places[#places + 1] = Rows.place[job]
+    end
+  end
+  local found = values(K.fixed, places)
+  for k = 1, #wanted do Rows.fixed_rows[wanted[k]] = found[k] end
+end
+
+-- What never changes of a job, packed.
+function Rows.fixed_row(job)
+  if not Rows.fixed_rows[job] then Rows.load_fixed({ job }) end
+  return Rows.fixed_rows[job]
+end
+
+-- What never changes of a job: an array by the numbers of F.
+function Rows.fixed(job)
+  local fixed = Rows.fixed_of[job]
+  if not fixed then
+    fixed = unpack_all(Rows.fixed_row(job))
+    Rows.fixed_of[job] = fixed
+  end
+  return fixed
+end
+
+function Rows.id(job)
+  return Rows.fixed(job)[F.ID]
+end
+
+-- A job that arrives: `job` as an array, and what never changes of it, packed.
+function Rows.arrive(place, id, job, fixed_row)
+  Rows.by_place[place], Rows.place[job], Rows.fixed_rows[job], Rows.by_id[id] = job, place, fixed_row, place
+  Rows.hashes.at[id], Rows.hashes.fixed[place] = place, fixed_row
+end
+
+function Rows.touch(job)
+  Rows.changed[job] = true
+end
+
+-- An array as it is stored: nothing behind the last value, false for what is not set before it.
+local function packed(row)
+  local last = table.maxn(row)
+  while last > 0 and not row[last] do
+    row[last] = nil
+    last = last - 1
+  end
+  for k = 1, last do
+    if row[k] == nil then row[k] = false end
+  end
+  return pack(row)
+end
+
+-- ── texts beside the row ────────────────────────────────────────────────────────────────────────
+
+-- Sets RESULT, a string.
+function Rows.set_result(job, result)
+  if job[RESULT] == true then Rows.hashes.text['r' .. Rows.place[job]] = false end
+  if result and #result > LONG then
+    Rows.hashes.text['r' .. Rows.place[job]] = result
+    result = true
+  end
+  job[RESULT] = result or nil
+end
+
+-- Sets ERROR, {type, message, traceback}.
+function Rows.set_error(job, error)
+  if job[ERROR] == true then Rows.hashes.text['e' .. Rows.place[job]] = false end
+  if error and #error[2] + #error[3] > LONG then
+    Rows.hashes.text['e' .. Rows.place[job]] = pack(error)
+    error = true
+  end
+  job[ERROR] = error or nil
+end
+
+local function text(field)
+  local pending = Rows.hashes.text[field]
+  if pending == nil then pending = call('HGET', K.text, field) end
+  return pending
+end
+
+-- ERROR as {type, message, traceback}, or nil.
+function Rows.error(job)
+  if job[ERROR] ~= true then return job[ERROR] or nil end
+  return unpack_all(text('e' .. Rows.place[job]))
+end
+
+function Rows.result(job)
+  if job[RESULT] ~= true then return job[RESULT] or nil end
+  return text('r' .. Rows.place[job])
+end
+
+-- ── batches and operations ──────────────────────────────────────────────────────────────────────
+
+-- The batch with an id, or nil.
+function Rows.batch(id)
+  if not id then return nil end
+  local batch = Rows.batches[id]
+  if batch == nil then
+    local raw = call('HGET', K.batch, id)
+    batch = raw and unpack_all(raw)
+    Rows.batches[id] = batch
+  end
+  return batch or nil
+end
+
+-- What a job is as an operation, or nil.
+function Rows.operation(job)
+  if not job[OPERATION] then return nil end
+  local place = Rows.place[job]
+  local operation = Rows.operations[place]
+  if operation == nil then
+    operation = unpack_all(call('HGET', K.operation, place))
+    Rows.operations[place] = operation
+  end
+  return operation
+end
+
+function Rows.touch_operation(job)
+  Rows.changed_operations[Rows.place[job]] = true
+end
+
+-- Looks for fields of a hash, all in one trip: see `Rows.held`.
+function Rows.look(hash, fields)
+  local found = values(K[hash], fields)
+  for k = 1, #fields do Rows.known[hash .. fields[k]] = found[k] end
+end
+
+-- What a hash will hold for a field once this script has ended: a string, or nil.
+function Rows.held(hash, field)
+  local value = Rows.hashes[hash][field]
+  if value == nil then value = Rows.known[hash .. field] end
+  if value == nil then value = call('HGET', K[hash], field) end
+  return value or nil
+end
+
+-- The row of a job as it is stored, but with its long texts in it.
+function Rows.told(job)
+  if job[RESULT] ~= true and job[ERROR] ~= true then return Rows.written[job] end
+  local row = {}
+  for k = 1, LAST_FIELD do row[k] = job[k] or false end
+  row[RESULT], row[ERROR] = Rows.result(job) or false, Rows.error(job) or false
+  return pack(row)
+end
+
+-- ── members of ordered sets ─────────────────────────────────────────────────────────────────────
+
+-- Puts a member in, or takes it out; that it was not there, or was, is for the caller to know.
+local function put(set, member)
+  if set[member] == false then set[member] = nil else set[member] = true end
+end
+
+local function take_out(set, member)
+  if set[member] == true then set[member] = nil else set[member] = false end
+end
+
+-- ── the end of a script ─────────────────────────────────────────────────────────────────────────
+
+local function write_rows(key, rows, changed)
+  local list, n = {}, 0
+  for field in pairs(changed) do
+    list[n + 1], list[n + 2] = field, packed(rows[field])
+    n = n + 2
+  end
+  in_bites('HSET', key, list, 2)
+end
+
+local function write_jobs()
+  local list, n = {}, 0
+  for job in pairs(Rows.changed) do
+    local row = packed(job)
+    list[n + 1], list[n + 2] = Rows.place[job], row
+    Rows.written[job] = row
+    n = n + 2
+  end
+  in_bites('HSET', K.job, list, 2)
+  in_bites('HSET', K.job, Rows.bytes, 2)
+  Rows.bytes = {}
+end
+
+-- Members with the score that all have. It is text: the server would print a number for each of them.
+local function scored(members)
+  local list = {}
+  for k = 1, #members do list[2 * k - 1], list[2 * k] = '0', members[k] end
+  return list
+end
+
+local function write_set(name)
+  local added, removed = Rows.added[name], Rows.removed[name]
+  for member, is_in in pairs(Rows.sets[name]) do
+    local list = is_in and added or removed
+    list[#list + 1] = member
+  end
+  in_bites('ZREM', K[name], removed, 1)
+  in_bites('ZADD', K[name], scored(added), 2)
+  Rows.sets[name], Rows.added[name], Rows.removed[name] = {}, {}, {}
+end
+
+local function write_scores(key, scores)
+  local added, removed = {}, {}
+  for place, score in pairs(scores) do
+    if score then
+      added[#added + 1] = format('%.17g', score)
+      added[#added + 1] = place
+    else
+      removed[#removed + 1] = place
+    end
+  end
+  in_bites('ZREM', key, removed, 1)
+  in_bites('ZADD', key, added, 2)
+end
+
+local function write_hash(key, hash)
+  local set, removed = {}, {}
+  for field, value in pairs(hash) do
+    if value then
+      set[#set + 1] = field
+      set[#set + 1] = value
+    else
+      removed[#removed + 1] = field
+    end
+  end
+  in_bites('HDEL', key, removed, 1)
+  in_bites('HSET', key, set, 2)
+end
+
+local function add_counts(key, counts)
+  for field, n in pairs(counts) do
+    if n ~= 0 and call('HINCRBY', key, field, n) == 0 then call('HDEL', key, field) end
+  end
+end
+
+-- A plan that nobody walks any more goes.
+local function add_walkers()
+  for digest, n in pairs(Rows.walked) do
+    if n ~= 0 and call('HINCRBY', K.plan, 'n' .. digest, n) == 0 then
+      call('HDEL', K.plan, 'n' .. digest, 'p' .. digest)
+    end
+  end
+end
+
+-- Who sleeps is woken once, and has to lie down again to be woken again.
+local function wake_sleepers()
+  if call('ZCARD', K.sleepers) > 0 then
+    call('DEL', K.sleepers)
+    call('PUBLISH', string.match(K.sleepers, '^(.-):{') .. ':hints', '')
+  end
+end
+
+-- Writes what is pending of one ordered set, for a script that goes on to read it.
+function Rows.write(name)
+  write_set(name)
+end
+
+-- Writes all that was changed. What was read stays known; the script may go on and flush again.
+function Rows.flush()
+  write_jobs()
+  write_rows(K.batch, Rows.batches, Rows.changed_batches)
+  write_rows(K.operation, Rows.operations, Rows.changed_operations)
+  for name in pairs(Rows.sets) do write_set(name) end
+  for _, range in ipairs(Rows.trims) do call('ZREMRANGEBYLEX', K.trail, range[1], range[2]) end
+  for name, scores in pairs(Rows.scores) do write_scores(K[name], scores) end
+  for name, hash in pairs(Rows.hashes) do write_hash(K[name], hash) end
+  add_counts(K.count, Rows.counts)
+  add_counts(K.lines, Rows.in_line)
+  add_walkers()
+  if Rows.woken then wake_sleepers() end
+  Rows.forget_changes()
+end
+
+function Rows.forget_changes()
+  Rows.changed, Rows.changed_batches, Rows.changed_operations = {}, {}, {}
+  Rows.counts, Rows.in_line, Rows.walked, Rows.trims, Rows.woken = {}, {}, {}, {}, false
+  for _, tables in ipairs({ Rows.scores, Rows.hashes }) do
+    for name in pairs(tables) do tables[name] = {} end
+  end
+end

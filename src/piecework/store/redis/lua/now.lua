@@ -1,0 +1,3 @@
+#!lua flags=no-writes
+-- The store's own time.
+return verb(function() return NOW end)

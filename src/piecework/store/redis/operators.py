@@ -1,0 +1,91 @@
+"""What people ask for on the Redis shelf: to stop, to begin anew, to go another way.
+
+Each verb goes in bites: a script changes some jobs, with all that follows from that, and says where the next one goes on.
+A call that is interrupted has done some of its bites; sent again, it does the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from piecework.job import Amendment, Answer, Ending, Filter, NewSignal, State
+from piecework.store.redis import reads
+from piecework.store.redis.shard import Shard, given
+
+_json = msgspec.json.Encoder().encode
+
+
+def _bites(shard: Shard, which: Filter, limit: int, bite: Callable[[dict[str, Any]], tuple[int, Any, bool]]) -> None:
+    """Goes through what matches until `limit` is reached: `bite` answers how many it found, where it stopped, and the end."""
+    left = limit
+    for asked in reads.searches(shard, which):
+        at, over = None, False
+        while not over and left > 0:
+            found, at, over = bite({"which": asked, "after": at, "limit": left})
+            left -= found
+
+
+def cancel(
+    shard: Shard, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000, undo: bool = False
+) -> int:
+    ending = Ending(State.CANCELLED, reason=reason, by=by)
+    more = {"reason": reason, "by": given(by), "undo": undo, "ending": _json(ending).decode()}
+    touched = 0
+
+    def bite(asked: dict[str, Any]) -> tuple[int, Any, bool]:
+        nonlocal touched
+        n, at, over = shard.run("cancel", asked | more)
+        touched += n
+        return n, at, over
+
+    _bites(shard, which, limit, bite)
+    for ids in reads.some_at_a_time(which.ids or (), reads.IDS):
+        touched += shard.run("cancel_loose", {"ids": ids})
+    return touched
+
+
+def retry(
+    shard: Shard, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
+) -> int:
+    more = {"resume": resume, "by": given(by), "reason": reason}
+    done = 0
+
+    def bite(asked: dict[str, Any]) -> tuple[int, Any, bool]:
+        nonlocal done
+        found, n, at, over, held = shard.run("retry", asked | more)
+        done += n
+        _bring_back(shard, held, more)
+        return found, at, over
+
+    _bites(shard, which, limit, bite)
+    return done
+
+
+def _bring_back(shard: Shard, held: list[Any], more: dict[str, Any]) -> None:
+    """The rest of what comes back with a job: the pieces of a large split, in bites."""
+    while held:
+        held = shard.run("retry_on", {"held": held, **more})
+
+
+def amend(shard: Shard, id: str, cursor: str, amendment: Amendment) -> Answer:
+    said = {name: given(value) for name, value in msgspec.structs.asdict(amendment).items()}
+    if amendment.changes:
+        said["changes"] = _json(amendment.changes).decode()
+        said["globals"] = [[change.key, given(change.value), change.terms] for change in amendment.changes]
+    else:
+        said["changes"] = False
+    answer, held = shard.run("amend", {"id": id, "cursor": cursor, "amendment": said})
+    _bring_back(shard, held, {"resume": False, "by": False, "reason": ""})
+    return Answer(answer)
+
+
+def signal(shard: Shard, id: str, signal: NewSignal) -> bool:
+    said = {"id": signal.id, "name": signal.name, "payload": signal.payload, "by": given(signal.by)}
+    return bool(shard.run("signal", {"id": id, "signal": said}))
+
+
+def pause(shard: Shard, queue: str, on: bool = True) -> None:
+    shard.run("pause", {"queue": queue, "on": on})

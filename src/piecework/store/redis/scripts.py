@@ -1,0 +1,56 @@
+"""The scripts of the shelf: one Lua file for each, its title the file's name, behind the prelude that they share.
+
+The prelude is every file whose title begins with ``lib_``, in the order of their names. A script's first line may be
+``#!lua flags=…``, which stays the first: ``no-writes`` for one that only reads, ``allow-oom`` for one that must run when
+the server's memory is full, because it ends jobs and frees more than it takes. A line ``-- with: search trees`` adds
+``part_search`` and ``part_trees`` behind the prelude: what only some scripts need costs the others nothing. Where there is
+no such part, the script of that title is meant, as the end of this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    """A script as the server gets it, and the name by which the server keeps it."""
+
+    text: bytes
+    sha: bytes
+    writes: bool  # it does not say ``#!lua flags=no-writes``
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Every Lua file by its title."""
+    folder = files(__package__).joinpath("lua")
+    found = [entry for entry in folder.iterdir() if entry.name.endswith(".lua")]
+    return {entry.name.removesuffix(".lua"): entry.read_text("utf-8") for entry in found}
+
+
+@cache
+def script(title: str) -> Script:
+    """The script of this title, with the prelude in front."""
+    said = texts()[title]
+    shebang, _, rest = said.partition("\n") if said.startswith("#!") else ("", "", said)
+    prelude = [text for name, text in sorted(texts().items()) if name.startswith("lib_")]
+    prelude += [texts().get(f"part_{name}") or _verb(name) for name in _parts(rest)]
+    # The server takes a shebang in the very first line only.
+    text = "\n".join([*([shebang] if shebang else []), *prelude, rest]).encode()
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), "no-writes" not in shebang)
+
+
+def _verb(title: str) -> str:
+    """A whole script as the end of another, without its first line."""
+    said = texts()[title]
+    return said.partition("\n")[2] if said.startswith("#!") else said
+
+
+def _parts(script: str) -> list[str]:
+    """What a script says that it needs beside the prelude, in its order."""
+    found = re.search(r"^-- with: (.+)$", script, re.MULTILINE)
+    return found[1].split() if found else []

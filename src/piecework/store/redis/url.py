@@ -1,0 +1,162 @@
+"""What a URL says: which servers, what stands between, and under which names the keys are.
+
+``redis://[user:password@]host[:port][/database]``, ``rediss://`` with TLS, ``valkey://`` and ``valkeys://`` likewise;
+``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a Cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from piecework.errors import BadSettings
+
+SCHEME = re.compile(r"(?:redis|valkey)(s?)(?:\+(sentinel|cluster))?")
+PREFIX = "piecework"
+CONNECTIONS = 3
+PORT, SENTINEL_PORT = 6379, 26379
+TIMEOUT = 10.0  # seconds for an answer
+MOST_SHARDS = 256
+
+SINGLE, SENTINEL, CLUSTER = "single", "sentinel", "cluster"
+_WORDS = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
+_TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+
+
+class Place(NamedTuple):
+    """Where the store is, and how it is talked to."""
+
+    kind: str  # SINGLE, SENTINEL or CLUSTER, as the URL says it
+    hosts: tuple[tuple[str, int], ...]
+    shown: str  # for people; without credentials
+    tls: dict[str, str] | None
+    user: str | None
+    password: str | None
+    sentinel_user: str | None
+    sentinel_password: str | None
+    service: str  # what the Sentinels call the master
+    database: int
+    prefix: str  # of every key
+    shards: int | None  # None: as many as fit the kind of server
+    hints: bool  # whether idle workers listen; else they poll
+    connections: int  # to each server, beside one that listens
+    timeout: float  # seconds for an answer
+
+
+def is_redis(scheme: str) -> bool:
+    """Whether a URL with this scheme is for this shelf."""
+    return SCHEME.fullmatch(scheme) is not None
+
+
+def parse(url: str) -> Place:
+    """Reads a URL. Raises `BadSettings`, with what it can say."""
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError as error:
+        raise BadSettings(f"the store's URL cannot be read: {error}") from None
+    found = SCHEME.fullmatch(parts.scheme)
+    if found is None:
+        raise BadSettings(f"the store's URL begins with {parts.scheme}://; it can be redis://, rediss:// or valkey://")
+    kind = found[2] or SINGLE
+    credentials, _, where = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    path = unquote(parts.path.strip("/"))
+    prefix = _prefix(options.pop("prefix", PREFIX))
+    place = Place(
+        kind=kind,
+        hosts=_hosts(where, kind),
+        shown=f"{parts.scheme}://{where}{parts.path}" + (f"?prefix={prefix}" if prefix != PREFIX else ""),
+        tls=_tls(options) if found[1] else None,
+        user=unquote(user) or None,
+        password=unquote(password) or None,
+        sentinel_user=options.pop("sentinel_user", None),
+        sentinel_password=options.pop("sentinel_password", None),
+        service=_service(path, kind),
+        database=_database(options.pop("database", "0") if kind == SENTINEL else path or "0", kind),
+        prefix=prefix,
+        shards=_number("shards", options.pop("shards"), 1, MOST_SHARDS) if "shards" in options else None,
+        hints=_word("hints", options.pop("hints", "yes")),
+        connections=_number("connections", options.pop("connections", str(CONNECTIONS)), 1, 100),
+        timeout=_seconds("timeout", options.pop("timeout", str(TIMEOUT))),
+    )
+    if options:
+        raise BadSettings(
+            f"the store's URL says {', '.join(sorted(options))}, which it cannot; it can say prefix, shards, hints, "
+            f"connections, timeout, for Sentinel database, sentinel_user and sentinel_password, and with TLS {', '.join(_TLS)}"
+        )
+    return place
+
+
+def _hosts(where: str, kind: str) -> tuple[tuple[str, int], ...]:
+    port = SENTINEL_PORT if kind == SENTINEL else PORT
+    hosts = tuple(_host(one, port) for one in where.split(",") if one) or (("localhost", port),)
+    if len(hosts) > 1 and kind == SINGLE:
+        raise BadSettings(
+            "the store's URL names several hosts; say what they are: redis+sentinel://… or redis+cluster://…"
+        )
+    return hosts
+
+
+def _host(said: str, port: int) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^:\[\]]+)(?::(\d{1,5}))?", said)
+    if found is None or not 0 < int(found[2] or port) < 65536:
+        raise BadSettings(f"the store's URL names {said}, which is not a host with a port")
+    return unquote(found[1]).strip("[]"), int(found[2] or port)
+
+
+def _service(path: str, kind: str) -> str:
+    if kind == SENTINEL and not path:
+        raise BadSettings("the store's URL lacks the name of the master: redis+sentinel://host:26379/mymaster")
+    return path if kind == SENTINEL else ""
+
+
+def _database(said: str, kind: str) -> int:
+    if not said.isdecimal() or (kind == CLUSTER and int(said)):
+        raise BadSettings(
+            f"the store's URL names the database {said}; it can be a number from 0, and on a Cluster only 0"
+        )
+    return int(said)
+
+
+def _prefix(said: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,64}", said):
+        raise BadSettings(
+            f"the store's URL says prefix={said}; it can have up to 64 letters, digits and the signs _ . : / -"
+        )
+    return said
+
+
+def _tls(options: dict[str, str]) -> dict[str, str]:
+    return {name: options.pop(name) for name in _TLS if name in options}
+
+
+def _word(name: str, said: str) -> bool:
+    if said.lower() not in _WORDS:
+        raise BadSettings(f"the store's URL says {name}={said}; it can be yes or no")
+    return _WORDS[said.lower()]
+
+
+def _number(name: str, said: str, least: int, most: int) -> int:
+    if not said.isdecimal() or not least <= int(said) <= most:
+        raise BadSettings(f"the store's URL says {name}={said}; it can be a number from {least} to {most}")
+    return int(said)
+
+
+def _seconds(name: str, said: str) -> float:
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 600:
+        raise BadSettings(f"the store's URL says {name}={said}; it can be from 0.1 to 600 seconds")
+    return seconds
+
+
+def check_driver() -> None:
+    """Says what to install where the driver is missing."""
+    try:
+        import redis  # noqa: F401
+    except ImportError as error:
+        raise BadSettings(f"a store on Redis needs its driver ({error}): pip install 'piecework[redis]'") from None
