@@ -1,6 +1,6 @@
 """A program that does one thing about the distributed job ``t``, and may die while it does.
 
-    python crashparts.py URL push LEDGER       pushes 20 items and notes in the ledger what it handed over
+    python crashparts.py URL push LEDGER       pushes some items and notes in the ledger what it handed over
     python crashparts.py URL work LEDGER       ends every open part, and notes which answers were true
     python crashparts.py URL race SEED         says when it is ready, waits, and ends all parts in an order of its own, some twice
     python crashparts.py URL stop|resume -
@@ -20,7 +20,7 @@ from piecework.distributed import DistributedJob, distributed_job
 from piecework.errors import AlreadyClosed
 from piecework.job import NewJob
 
-ITEMS = 20
+ITEMS = 6
 PARTS_RACED = 60
 
 
