@@ -90,7 +90,9 @@ class RedisParts:
             return _Change(before, after, new), states
 
         states = self._change(push.token, push.parts, decide)
-        self._clear(self._home(push.token), len(push.parts) + CLEARED)
+        # In every shard, in one trip: whoever only pushes to one of them clears what others have left.
+        asked = (len(push.parts) + CLEARED,)
+        self._client.together([self._call(shard, "parts_prune", asked) for shard in self._spread().shards])
         return states
 
     def leave(self, token: str, producer: str, error: ErrorInfo | None = None) -> None:
@@ -139,7 +141,7 @@ class RedisParts:
         left = limit
         for shard in self._spread().shards:
             if left > 0:
-                left -= self._clear(shard, left)
+                left -= int(self._run(shard, "parts_prune", (left,)))
         return limit - left
 
     # ── reads ────────────────────────────────────────────────────────────────────────────────────
@@ -203,10 +205,13 @@ class RedisParts:
         spread = self._spread()
         return spread.shards[spread.homes.of_name(token)]
 
+    def _call(self, shard: Shard, title: str, asked: Any, *more: bytes) -> Call:
+        """What is sent to run a script on the keys of a shard, and those of its distributed jobs behind them."""
+        call, front = shard.call(title, asked, *more), shard.keys[0].rpartition(":")[0]
+        return Call(title, (*call.keys, *(f"{front}:{key}" for key in KEYS)), call.args)
+
     def _run(self, shard: Shard, title: str, asked: Any, *more: bytes) -> Any:
-        call = shard.call(title, asked, *more)
-        front = shard.keys[0].rpartition(":")[0]
-        said = unpack(self._client.call(Call(title, (*call.keys, *(f"{front}:{key}" for key in KEYS)), call.args)))
+        said = unpack(self._client.call(self._call(shard, title, asked, *more)))
         if said[0] == "ok":
             return said[1]
         raise MovedError
@@ -258,9 +263,6 @@ class RedisParts:
         else:
             title = "parts_push" if change.added else "parts_change"
             self._run(self._home(token), title, (False, False, False, False, told))
-
-    def _clear(self, shard: Shard, limit: int) -> int:
-        return int(self._run(shard, "parts_prune", (limit,)))
 
     def _raw(self, token: str, place: bytes, state: PartState) -> list[tuple[str, bytes, _Part]]:
         """All parts in a state, with their numbers as they are kept."""
