@@ -47,6 +47,9 @@ class Tx(Protocol):
     def now(self) -> float | None:
         """Its moment; None where that is the server's."""
 
+    def post(self, title: str, **params: Any) -> object:
+        """Runs a statement whose answer nobody reads."""
+
     def run(self, title: str, **params: Any) -> int:
         """How many rows the statement changed."""
 
@@ -99,7 +102,7 @@ class PartsOnRows:
             seq, before, now = _there(tx, token)
             after = parting.resumed(before, now)
             if before.failed and not after.failed:
-                tx.run("parts_reopen", job=seq)
+                tx.post("parts_reopen", job=seq)
             return self._set(tx, seq, before, after)
 
         return self._write(body)
@@ -173,13 +176,13 @@ class PartsOnRows:
         start = parting.begun(push, now) if before is None else before
         after = parting.pushed(start, push, len(new), now)
         if before is None:
-            tx.run("parts_late", token=push.token)  # one whose time is over gives up its token
+            tx.post("parts_late", token=push.token)  # one whose time is over gives up its token
             seq = tx.row("parts_begin", **_columns(after))[0]
             self._follow(tx, None, after)
         else:
             self._set(tx, seq, before, after)
         for n in range(0, len(new), BITE):
-            tx.run("parts_add", job=seq, first=start.total + n, names=_text(new[n : n + BITE]))
+            tx.post("parts_add", job=seq, first=start.total + n, names=_text(new[n : n + BITE]))
         _clear(tx, len(new) + CLEARED)
         return [PartState(known[name][0]) if name in known else PartState.OPEN for name in push.parts]
 
@@ -193,7 +196,7 @@ class PartsOnRows:
                 (seq, rows_of[name][2], end.call, end.result, end.error and _text(end.error))
                 for name, end in changes.items()
             ]
-            tx.run("parts_end", rows=_text(rows), moment=now)
+            tx.post("parts_end", rows=_text(rows), moment=now)
         self._set(tx, seq, before, after)
         return answers
 
@@ -201,7 +204,7 @@ class PartsOnRows:
         """Writes a record that changed, and stores the follow-ups that are due with that."""
         if after == before:
             return False
-        tx.run("parts_set", seq=seq, **_columns(after))
+        tx.post("parts_set", seq=seq, **_columns(after))
         self._follow(tx, before, after)
         return True
 
