@@ -33,7 +33,7 @@ queue.conf.broker_transport_options = {
 queue.conf.worker_enable_remote_control = False
 
 
-@queue.task(name="word_count")  # type: ignore[untyped-decorator]
+@queue.task(name="word_count")
 def word_count(token: str, part: str, text: str) -> None:
     job = distributed_job(URL, token)
     if not job.stopped:

@@ -45,6 +45,7 @@ class Script:
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.ledger = folder / "ledger"
+        self._server: subprocess.Popen[str] | None = None
 
     def start(self, what: str, argument: str = "-", *points: str) -> subprocess.Popen[str]:
         paths = os.pathsep.join([str(HERE), str(SOURCE)])
@@ -58,19 +59,31 @@ class Script:
         )
 
     def dies(self, what: str, *points: str) -> bool:
-        """Whether it died of a failpoint; else it came to its end."""
-        process = self.start(what, str(self.ledger), *points)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode in (0, -signal.SIGKILL), errors
-        return process.returncode != 0
+        """Whether it died of a failpoint, in a fork of a process that serves; else it came to its end."""
+        if self._server is None:
+            self._server = self.start("serve")
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(" ".join([what, str(self.ledger), *points]) + "\n")
+        self._server.stdin.flush()
+        code = self._server.stdout.readline()
+        assert code.strip() in ("0", str(-int(signal.SIGKILL))), self.stop()
+        return code.strip() != "0"
+
+    def stop(self) -> str:
+        """Ends the process that serves, and returns what it complained of."""
+        server, self._server = self._server, None
+        return "" if server is None else server.communicate(timeout=60)[1]
 
     def lines(self) -> list[str]:
         return self.ledger.read_text().splitlines() if self.ledger.exists() else []
 
 
 @pytest.fixture
-def script(store_url: str, tmp_path: Path) -> Script:
-    return Script(store_url, tmp_path)
+def script(store_url: str, tmp_path: Path) -> Iterator[Script]:
+    script = Script(store_url, tmp_path)
+    yield script
+    assert "Traceback" not in script.stop()
 
 
 def deaths(script: Script, what: str, every: int = 1) -> int:

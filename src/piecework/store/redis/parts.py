@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from piecework import parting
+from piecework.errors import StoreError
 from piecework.job import ErrorInfo
 from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
 from piecework.store.redis import enqueue
@@ -214,7 +215,9 @@ class RedisParts:
         said = unpack(self._client.call(self._call(shard, title, asked, *more)))
         if said[0] == "ok":
             return said[1]
-        raise MovedError
+        if said[1] == "Moved":
+            raise MovedError
+        raise StoreError(f"the store refused a change of a distributed job: {said[2]}")
 
     def _see(self, token: str, names: Sequence[str] = ()) -> _Seen:
         now, job, kept = self._run(self._home(token), "parts_read", (token, list(dict.fromkeys(names))))
