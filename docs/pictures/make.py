@@ -44,7 +44,9 @@ class Box(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """A path from corner to corner, and the moves of a job (or of a batch) that it stands for: "from>to,…"."""
+    """A path from corner to corner, and the moves of a job that it stands for ("from>to,…"), or of a batch
+    ("batch:from>to"), or of a distributed job.
+    """
 
     points: tuple[tuple[float, float], ...]
     moves: str = ""
@@ -277,7 +279,47 @@ OPERATIONS = Picture(
     ),
 )
 
-PICTURES = {"later": LATER, "splits": SPLITS, "operations": OPERATIONS}
+# ── where a distributed job stands ───────────────────────────────────────────────────────────────
+
+DISTRIBUTED = Picture(
+    340,
+    "Where a distributed job stands",
+    (
+        Box(30, 104, 160, 56, "open", "parts are pushed", "busy"),
+        Box(280, 104, 160, 56, "closed", "all parts are known", "busy"),
+        Box(530, 66, 140, 50, "finished", "all are done", "good"),
+        Box(530, 152, 140, 50, "failed", "some failed", "bad"),
+        Box(155, 256, 160, 56, "stopped", "nothing is begun", "held"),
+    ),
+    (
+        Arrow(((110, 54), (110, 102)), "distributed:(nothing)>open"),
+        Arrow(((190, 132), (278, 132)), "distributed:open>closed"),
+        Arrow(((440, 120), (528, 94)), "distributed:closed>finished"),
+        Arrow(((440, 144), (528, 170)), "distributed:closed>failed"),
+        Arrow(((640, 152), (640, 118)), "distributed:failed>finished"),
+        Arrow(((590, 202), (590, 226), (420, 226), (420, 162)), "distributed:failed>closed"),
+        Arrow(((170, 160), (205, 254)), "distributed:open>stopped"),
+        Arrow(((320, 160), (285, 254)), "distributed:closed>stopped"),
+        Arrow(((155, 284), (60, 284), (60, 162)), "distributed:stopped>open"),
+        Arrow(((315, 284), (380, 284), (380, 162)), "distributed:stopped>closed"),
+        Arrow(((315, 300), (690, 300), (690, 91), (672, 91)), "distributed:stopped>finished"),
+    ),
+    (
+        Words(110, 42, "push_each, push_all", look="name"),
+        Words(234, 122, "the last one"),
+        Words(600, 46, "then= is stored with this"),
+        Words(632, 140, "done", "end"),
+        Words(580, 218, "resume", "end"),
+        Words(238, 200, "stop"),
+        Words(54, 230, "resume", "end"),
+        Words(540, 293, "resume, where all were done meanwhile"),
+        Words(388, 270, "resume", "start"),
+        Words(235, 330, "otherwise= is stored with a stop, and where it failed"),
+    ),
+)
+
+
+PICTURES = {"later": LATER, "splits": SPLITS, "operations": OPERATIONS, "distributed": DISTRIBUTED}
 
 if __name__ == "__main__":
     for name, picture in PICTURES.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from piecework.app import Piecework
     from piecework.branches import branch
+    from piecework.distributed import DistributedJob
     from piecework.engine.context import current
     from piecework.errors import (
         Duplicate,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cancel",
+    "DistributedJob",
     "Duplicate",
     "ErrorInfo",
     "Fail",
@@ -74,6 +76,7 @@ __version__ = "0.1.0"
 # Names are fetched from their rooms at first use, so that `piecework --help` does not pay for the whole house.
 _ROOMS = {
     "piecework.app": ("Piecework",),
+    "piecework.distributed": ("DistributedJob",),
     "piecework.engine.context": ("current",),
     "piecework.errors": (
         "Duplicate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
@@ -18,9 +19,11 @@ from piecework.calls import Calls
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec, Signature
 from piecework.config import Settings, current_settings
+from piecework.distributed import DistributedJob
 from piecework.engine.embedded import EmbeddedWorker
 from piecework.engine.processes import PoolSettings
 from piecework.errors import BadOption, UsageError
+from piecework.ids import new_id
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Job, Jobs, walks
 from piecework.labels import Identity
@@ -40,10 +43,11 @@ from piecework.options import (
     task_options,
 )
 from piecework.outbox import KEEP_CARRIED, Outbox, kept
+from piecework.parts import DistributedRecord, DistributedState
 from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows
-from piecework.split import Piece
+from piecework.split import Piece, check_piece
 from piecework.store import Store, open_store
 from piecework.store.callers import is_awaited
 from piecework.task import Split, Task
@@ -349,6 +353,76 @@ class Piecework:
         if on_failure not in list(OnFailure):
             raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
         return Batch(self, then, OnFailure(on_failure))
+
+    def distributed_job(
+        self,
+        token: str,
+        *,
+        ttl: float | timedelta | None = None,
+        then: Piece[Any] | None = None,
+        otherwise: Piece[Any] | None = None,
+    ) -> DistributedJob:
+        """The distributed job of a token: it keeps track of parts that are worked on anywhere, by any queue.
+
+        Nothing is read or written by making it; it begins to exist with its first push. `then` is stored as a job in the
+        very transaction of the `done` that finishes it, and so cannot be lost; `otherwise` in that which stops it, or lets
+        it fail. Each runs once; those of the first push stay. `ttl` is for how long the job is kept after its end (seconds or
+        a timedelta; a day, unless somebody said otherwise), counted anew by each change. Until its end it is kept.
+        Raises `BadToken` and `BadOption`.
+
+        Example::
+
+            job = app.distributed_job("import-7", then=report.piece(7))
+            for day, part in job.push_each(days):
+                celery_app.send_task("import_day", (day, job.token, part))
+        """
+        return DistributedJob(
+            self.store.parts,
+            token,
+            ttl=ttl,
+            then=self._follow_up(then, "then"),
+            otherwise=self._follow_up(otherwise, "otherwise"),
+        )
+
+    def distributed_jobs(
+        self, state: DistributedState | str | None = None, *, newest: bool = True
+    ) -> Iterator[DistributedRecord]:
+        """All distributed jobs, or those in one state, read page by page: their tokens, counts and moments.
+
+        Raises `BadOption` for a state that there is not.
+        """
+        try:
+            wanted = None if state is None else DistributedState(state)
+        except ValueError:
+            raise BadOption(f"state must be one of {', '.join(DistributedState)}, not {state!r}") from None
+        return self._distributed_jobs(wanted, newest)
+
+    def _distributed_jobs(self, state: DistributedState | None, newest: bool) -> Iterator[DistributedRecord]:
+        after: str | None = None
+        while page := self.store.parts.find(state, after=after, newest=newest):
+            yield from page
+            after = page[-1].token
+
+    def _follow_up(self, piece: Piece[Any] | None, which: str) -> NewJob | None:
+        if piece is None:
+            return None
+        where = f"app.distributed_job({which}=…)"
+        check_piece(piece, where, self.registry, given=True)
+        if piece.key is not None or piece.expires is not None or piece.expires_at is not None:
+            raise BadOption(
+                f"{where}: key= and expires= do not apply to what follows a distributed job: it is never left out"
+            )
+        return NewJob(
+            id=new_id(),
+            task=piece.task,
+            args=piece.args,
+            queue=piece.queue,
+            priority=piece.priority,
+            run_at=piece.run_at,
+            delay=piece.delay,
+            options=piece.options,
+            operation=piece.operation,
+        )
 
     def worker(
         self,

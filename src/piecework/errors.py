@@ -73,6 +73,36 @@ class JobNotFound(UsageError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class TokenNotFound(UsageError, KeyError):
+    """No distributed job has this token: nothing was pushed to it, or it has ended and its time is over."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class PartNotFound(UsageError, KeyError):
+    """The distributed job has no part of this name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class BadToken(UsageError, ValueError):
+    """Something that cannot be the token of a distributed job."""
+
+
+class BadPart(UsageError, TypeError, ValueError):
+    """Something that cannot be the name of a part, or parts that cannot be iterated."""
+
+
+class AlreadyClosed(UsageError):
+    """A push to a distributed job that takes no further parts."""
+
+
+class PartsChanged(UsageError):
+    """The producer of a distributed job was run again, and offered fewer parts than before."""
+
+
 # ── the store and who keeps it ───────────────────────────────────────────────────────────────────
 
 
@@ -142,6 +172,14 @@ class RowGone(JobError):
         super().__init__(message)
         self.model = model
         self.key = key
+
+
+class DistributedJobStopped(JobError):
+    """A push to a distributed job that somebody has stopped."""
+
+
+class ProducerReplaced(JobError):
+    """Another run of the producer pushes to this distributed job by now; the parts of this one are refused."""
 
 
 class PieceFailed(JobError):

@@ -28,6 +28,7 @@ PAGES = {  # with the module that holds the app
     "docs/operations.md": "shop",
     "docs/postgresql.md": "shop",
     "docs/status.md": "shop",
+    "docs/distributed.md": "imports",
 }
 ON_POSTGRESQL = ("docs/postgresql.md",)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)

@@ -199,7 +199,8 @@ def test_every_public_method_of_an_exported_class_is_explained(name: str) -> Non
 
 
 def test_every_verb_of_the_store_has_its_contract() -> None:
-    protocol = importlib.import_module("piecework.store.protocol").Store
-    verbs = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and not name.startswith("_")]
-    assert len(verbs) > 20
-    assert [verb for verb in verbs if not inspect.getdoc(getattr(protocol, verb))] == []
+    seam = importlib.import_module("piecework.store.protocol")
+    for protocol, fewest in ((seam.Store, 20), (seam.Parts, 10)):
+        verbs = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
+        assert len(verbs) > fewest
+        assert [verb for verb in verbs if not inspect.getdoc(getattr(protocol, verb))] == []

@@ -48,11 +48,12 @@ def test_a_picture_is_as_its_script_draws_it(name: str) -> None:
 @every_picture
 def test_every_arrow_is_a_move_of_the_table(name: str) -> None:
     jobs, batches = moves("Moves of a job"), moves("States of a batch")
+    tracked = moves("States of a distributed job")
     shown = [move for arrow in MAKE.PICTURES[name].arrows for move in arrow.moves.split(",") if move]
     assert len(shown) >= 9
     for move in shown:
         kind, _, pair = move.rpartition(":")
-        known = {"": jobs, "batch": batches}[kind]
+        known = {"": jobs, "batch": batches, "distributed": tracked}[kind]
         assert tuple(pair.split(">")) in known, move
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from piecework import parting
 from piecework.job import BatchState, Ending, ErrorInfo, Fetched, OperationRun, State, Wait
 from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
@@ -27,6 +29,7 @@ from piecework.outcome import (
     Undone,
     UndoNext,
 )
+from piecework.parts import DistributedRecord, DistributedState, PartEnd, PartState, Push
 from piecework.plan import Plan, read_cursor
 from piecework.retry import fixed
 from piecework.settle import COMPOSE, settle
@@ -82,6 +85,52 @@ def moves(table: list[list[str]]) -> set[tuple[str, str, str]]:
 
 JOB_MOVES = moves(tables("Moves of a job")[0])
 BATCH_MOVES = moves(tables("States of a batch")[1])
+
+
+def tracked() -> set[tuple[str, str, str]]:
+    """Every move that a distributed job of at most two parts can make, found by trying everything everywhere."""
+    moves: set[tuple[str, str, str]] = set()
+    seen: set[tuple[DistributedRecord, tuple[PartState, ...]]] = set()
+    born = (
+        Push(token="t", producer="p", parts=("0", "1")[:n], begins=True, close=close)
+        for n in range(3)
+        for close in (None, n)
+    )
+    line = []
+    for push in born:
+        job = parting.pushed(parting.begun(push, 0.0), push, len(push.parts), 0.0)
+        moves.add((NOTHING, job.state, "push"))
+        line.append((job, (PartState.OPEN,) * len(push.parts)))
+    while line:
+        job, parts = line.pop()
+        if (job, parts) in seen:
+            continue
+        seen.add((job, parts))
+        for verb, after, ends in _tried(job, parts):
+            if after.state is not job.state:
+                moves.add((job.state, after.state, verb))
+            line.append((after, ends))
+    return moves
+
+
+def _tried(
+    job: DistributedRecord, parts: tuple[PartState, ...]
+) -> Iterator[tuple[str, DistributedRecord, tuple[PartState, ...]]]:
+    yield "stop", parting.stopped(job, "", None, 0.0, None), parts
+    back = parting.resumed(job, 0.0)
+    yield "resume", back, tuple(PartState.OPEN if p is PartState.FAILED and back is not job else p for p in parts)
+    if job.stopped_at is None and not job.sealed:
+        yield "push", parting.pushed(job, Push(token="t", producer="p", close=len(parts)), 0, 0.0), parts
+    known = {str(n): (part, None) for n, part in enumerate(parts)}
+    for n, error in product(range(len(parts)), (None, ERROR)):
+        after, changes, _ = parting.ended(job, known, [PartEnd(str(n), "c", None, error)], 0.0, None)
+        new = PartState.DONE if error is None else PartState.FAILED
+        yield "end", after, (*parts[:n], new if changes else parts[n], *parts[n + 1 :])
+
+
+def test_a_distributed_job_moves_as_the_page_says() -> None:
+    assert moves(tables("States of a distributed job")[1]) == tracked()
+    assert [row[0] for row in tables("States of a distributed job")[0]] == [state.value for state in DistributedState]
 
 
 def settled() -> set[tuple[str, str, bool, str | None]]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "work": ("piecework.cli.work", "Run jobs."),
     "jobs": ("piecework.cli.jobs", "List, show, retry, cancel, resume and delete jobs."),
     "operations": ("piecework.cli.operations", "List and show operations; retry, skip, jump, fork and signal them."),
+    "distributed": ("piecework.cli.distributed", "List and show distributed jobs; stop, resume and forget them."),
     "queues": ("piecework.cli.queues", "List queues, pause and unpause them."),
     "watch": ("piecework.cli.watching", "Watch a job and its pieces until it ends."),
     "health": ("piecework.cli.health", "Say which workers live, and when they polled."),

@@ -6,9 +6,9 @@ import re
 
 from piecework.clock import Clock, SystemClock
 from piecework.errors import BadSettings
-from piecework.store.protocol import Scripted, Store
+from piecework.store.protocol import Parts, Scripted, Store
 
-__all__ = ["Scripted", "Store", "open_store", "redacted"]
+__all__ = ["Parts", "Scripted", "Store", "open_parts", "open_store", "redacted"]
 
 
 def redacted(url: str) -> str:
@@ -45,3 +45,15 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     raise BadSettings(
         f"no store for the URL {redacted(url)!r}: it must begin with sqlite:///, postgresql:// or redis://"
     )
+
+
+def open_parts(url: str, *, clock: Clock | None = None) -> Parts:
+    """The verbs of distributed jobs on the store behind a URL, without what only jobs need, where that is much.
+
+    Nothing is opened before the first verb. Raises `BadSettings` for a URL that names no store.
+    """
+    if url.split(":", 1)[0] == "sqlite":
+        from piecework.store.sqlite.ground import Ground
+
+        return Ground(url, clock or SystemClock()).parts
+    return open_store(url, clock=clock).parts

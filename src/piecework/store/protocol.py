@@ -19,6 +19,7 @@ from piecework.job import (
     AttemptRecord,
     BatchRecord,
     Claim,
+    ErrorInfo,
     Fence,
     Fetched,
     Filter,
@@ -35,6 +36,7 @@ from piecework.job import (
     Standing,
 )
 from piecework.outcome import Settlement
+from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
 from piecework.store.callers import Aside
 
 
@@ -63,10 +65,114 @@ class Scripted(Protocol):
         """
 
 
+class Parts(Protocol):
+    """The verbs of distributed jobs: what is kept of work that is done anywhere.
+
+    A job that has ended, finished or failed, is forgotten once its time is over: from then on it is as if it had never
+    been. One that has not ended is kept for as long as that takes. Where a token has no job, `push` begins one if it is
+    the first of its producer's run; `end`, `stop`, `resume` and another push raise `TokenNotFound`.
+    """
+
+    def push(self, push: Push) -> list[PartState]:
+        """Registers parts, behind those that are there, and answers where each of them stands.
+
+        A part that is there stays as it is. Nothing is registered by a push that raises.
+        With `close` no part can follow; with that, and all parts ended, the job has ended.
+        A part that is new to a closed job raises `AlreadyClosed`; so does any push of another run to a job whose producer
+        has handed over all.
+        The first push of another run takes over: a further push of the run before raises `ProducerReplaced`.
+        A push to a job that was stopped raises `DistributedJobStopped`.
+        A `close` with another number than there are parts raises `PartsChanged`.
+        The follow-ups that were stored first stay; one that was not stored is.
+        Each push deletes as much of what is past its time as it adds, and some more.
+        """
+        ...
+
+    def leave(self, token: str, producer: str, error: ErrorInfo | None = None) -> None:
+        """Notes that a producer has handed over all of a closed job, or with what error it broke off.
+
+        What a run says that was replaced does not count, and neither does anything once all was handed over. A push of the
+        next run takes the error away.
+        """
+        ...
+
+    def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
+        """Ends parts, all in one transaction, and answers what became of each.
+
+        An open part is done or failed now; a failed one may be done after all. Any other end of a part changes nothing,
+        and `counted` is for the call that ended it, also when that is sent again. A part that is not known changes nothing.
+        When a closed job that was not stopped has no open part left, it has ended: finished where all are done, and the
+        last of them is `last` from then on; else failed.
+        The follow-up `then` is stored as a job in the transaction with which the job is finished, and `otherwise` in the one
+        with which it has failed or was stopped first; each once.
+        What changes a job that has ended counts its time anew; `ttl` is that time from now on.
+        """
+        ...
+
+    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+        """Stops a job, and says whether this call did it: not where it has ended, or was stopped before.
+
+        Parts still end, but the job does not; it is kept until somebody resumes it.
+        """
+        ...
+
+    def resume(self, token: str) -> bool:
+        """Lets a job go on that was stopped or has failed, and says whether it was; parts that failed are open again.
+
+        One whose parts are all done is finished by it.
+        """
+        ...
+
+    def forget(self, tokens: Sequence[str]) -> int:
+        """Deletes jobs with all their parts, whatever their state, and answers how many there were."""
+        ...
+
+    def prune(self, *, limit: int = 1000) -> int:
+        """Deletes up to `limit` parts of what is past its time or was deleted, and answers how many rows that were."""
+        ...
+
+    def read(self, token: str) -> DistributedRecord | None:
+        """What is kept of a job beside its parts."""
+        ...
+
+    def find(
+        self,
+        state: DistributedState | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        newest: bool = True,
+    ) -> list[DistributedRecord]:
+        """A page of jobs, newest first, or in that state only, beginning behind the token `after`.
+
+        Empty where `after` is not there any more.
+        """
+        ...
+
+    def parts(
+        self, token: str, *, after: int = -1, limit: int = 500, state: PartState | None = None
+    ) -> list[PartRecord]:
+        """A page of a job's parts in the order in which they were offered, beginning behind the number `after`."""
+        ...
+
+    def part(self, token: str, part: str) -> PartRecord | None:
+        """One part; None where there is none of this name."""
+        ...
+
+    def now(self) -> float:
+        """The store's own time, by which it judges whose time is over."""
+        ...
+
+
 class Store(Protocol):
     """The durable home of jobs."""
 
     url: str  # without credentials
+
+    @property
+    def parts(self) -> Parts:
+        """The verbs of distributed jobs, in the same database."""
+        ...
 
     # ── the schema ───────────────────────────────────────────────────────────────────────────────
 
@@ -281,6 +387,7 @@ class Store(Protocol):
         What is kept of them goes along: history, operations, signals, amendments.
 
         Failed and parked jobs are kept. A piece is kept while its root is unfinished.
+        Where there are fewer, distributed jobs whose own time is over go too; they are not counted.
         """
         ...
 

@@ -40,6 +40,7 @@ from piecework.job import (
 )
 from piecework.outcome import Settlement
 from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, refuse_awaited, synchronous_half
+from piecework.store.parting import PartsOnRows
 from piecework.store.postgres import (
     amending,
     bulk,
@@ -109,6 +110,7 @@ class PostgresStore:
         self._pruner = Pruner(self._read, self._write, self.clock)
         self._sweeper = Sweeper(self._read, self._alone)
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
+        self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
         self._repair_from = ""
         self._front = Front()
         self._within = Within(self.db, self._statements)
@@ -407,7 +409,10 @@ class PostgresStore:
         return n
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
-        return self._pruner.bite(before, limit)
+        deleted = self._pruner.bite(before, limit)
+        if deleted < limit:
+            self.parts.prune(limit=limit)
+        return deleted
 
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
         return self._alone(lambda tx: delete.delete(tx, which, limit))
@@ -541,6 +546,10 @@ class PostgresStore:
         self._ear.close()
         self.db.close()
         self._ready = False
+
+
+def _add(tx: Transaction, jobs: list[NewJob]) -> None:
+    at_once(enqueue.add(Own(tx), jobs, None, None))
 
 
 def _settle_and_fetch(

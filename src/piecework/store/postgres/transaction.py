@@ -35,6 +35,8 @@ TABLES = (
     "amendment",
     "step",
     "tag",
+    "distributed",
+    "part",
 )
 SERVER_TIME = "extract(epoch FROM now())::float8"
 

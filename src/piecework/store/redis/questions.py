@@ -19,6 +19,7 @@ from piecework.job import (
     Record,
     SignalRecord,
 )
+from piecework.store.protocol import Parts
 from piecework.store.redis import deleting, merged, operators, reads
 from piecework.store.redis.spread import Spread
 
@@ -27,6 +28,7 @@ class Questions:
     """Reads and operators' verbs; who inherits from it has the shards."""
 
     clock: Clock
+    parts: Parts
     _pruners: Sequence[deleting.Pruner] = ()
     _menders: Sequence[deleting.Mender] = ()
 
@@ -66,6 +68,8 @@ class Questions:
         for pruner in self._pruners:
             if deleted < limit:
                 deleted += pruner.bite(before, limit - deleted)
+        if deleted < limit:
+            self.parts.prune(limit=limit)
         return deleted
 
     def delete(self, which: Filter, *, limit: int = 1000) -> int:

@@ -3,7 +3,8 @@
 The prelude is every file whose title begins with ``lib_``, in the order of their names. A script's first line may be
 ``#!lua flags=…``, which stays the first: ``no-writes`` for one that only reads, ``allow-oom`` for one that must run when
 the server's memory is full, because it ends jobs and frees more than it takes. A line ``-- with: search trees`` adds
-``part_search`` and ``part_trees`` behind the prelude: what only some scripts need costs the others nothing.
+``part_search`` and ``part_trees`` behind the prelude: what only some scripts need costs the others nothing. Where there is
+no such part, the script of that title is meant, as the end of this one.
 
 Names for numbers, such as those of the fields of a row, are written out as these numbers before a script is sent. Lua has no
 constants: a name would be a variable that every function of the prelude is bound to, at every call.
@@ -40,10 +41,16 @@ def script(title: str) -> Script:
     said = texts()[title]
     shebang, _, rest = said.partition("\n") if said.startswith("#!") else ("", "", said)
     prelude = [text for name, text in sorted(texts().items()) if name.startswith("lib_")]
-    prelude += [texts()[f"part_{name}"] for name in _parts(rest)]
+    prelude += [texts().get(f"part_{name}") or _verb(name) for name in _parts(rest)]
     # The server takes a shebang in the very first line only.
     text = "\n".join([*([shebang] if shebang else []), _numbered("\n".join([*prelude, rest]))]).encode()
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), "no-writes" not in shebang)
+
+
+def _verb(title: str) -> str:
+    """A whole script as the end of another, without its first line."""
+    said = texts()[title]
+    return said.partition("\n")[2] if said.startswith("#!") else said
 
 
 def _parts(script: str) -> list[str]:

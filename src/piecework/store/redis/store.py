@@ -28,6 +28,7 @@ from piecework.store.redis.client import Client
 from piecework.store.redis.ear import Ear
 from piecework.store.redis.examine import examine
 from piecework.store.redis.homes import tags
+from piecework.store.redis.parts import RedisParts
 from piecework.store.redis.questions import Questions
 from piecework.store.redis.shard import Shard
 from piecework.store.redis.spread import Spread
@@ -58,6 +59,7 @@ class RedisStore(Questions):
         self._first = self._shard(tags(place.prefix, 1)[0])  # it says how many there are
         self._spread: Spread | None = None
         self._pid = os.getpid()
+        self.parts = RedisParts(self._client, self._set_up)
         self._ear = Ear(self._client, self._channels, self._lie_down)
 
     def _now(self) -> float | None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import BadSettings, StoreUnavailable, UsageError
+from piecework.errors import StoreUnavailable, UsageError
 from piecework.failpoints import failpoint
 from piecework.job import (
     CRASH_LIMIT,
@@ -55,7 +54,7 @@ from piecework.store.sqlite import (
     settle,
     waits,
 )
-from piecework.store.sqlite.database import Database
+from piecework.store.sqlite.ground import Ground
 from piecework.store.sqlite.prune import Pruner
 from piecework.store.sqlite.rows import (
     RECORD_COLUMNS,
@@ -68,7 +67,7 @@ from piecework.store.sqlite.rows import (
     where,
 )
 from piecework.store.sqlite.sweep import Sweeper
-from piecework.store.sqlite.transaction import SQL, Transaction, to_json
+from piecework.store.sqlite.transaction import SQL, to_json
 from piecework.store.sqlite.within import TAKES, theirs
 
 CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
@@ -76,7 +75,7 @@ CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites o
 _pieces = msgspec.json.Decoder(list[PieceResult]).decode
 
 
-class SqliteStore:
+class SqliteStore(Ground):
     """Jobs in one SQLite file, shared by any number of processes of one machine.
 
     `synchronous` is FULL unless the URL says ``?synchronous=normal``: with FULL, what was acknowledged survives a loss
@@ -84,11 +83,7 @@ class SqliteStore:
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None, synchronous: str = "FULL") -> None:
-        path, synchronous = parse(url, synchronous)
-        self.url = url
-        self.clock = clock or SystemClock()
-        self.db = Database(path, synchronous=synchronous)
-        self._ready_for: int | None = None
+        super().__init__(url, clock or SystemClock(), synchronous)
         self._begin_walks()
         self._repair_from = ""
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
@@ -98,14 +93,6 @@ class SqliteStore:
         self._sweeper = Sweeper(self._read, self._write)
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
-
-    def _set_up(self) -> None:
-        """A new file gets its schema at first use; an old one has to be migrated by hand."""
-        if self._ready_for != os.getpid():
-            schema.ensure(self.db, self.clock.now())
-            if self._ready_for is not None:  # a forked child, whose parent's threads may have been in the middle of one
-                self._begin_walks()
-            self._ready_for = os.getpid()
 
     def _set_up_beside(self) -> None:
         """The same while a caller has a transaction on this file, beside which none can be written."""
@@ -121,20 +108,6 @@ class SqliteStore:
                 f"the store {self.db.path} has no tables yet, and they cannot be made beside your transaction: call "
                 "app.migrate(), or run piecework migrate, before it begins"
             ) from error
-
-    @contextmanager
-    def _write(self) -> Iterator[Transaction]:
-        self._set_up()
-        with self.db.write() as con:
-            tx = Transaction(con, self.clock.now())
-            yield tx
-            tx.finish()
-
-    @contextmanager
-    def _read(self) -> Iterator[Transaction]:
-        self._set_up()
-        with self.db.read() as con:
-            yield Transaction(con, self.clock.now())
 
     # ── the schema ───────────────────────────────────────────────────────────────────────────────
 
@@ -305,7 +278,10 @@ class SqliteStore:
 
     def prune(self, *, before: float, limit: int = 1000) -> int:
         self._set_up()
-        return self._pruner.bite(before, limit)
+        deleted = self._pruner.bite(before, limit)
+        if deleted < limit:
+            self.parts.prune(limit=limit)
+        return deleted
 
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
         with self._write() as tx:
@@ -435,28 +411,3 @@ class SqliteStore:
         with self._read() as tx:
             moments = [moment for moment in tx.row("fetch_due") if moment is not None]
             return max(0.0, min(moments) - tx.now) if moments else None
-
-    def close(self) -> None:
-        self.db.close()
-        self._ready_for = None
-
-
-def parse(url: str, synchronous: str) -> tuple[str, str]:
-    """The path and the `synchronous` setting that a URL names."""
-    parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    synchronous = options.pop("synchronous", synchronous).upper()
-    if synchronous not in ("FULL", "NORMAL", "EXTRA"):
-        raise BadSettings(f"the store's URL says synchronous={synchronous.lower()}; it can be full, normal or extra")
-    if options:
-        raise BadSettings(f"the store's URL has an option that SQLite does not know: {', '.join(sorted(options))}")
-    if parts.netloc == ":memory:":
-        return ":memory:", synchronous
-    path = unquote(parts.path)
-    if "\0" in path:
-        raise BadSettings(f"the store's URL {url!r} has a NUL in its path")
-    if parts.netloc or len(path) < 2 or not url.startswith("sqlite:///"):
-        raise BadSettings(
-            f"{url!r} names no file: write sqlite:///jobs.db for a relative path, sqlite:////srv/jobs.db for an absolute one"
-        )
-    return path[1:], synchronous

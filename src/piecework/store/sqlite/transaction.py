@@ -38,6 +38,10 @@ class Transaction:
         """How many rows the statement changed."""
         return int(self.con.execute(SQL[title], params).rowcount)
 
+    def post(self, title: str, **params: Any) -> None:
+        """Runs a statement whose answer nobody reads."""
+        self.con.execute(SQL[title], params)
+
     def row(self, title: str, **params: Any) -> Any:
         """The first row, or None."""
         return self.con.execute(SQL[title], params).fetchone()

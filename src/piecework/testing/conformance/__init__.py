@@ -35,6 +35,7 @@ pytest.register_assert_rewrite(
             "standing",
             "operators",
             "reads",
+            "parts",
             "waiting",
             "within",
         )
@@ -68,6 +69,7 @@ from piecework.testing.conformance.operators import (  # noqa: E402
     ResumeConformance,
     RetryConformance,
 )
+from piecework.testing.conformance.parts import PartsConformance  # noqa: E402
 from piecework.testing.conformance.reads import (  # noqa: E402
     AttemptsConformance,
     BatchReadConformance,
@@ -146,6 +148,7 @@ class StoreConformance(
     AmendConformance,
     DeedConformance,
     StepSplitConformance,
+    PartsConformance,
     WaitConformance,
     CloseConformance,
     SchemaConformance,
@@ -188,6 +191,7 @@ __all__ = [
     "NoWithinConformance",
     "TransactionConformance",
     "OldestConformance",
+    "PartsConformance",
     "PauseConformance",
     "PiecesConformance",
     "PruneConformance",

@@ -35,6 +35,7 @@ from piecework.job import (
     SignalRecord,
     State,
 )
+from piecework.parts import DistributedRecord, PartRecord
 
 DEAD = (BatchState.FAILED, BatchState.STOPPED)
 RETRIABLE = (State.FAILED, State.CANCELLED, State.PARKED)
@@ -64,6 +65,9 @@ class Tables:
     plans: dict[str, str] = field(default_factory=dict)  # digest -> plan
     signals: dict[str, tuple[SignalRecord, ...]] = field(default_factory=dict)
     amendments: dict[str, tuple[AmendmentRecord, ...]] = field(default_factory=dict)
+    distributed: dict[str, DistributedRecord] = field(default_factory=dict)
+    parts: dict[str, dict[str, PartRecord]] = field(default_factory=dict)  # token -> name -> part, in their order
+    part_calls: dict[tuple[str, str], str] = field(default_factory=dict)  # (token, name) -> the call that ended it
 
     def copy(self) -> Tables:
         return Tables(*[table.copy() for table in vars(self).values()])

@@ -1,0 +1,1 @@
+DELETE FROM piecework_distributed WHERE seq = :job

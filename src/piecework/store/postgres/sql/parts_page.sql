@@ -1,0 +1,3 @@
+SELECT number, name, state, failures, ended_at, result, error FROM piecework_part
+WHERE job = :job AND number > :after
+ORDER BY number LIMIT :limit

@@ -1,0 +1,1 @@
+SELECT seq FROM piecework_distributed WHERE token = :token

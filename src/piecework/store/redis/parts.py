@@ -1,0 +1,312 @@
+"""Distributed jobs on the Redis shelf: read, decided, and written by one script where nobody has changed them meanwhile.
+
+A job and its parts live in the shard of their token, and its follow-ups are stored there, in the script that ends it. Who
+comes too late with a change reads again: of those that meet, one always gets on. What the keys hold is said in
+`lua/part_parts.lua`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from piecework import parting
+from piecework.errors import StoreError
+from piecework.job import ErrorInfo
+from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
+from piecework.store.redis import enqueue
+from piecework.store.redis.client import Call, Client
+from piecework.store.redis.shard import Shard, unpack
+from piecework.store.redis.spread import Spread
+
+KEYS = ("distributed", "part", "parts", "parts-over")
+LETTERS = {None: "a", PartState.OPEN: "o", PartState.DONE: "d", PartState.FAILED: "f"}
+CLEARED = 100  # rows past their time that a push deletes beside as many as it adds
+PAGE = 1000
+
+T = TypeVar("T")
+
+_encode = msgspec.json.encode
+_record = msgspec.json.Decoder(DistributedRecord).decode
+
+
+class _Part(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept of a part beside its name and number."""
+
+    state: PartState = PartState.OPEN
+    failures: int = 0
+    ended_at: float | None = None
+    call: str | None = None
+    result: str | None = None
+    error: ErrorInfo | None = None
+
+
+_part = msgspec.json.Decoder(_Part).decode
+_OPEN = _encode(_Part())
+
+
+class _Seen(NamedTuple):
+    """A job as it was read: `head` says whether it has changed since, `record` is None where its time is over."""
+
+    now: float
+    head: bytes
+    record: DistributedRecord | None
+    parts: dict[str, tuple[bytes, _Part]]  # name -> number, part
+
+
+class _Change(NamedTuple):
+    """What is to be written."""
+
+    before: DistributedRecord | None
+    after: DistributedRecord | None  # None: it goes
+    added: Sequence[str] = ()
+    changed: Sequence[
+        tuple[str, bytes, _Part, PartState]
+    ] = ()  # name, number, the part as it is to be, its state before
+
+
+class MovedError(Exception):
+    """Somebody changed the job between reading and writing."""
+
+
+class RedisParts:
+    """`Parts`, over the shards of a store."""
+
+    def __init__(self, client: Client, spread: Callable[[], Spread]) -> None:
+        self._client = client
+        self._spread = spread
+
+    # ── verbs ────────────────────────────────────────────────────────────────────────────────────
+
+    def push(self, push: Push) -> list[PartState]:
+        def decide(seen: _Seen) -> tuple[_Change, list[PartState]]:
+            before = seen.record
+            known = seen.parts if before is not None else {}
+            new = [name for name in dict.fromkeys(push.parts) if name not in known]
+            start = parting.begun(push, seen.now) if before is None else before
+            after = parting.pushed(start, push, len(new), seen.now)
+            states = [known[name][1].state if name in known else PartState.OPEN for name in push.parts]
+            return _Change(before, after, new), states
+
+        states = self._change(push.token, push.parts, decide)
+        # In every shard, in one trip: whoever only pushes to one of them clears what others have left.
+        asked = (len(push.parts) + CLEARED,)
+        self._client.together([self._call(shard, "parts_prune", asked) for shard in self._spread().shards])
+        return states
+
+    def leave(self, token: str, producer: str, error: ErrorInfo | None = None) -> None:
+        def decide(seen: _Seen) -> tuple[_Change, None]:
+            if seen.record is None:
+                return _Change(None, None), None
+            return _Change(seen.record, parting.left(seen.record, producer, error, seen.now)), None
+
+        self._change(token, (), decide)
+
+    def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
+        def decide(seen: _Seen) -> tuple[_Change, list[Done]]:
+            known = {name: (part.state, part.call) for name, (_, part) in seen.parts.items()}
+            before = _there(token, seen)
+            after, changes, answers = parting.ended(before, known, ends, seen.now, ttl)
+            changed = [_ended(seen, name, end) for name, end in changes.items()]
+            return _Change(before, after, (), changed), answers
+
+        return self._change(token, [end.part for end in ends], decide)
+
+    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+        def decide(seen: _Seen) -> tuple[_Change, bool]:
+            before = _there(token, seen)
+            after = parting.stopped(before, reason, by, seen.now, ttl)
+            return _Change(before, after), after != before
+
+        return self._change(token, (), decide)
+
+    def resume(self, token: str) -> bool:
+        def decide(seen: _Seen) -> tuple[_Change, bool]:
+            before = _there(token, seen)
+            after = parting.resumed(before, seen.now)
+            failed = self._raw(token, seen.head[:14], PartState.FAILED) if before.failed and not after.failed else []
+            changed = [(name, number, _Part(failures=part.failures), PartState.FAILED) for name, number, part in failed]
+            return _Change(before, after, (), changed), after != before
+
+        return self._change(token, (), decide)
+
+    def forget(self, tokens: Sequence[str]) -> int:
+        def decide(seen: _Seen) -> tuple[_Change, bool]:
+            return _Change(seen.record, None), seen.record is not None
+
+        return sum(self._change(token, (), decide) for token in dict.fromkeys(tokens))
+
+    def prune(self, *, limit: int = 1000) -> int:
+        left = limit
+        for shard in self._spread().shards:
+            if left > 0:
+                left -= int(self._run(shard, "parts_prune", (left,)))
+        return limit - left
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, token: str) -> DistributedRecord | None:
+        return self._see(token).record
+
+    def find(
+        self,
+        state: DistributedState | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        newest: bool = True,
+    ) -> list[DistributedRecord]:
+        place: str | None = None
+        if after is not None:
+            seen = self._see(after)
+            if seen.record is None:
+                return []
+            place = seen.head[:14].decode()
+        found: list[DistributedRecord] = []
+        while len(found) < limit:
+            page = self._page_of_jobs(place, newest)
+            if not page:
+                break
+            place = page[-1][0]
+            found += [record for _, record in page if record is not None and state in (None, record.state)]
+        return found[:limit]
+
+    def _page_of_jobs(self, place: str | None, newest: bool) -> list[tuple[str, DistributedRecord | None]]:
+        """Jobs of all shards in their order, behind a place; None for one whose time is over."""
+        found: list[tuple[str, DistributedRecord | None]] = []
+        for shard in self._spread().shards:
+            now, kept = self._run(shard, "parts_find", (place or False, PAGE, newest))
+            found += [(_text(row[:14]), _live(_bytes(row)[22:], now)) for row in kept if row]
+        return sorted(found, key=lambda pair: pair[0], reverse=newest)[:PAGE]
+
+    def parts(
+        self, token: str, *, after: int = -1, limit: int = 500, state: PartState | None = None
+    ) -> list[PartRecord]:
+        seen = self._see(token)
+        if seen.record is None:
+            return []
+        asked = (seen.head[:14].decode(), LETTERS[state], after, limit)
+        return [_told(_text(name), _bytes(kept)) for name, kept in self._run(self._home(token), "parts_page", asked)]
+
+    def part(self, token: str, part: str) -> PartRecord | None:
+        seen = self._see(token, [part])
+        if seen.record is None or part not in seen.parts:
+            return None
+        number, kept = seen.parts[part]
+        return _part_record(part, number, kept)
+
+    def now(self) -> float:
+        return float(self._run(self._spread().shards[0], "now", ()))
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _home(self, token: str) -> Shard:
+        spread = self._spread()
+        return spread.shards[spread.homes.of_name(token)]
+
+    def _call(self, shard: Shard, title: str, asked: Any, *more: bytes) -> Call:
+        """What is sent to run a script on the keys of a shard, and those of its distributed jobs behind them."""
+        call, front = shard.call(title, asked, *more), shard.keys[0].rpartition(":")[0]
+        return Call(title, (*call.keys, *(f"{front}:{key}" for key in KEYS)), call.args)
+
+    def _run(self, shard: Shard, title: str, asked: Any, *more: bytes) -> Any:
+        said = unpack(self._client.call(self._call(shard, title, asked, *more)))
+        if said[0] == "ok":
+            return said[1]
+        if said[1] == "Moved":
+            raise MovedError
+        raise StoreError(f"the store refused a change of a distributed job: {said[2]}")
+
+    def _see(self, token: str, names: Sequence[str] = ()) -> _Seen:
+        now, job, kept = self._run(self._home(token), "parts_read", (token, list(dict.fromkeys(names))))
+        if not job:
+            return _Seen(now, b"", None, {})
+        row = _bytes(job)
+        parts = {
+            name: (_bytes(part)[:8], _part(_bytes(part)[8:]))
+            for name, part in zip(dict.fromkeys(names), kept, strict=True)
+            if part
+        }
+        return _Seen(now, row[:22], _live(row[22:], now), parts)
+
+    def _change(self, token: str, names: Sequence[str], decide: Callable[[_Seen], tuple[_Change, T]]) -> T:
+        """Reads and writes, again and again until nobody came between."""
+        while True:
+            seen = self._see(token, names)
+            change, answer = decide(seen)
+            if change.before == change.after and not change.added:
+                return answer
+            try:
+                self._write(token, seen, change)
+            except MovedError:
+                continue
+            return answer
+
+    def _write(self, token: str, seen: _Seen, change: _Change) -> None:
+        after = change.after
+        told = (
+            token,
+            seen.head.decode(),
+            False if after is None else _encode(after).decode(),
+            False if after is None or after.expires_at is None else repr(after.expires_at),
+            [(name, _OPEN.decode()) for name in change.added],
+            [
+                (name, number.decode(), _encode(part).decode(), LETTERS[before], LETTERS[part.state])
+                for name, number, part, before in change.changed
+            ],
+            0 if change.before is None else change.before.total,
+            change.before is None,
+        )
+        jobs = [] if after is None else list(parting.due(change.before, after))
+        if jobs:
+            asked, fixed = enqueue.told(jobs, None, None)
+            self._run(self._home(token), "parts_follow", (*asked, told), *fixed)
+        else:
+            title = "parts_push" if change.added else "parts_change"
+            self._run(self._home(token), title, (False, False, False, False, told))
+
+    def _raw(self, token: str, place: bytes, state: PartState) -> list[tuple[str, bytes, _Part]]:
+        """All parts in a state, with their numbers as they are kept."""
+        found: list[tuple[str, bytes, _Part]] = []
+        after = -1
+        while page := self._run(self._home(token), "parts_page", (place.decode(), LETTERS[state], after, PAGE)):
+            found += [(_text(name), _bytes(kept)[:8], _part(_bytes(kept)[8:])) for name, kept in page]
+            after = int(found[-1][1], 16)
+        return found
+
+
+def _there(token: str, seen: _Seen) -> DistributedRecord:
+    if seen.record is None:
+        raise parting.not_found(token)
+    return seen.record
+
+
+def _ended(seen: _Seen, name: str, end: PartEnd) -> tuple[str, bytes, _Part, PartState]:
+    number, before = seen.parts[name]
+    failed = end.error is not None
+    state = PartState.FAILED if failed else PartState.DONE
+    after = _Part(state, before.failures + failed, seen.now, end.call, end.result, end.error)
+    return name, number, after, before.state
+
+
+def _live(row: bytes, now: float) -> DistributedRecord | None:
+    record = _record(row)
+    return None if record.expires_at is not None and record.expires_at <= now else record
+
+
+def _told(name: str, kept: bytes) -> PartRecord:
+    return _part_record(name, kept[:8], _part(kept[8:]))
+
+
+def _part_record(name: str, number: bytes, part: _Part) -> PartRecord:
+    return PartRecord(int(number, 16), name, part.state, part.failures, part.ended_at, part.result, part.error)
+
+
+def _bytes(text: bytes | str) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def _text(text: bytes | str) -> str:
+    return text if isinstance(text, str) else text.decode()

@@ -1,0 +1,1 @@
+UPDATE piecework_distributed SET token = NULL WHERE token = :token

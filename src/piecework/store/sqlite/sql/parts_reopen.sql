@@ -1,0 +1,2 @@
+UPDATE piecework_part SET state = 'open', ended_at = NULL, call = NULL, error = NULL
+WHERE job = :job AND state = 'failed'
