@@ -79,7 +79,7 @@ SORTS = {"fetch_lines_merged", "fetch_again", "batch_first_failure", "standing_r
 
 # What may be read from its first row to its last: what the statement was given, what it made, and tables of a few rows.
 SMALL = re.compile(
-    r"SCAN (json_each|s|t|named|newest|said|line|doomed|gone|step|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
+    r"SCAN (json_each|s|t|n|e|named|newest|said|line|doomed|gone|step|\(subquery-\d+\)|CONSTANT ROW|piecework_(session|tally|pause))( .*)?"
     r"|SCAN (piecework_job|j) USING INDEX piecework_job_running"  # as many as there are places in workers
     r"|SCAN piecework_batch USING INDEX piecework_batch_held"
     r"|SCAN o USING COVERING INDEX piecework_operation_digest"  # `check` looks at every operation
