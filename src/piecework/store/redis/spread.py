@@ -32,7 +32,7 @@ class Spread:
         self.homes = Homes(client, shards)
         self.one = shards[0] if len(shards) == 1 else None
         self._recent = Recent()
-        self._opened = client.opened
+        self._servers = client.servers
 
     def everywhere(self, title: str, asked: Any) -> list[Any]:
         """What a script answers in each shard, in one trip."""
@@ -110,8 +110,8 @@ class Spread:
     def exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], list[Fetched]]:
         """`settle`, then `fetch`; the settlements of a shard are one transaction."""
         answers, jobs = self._exchange(settlements, claim)
-        if self._opened != self._client.opened:
-            self._opened = self._client.opened
+        if self._servers != self._client.servers:
+            self._servers = self._client.servers
             answers = self._remind(settlements, answers)
         self._recent.note(settlements)
         return answers, jobs
