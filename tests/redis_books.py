@@ -83,8 +83,9 @@ class Shard:
     def wrong(self) -> list[str]:
         self.jobs = {place.decode(): _row(row) for place, row in self.read("job").items()}
         for place, fixed in self.read("fixed").items():
-            id, task, root, piece, *_ = _unpack(fixed)
-            self.jobs[place.decode()] |= {"id": id, "task": task, "root": root, "piece_key": piece}
+            id, task, root, piece, _, _, *tags = _unpack(fixed)
+            told = {"id": id, "task": task, "root": root, "piece_key": piece, "tags": tags[0] if tags else ()}
+            self.jobs[place.decode()] |= told
         self.batches = {id.decode(): _batch(row) for id, row in self.read("batch").items()}
         self.operations = {place.decode(): _unpack(row) for place, row in self.read("operation").items()}
         found: list[str] = []
@@ -109,6 +110,7 @@ class Shard:
                 yield from (f"g{term}\0{place}".encode() for term in self._terms(place))
             if job["batch"]:
                 yield from self._piece(place, job)
+            yield from self._labels(place, job)
         for id, batch in self.batches.items():
             yield from self._batch(id, batch)
 
@@ -120,6 +122,15 @@ class Shard:
             yield f"e{kind}{at}".encode()
         if kind == "w":
             yield f"c{job['batch']}\0{place}".encode()
+
+    def _labels(self, place: str, job: dict[str, Any]) -> Iterator[bytes]:
+        for tag in job["tags"]:
+            yield f"#{tag}\0{place}".encode()
+        if job["whose"] is not False:
+            yield f"i{job['whose'].removesuffix(job['task'])}{place}".encode()
+            yield f"{'y' if job['state'] in 'war' else 'z'}{job['whose']}\0{place}".encode()
+            if job["status_at"]:
+                yield f"v{job['whose']}\0".encode() + _moment(job["status_at"]) + place.encode()
 
     def _batch(self, id: str, batch: dict[str, Any]) -> Iterator[bytes]:
         if batch["then"]:
@@ -192,6 +203,7 @@ class Shard:
         places = {place.encode() for place in self.jobs}
         kept = {f"r{place}".encode() for place, job in self.jobs.items() if job["result"] is True}
         kept |= {f"e{place}".encode() for place, job in self.jobs.items() if job["error"] is True}
+        kept |= {f"s{place}".encode() for place, job in self.jobs.items() if job["status"] is True}
         yield from _compared("text", self.read("text").keys(), kept)
         for name in ("fixed", "globals"):
             yield from _compared(name, self.read(name).keys() - places, set())

@@ -60,6 +60,7 @@ def stored(app: Piecework) -> list[Any]:
     return [job.record().args for job in app.jobs.where()]
 
 
+@pytest.mark.parametrize("shelf", ["sqlite", "redis"])
 def test_a_job_is_stored_when_its_session_has_committed(app: Piecework, double: Double, session: Session) -> None:
     held = double.using(after_commit=session)
     write(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -22,6 +23,7 @@ from piecework.testing.drain import drain
 
 Double = Task[Any, Any, Any]
 Until = Callable[[Callable[[], object]], None]
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -31,9 +33,17 @@ def shelf(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(store_url: str, tmp_path: Path, leaping: LeapingClock) -> Iterator[Piecework]:
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of the store that the jobs are carried to: in a file, where a test does not ask for Redis."""
+    if getattr(request, "param", "sqlite") == "redis":
+        return f"{request.getfixturevalue('redis').url}?prefix=elsewhere_{next(_numbers)}"
+    return f"sqlite:///{tmp_path}/elsewhere.db?synchronous=normal"
+
+
+@pytest.fixture
+def app(elsewhere: str, store_url: str, leaping: LeapingClock) -> Iterator[Piecework]:
     """An app whose jobs are elsewhere than its data."""
-    app = Piecework(f"sqlite:///{tmp_path}/elsewhere.db?synchronous=normal", outbox=store_url, clock=leaping)
+    app = Piecework(elsewhere, outbox=store_url, clock=leaping)
     yield app
     app.close()
 
@@ -48,7 +58,11 @@ def caller(request: pytest.FixtureRequest, app: Piecework, store_url: str) -> It
         yield found
 
 
-one_of_each = pytest.mark.parametrize("caller", ["sqlite-sqlite3", "postgres-psycopg"], indirect=True)
+one_of_each = pytest.mark.parametrize(
+    ("elsewhere", "caller"),
+    [("sqlite", "sqlite-sqlite3"), ("sqlite", "postgres-psycopg"), ("redis", "postgres-psycopg")],
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -198,7 +212,13 @@ def double(n: int) -> int:
     ],
 )
 def test_kill_9_while_it_is_carried_neither_loses_nor_doubles(
-    app: Piecework, double: Double, caller: Caller, store_url: str, tmp_path: Path, failpoint: str
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    elsewhere: str,
+    store_url: str,
+    tmp_path: Path,
+    failpoint: str,
 ) -> None:
     """The points are passed by both stores: enlisting, fetching, adding, and noting that it was added."""
     caller.begin()
@@ -206,7 +226,6 @@ def test_kill_9_while_it_is_carried_neither_loses_nor_doubles(
     caller.commit()
     (tmp_path / "carried.py").write_text(MODULE)
     path = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
-    elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
     env = {**os.environ, "PYTHONPATH": path, "STORE": elsewhere, "OUTBOX": store_url}
 
     program = "from carried import app; app.worker(burst=True).run()"

@@ -26,11 +26,27 @@ class TestStores(StoreConformance):
     """The shelves."""
 
 
-class TestTransactions(TransactionConformance):
+class InDatabases:
+    """On those shelves that are databases in which programs have transactions of their own."""
+
+    @pytest.fixture(params=["sqlite", "postgres"])
+    def shelf(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+
+class TestTransactions(InDatabases, TransactionConformance):
     """Shelves that open a transaction for a run."""
 
 
-class TestWithin(WithinConformance):
+class TestNoWithin(NoWithinConformance):
+    """The shelf that can neither."""
+
+    @pytest.fixture
+    def shelf(self) -> str:
+        return "redis"
+
+
+class TestWithin(InDatabases, WithinConformance):
     """Shelves that write on a caller's connection."""
 
     @pytest.fixture

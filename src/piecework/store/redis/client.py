@@ -69,7 +69,8 @@ class Client:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.opened = 0  # connections, ever: one more tells that the server may have been another one meanwhile
+        self.servers = 0  # that were met, each life by itself: one more may not know what the one before was told
+        self._lives: dict[str, str] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -157,11 +158,13 @@ class Client:
         self._leave_fork_behind()
         with self._connecting:
             if self._driver is None:
-                self._driver = connect(self.place, self._note_opened)
+                self._driver = connect(self.place, self._meet)
             return self._driver
 
-    def _note_opened(self) -> None:
-        self.opened += 1
+    def _meet(self, server: str, life: str) -> None:
+        if self._lives.get(server) != life:
+            self._lives[server] = life
+            self.servers += 1
 
     def close(self) -> None:
         """Lets go of the connections. The next call opens new ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,19 +25,21 @@ _Sentinel: Any = sentinel.Sentinel
 _Cluster: Any = cluster.RedisCluster
 _Node: Any = cluster.ClusterNode
 
+Met = Callable[[str, str], None]  # is told which server, where there are several at a time, and which life of it
 
-def connect(place: Place, opened: Callable[[], None]) -> Driver:
+
+def connect(place: Place, met: Met) -> Driver:
     """A client of the driver. Where the URL names one server that turns out to be a Cluster's, it is of that Cluster.
 
-    `opened` is called whenever a connection was opened. Raises the driver's errors, and `StoreError` for a server that is too old, or would throw jobs away.
+    `met` is called whenever a connection was opened. Raises the driver's errors, and `StoreError` for a server that is too old, or would throw jobs away.
     """
     if place.kind == CLUSTER:
-        driver = _cluster(place, opened)
+        driver = _cluster(place, met)
     else:
-        driver = _sentinel(place, opened) if place.kind == SENTINEL else _single(place, opened)
+        driver = _sentinel(place, met) if place.kind == SENTINEL else _single(place, met)
     if place.kind == SINGLE and driver.info("cluster").get("cluster_enabled"):
         driver.close()
-        driver = _cluster(place, opened)
+        driver = _cluster(place, met)
     for master, info in infos(driver).items():
         if wrong := unfit(info):
             driver.close()
@@ -88,32 +91,44 @@ def _retry(times: int) -> Any:
     return _Retry(NoBackoff(), times, (redis.ConnectionError,))
 
 
-def _telling(opened: Callable[[], None]) -> Callable[[Any], None]:
+def _telling(met: Met) -> Callable[[Any], None]:
     """What the driver calls for a new connection, in place of its own greeting."""
 
     def connected(con: Any) -> None:
         con.on_connect()
-        opened()
+        met("", _run_of(con))
 
     return connected
 
 
-def _single(place: Place, opened: Callable[[], None]) -> Driver:
-    (host, port), told = place.hosts[0], _telling(opened)
+def _run_of(con: Any) -> str:
+    """Which life of which server is at the other end."""
+    con.send_command("INFO", "server")
+    found = re.search(rb"run_id:(\w+)", con.read_response())
+    return found[1].decode() if found else ""
+
+
+def _single(place: Place, met: Met) -> Driver:
+    (host, port), told = place.hosts[0], _telling(met)
     return _Redis(host=host, port=port, db=place.database, retry=_retry(1), redis_connect_func=told, **_common(place))
 
 
-def _sentinel(place: Place, opened: Callable[[], None]) -> Driver:
+def _sentinel(place: Place, met: Met) -> Driver:
     common = _common(place)
     theirs = {**common, "username": place.sentinel_user, "password": place.sentinel_password, "retry": _retry(0)}
     return _Sentinel(place.hosts, sentinel_kwargs=theirs, **common).master_for(
-        place.service, db=place.database, retry=_retry(1), redis_connect_func=_telling(opened)
+        place.service, db=place.database, retry=_retry(1), redis_connect_func=_telling(met)
     )
 
 
-def _cluster(place: Place, opened: Callable[[], None]) -> Driver:
+def _cluster(place: Place, met: Met) -> Driver:
     nodes = [_Node(host, port) for host, port in place.hosts]
-    return _Cluster(startup_nodes=nodes, retry=_retry(MOVES), redis_connect_func=lambda con: opened(), **_common(place))
+    return _Cluster(
+        startup_nodes=nodes,
+        retry=_retry(MOVES),
+        redis_connect_func=lambda con: met(f"{con.host}:{con.port}", _run_of(con)),
+        **_common(place),
+    )
 
 
 def is_cluster(driver: Driver) -> bool:

@@ -36,7 +36,7 @@ def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) ->
         _check(job)
         header = headers.setdefault(_header(job), len(headers) + 1)
         packed.append(_job(job, header))
-        fixed.append(_pack([job.id, job.task, given(_root(job)), given(job.piece), given(job.options), job.args]))
+        fixed.append(_pack(_fixed(job)))
     asked = (
         _batch(batch) if batch is not None else False,
         (fence.id, fence.run) if fence is not None else False,
@@ -48,10 +48,23 @@ def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) ->
 
 def _check(job: NewJob) -> None:
     for name in ("id", "task", "queue", "batch", "root", "piece"):
-        if "\0" in (getattr(job, name) or ""):
-            raise UsageError(f"the {name} {getattr(job, name)!r} has a zero byte, which ends a name in the store")
+        _check_name(name, getattr(job, name))
+    _check_name("identity", job.identity)
+    for tag in job.tags:
+        _check_name("tag", tag)
     if not LOWEST <= job.priority <= HIGHEST:
         raise UsageError(f"the priority {job.priority} is out of bounds: it can be from {LOWEST} to {HIGHEST}")
+
+
+def _check_name(what: str, name: str | None) -> None:
+    if name is not None and "\0" in name:
+        raise UsageError(f"the {what} {name!r} has a zero byte, which ends a name in the store")
+
+
+def _fixed(job: NewJob) -> list[Any]:
+    """What never changes of a job, in the order of `lua/lib_1_rows.lua`."""
+    fixed = [job.id, job.task, given(_root(job)), given(job.piece), given(job.options), job.args]
+    return [*fixed, job.tags] if job.tags else fixed
 
 
 def _header(job: NewJob) -> tuple[Any, ...]:
@@ -76,7 +89,7 @@ def _root(job: NewJob) -> str | None:
 
 def _job(job: NewJob, header: int) -> list[Any]:
     """What is a job's own. The arguments of a piece are told apart: they are compared."""
-    return [
+    own = [
         header,
         job.id,
         given(job.key),
@@ -86,6 +99,7 @@ def _job(job: NewJob, header: int) -> list[Any]:
         _operation(job.operation) if job.operation is not None else False,
         job.args if job.batch is not None else False,
     ]
+    return [*own, given(job.identity), job.tags or False] if job.tags or job.identity is not None else own
 
 
 def _operation(new: NewOperation) -> list[Any]:
@@ -103,8 +117,7 @@ def _operation(new: NewOperation) -> list[Any]:
 
 
 def _batch(new: NewBatch) -> list[Any]:
-    if "\0" in new.id:
-        raise UsageError(f"the batch's id {new.id!r} has a zero byte, which ends a name in the store")
+    _check_name("batch's id", new.id)
     return [
         new.id,
         given(new.then),

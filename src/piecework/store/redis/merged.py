@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from piecework.job import Filter, OperationRecord, Record
-from piecework.store.redis import reads
+from piecework.job import Filter, OperationRecord, Record, Standing, State
+from piecework.store.redis import reads, rows
 from piecework.store.redis.shard import Shard
 from piecework.store.redis.spread import Spread
 
@@ -51,6 +51,20 @@ def _by_shard(spread: Spread, ids: Sequence[str]) -> Iterator[tuple[Shard, list[
     homes = spread.homes.find(ids)
     for home in sorted(set(homes.values())):
         yield spread.shards[home], [id for id in ids if homes.get(id) == home]
+
+
+def standing(spread: Spread, tasks: Sequence[str], identity: str) -> Standing | None:
+    """The newest job of all shards, and what was said last in any of them; jobs of one place are in the order of their shards."""
+    told = [(home, here) for home, here in enumerate(spread.everywhere("standing", (tasks, identity))) if here]
+    if not told:
+        return None
+    _, (_, id, state, _, _) = max(told, key=lambda one: (one[1][0], one[0]))
+    said = [(at, place, home, by, text) for home, (*_, last) in told if last for at, place, by, text in (last,)]
+    at, _, _, by, text = max(said, default=(None,) * 5)
+    return Standing(
+        id=id, state=State(rows.STATES[state]), busy=any(here[3] for _, here in told), status=text, status_by=by,
+        status_at=rows.seconds(at),
+    )  # fmt: skip
 
 
 def find(spread: Spread, which: Filter, *, after: str | None, limit: int, newest: bool) -> list[Record]:

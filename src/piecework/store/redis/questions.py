@@ -18,6 +18,7 @@ from piecework.job import (
     PieceResult,
     Record,
     SignalRecord,
+    Standing,
 )
 from piecework.store.protocol import Parts
 from piecework.store.redis import deleting, merged, operators, reads
@@ -109,6 +110,9 @@ class Questions:
         for shard in self._set_up().shards:
             total.update(reads.counts(shard))
         return dict(total)
+
+    def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
+        return merged.standing(self._set_up(), tasks, identity)
 
     def batch(self, id: str) -> BatchRecord | None:
         return reads.batch(self._set_up().shard_of(id), id)

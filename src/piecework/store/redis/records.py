@@ -26,11 +26,11 @@ _route = msgspec.json.Decoder(Route).decode
 
 
 def told(which: Filter) -> dict[str, Any]:
-    """A filter as a search in a script is told it: only what is set."""
+    """A filter as a search in a script is told it: only what is set. No tags are no condition."""
     fields = {name: getattr(which, name) for name in which.__struct_fields__}
     if which.state is not None:
         fields["state"] = rows.LETTERS[State(which.state)]
-    return {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None and (name, value) != ("tags", ())}
 
 
 def record(row: bytes, fixed: bytes) -> Record:

@@ -31,7 +31,8 @@ STATES = {letter: state for state, letter in LETTERS.items()}
 CHANGING = (
     "state", "run", "queue", "priority", "run_at", "attempt", "created_at", "batch", "ordinal", "worker", "claim",
     "started_at", "settled", "finished_at", "result", "key", "operation", "cursor", "below", "crashes", "expires_at", "ahead",
-    "error", "reason", "stopping", "progress", "stopped_by", "stopped_at", "crashed", "to_undo",
+    "error", "reason", "stopping", "progress", "stopped_by", "stopped_at", "crashed", "to_undo", "whose", "status",
+    "status_at",
 )  # fmt: skip
 _NOTHING = (False,) * len(CHANGING)
 
@@ -87,7 +88,7 @@ def ending_row(ending: Ending | None) -> Any:
 def record(changing: list[Any], fixed: list[Any]) -> Record:
     """Everything that is kept of a job, from what changes, long texts included, and what never does."""
     row: Mapping[str, Any] = dict(zip(CHANGING, (*changing, *_NOTHING[len(changing) :]), strict=True))
-    id, task, root, piece, options, args = (or_none(value) for value in fixed)
+    id, task, root, piece, options, args = (or_none(value) for value in fixed[:6])
     return Record(
         id=id, task=task, queue=row["queue"], priority=row["priority"] or 0, state=STATES[row["state"]],
         run_at=float(row["run_at"]), run=row["run"] or 0, attempt=row["attempt"] or 0, crashes=row["crashes"] or 0,
@@ -97,8 +98,15 @@ def record(changing: list[Any], fixed: list[Any]) -> Record:
         cursor=or_none(row["cursor"]), options=options, reason=or_none(row["reason"]),
         expires_at=seconds(row["expires_at"]), stopping=bool(row["stopping"]), stopped_by=or_none(row["stopped_by"]),
         stopped_at=seconds(row["stopped_at"]), progress=_progress(row["progress"]) if row["progress"] else None,
-        error=error_of(row["error"]), args=args, result=or_none(row["result"]),
+        error=error_of(row["error"]), args=args, result=or_none(row["result"]), identity=_identity(row["whose"]),
+        tags=tuple(fixed[6]) if len(fixed) > 6 else (), status=or_none(row["status"]),
+        status_at=seconds(row["status_at"]),
     )  # fmt: skip
+
+
+def _identity(whose: str | bool) -> str | None:
+    """It stands in front of the task's name, which has no zero byte."""
+    return whose.rpartition("\0")[0] if isinstance(whose, str) else None
 
 
 def is_operation(changing: list[Any]) -> bool:
@@ -109,7 +117,7 @@ def fetched(changing: list[Any], fixed: list[Any], beside: tuple[list[Any], list
     """A job as a worker gets it: its row, what never changes of it, and of an operation its own row and its globals."""
     n = len(changing)
     state = (*changing, *_NOTHING[n:20]) if n < 20 else changing
-    id, task, root, _, options, args = fixed
+    id, task, root, _, options, args = fixed[:6]
     return Fetched(
         id, state[1] or 0, task, state[2], state[3] or 0, state[5] or 0, state[19] or 0, or_none(state[7]),
         or_none(root), or_none(state[17]), or_none(options), float(state[11]), args,

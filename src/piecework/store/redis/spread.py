@@ -32,7 +32,7 @@ class Spread:
         self.homes = Homes(client, shards)
         self.one = shards[0] if len(shards) == 1 else None
         self._recent = Recent()
-        self._opened = client.opened
+        self._servers = client.servers
 
     def everywhere(self, title: str, asked: Any) -> list[Any]:
         """What a script answers in each shard, in one trip."""
@@ -110,8 +110,8 @@ class Spread:
     def exchange(self, settlements: Sequence[Settlement], claim: Claim | None) -> tuple[list[Answer], list[Fetched]]:
         """`settle`, then `fetch`; the settlements of a shard are one transaction."""
         answers, jobs = self._exchange(settlements, claim)
-        if self._opened != self._client.opened:
-            self._opened = self._client.opened
+        if self._servers != self._client.servers:
+            self._servers = self._client.servers
             answers = self._remind(settlements, answers)
         self._recent.note(settlements)
         return answers, jobs
@@ -180,6 +180,9 @@ class Spread:
         if self.one is not None:
             return work.report(self.one, worker, progress)
         return [id for ids in self.everywhere("report", work.report_row(worker, progress)) for id in ids]
+
+    def set_status(self, fence: Fence, status: str) -> bool:
+        return bool(self.shard_of(fence.id).run("set_status", (fence.id, fence.run, status)))
 
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 

@@ -148,6 +148,9 @@ class RedisStore(Questions):
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         return self._set_up().report(worker, progress)
 
+    def set_status(self, fence: Fence, status: str) -> bool:
+        return self._set_up().set_status(fence, status)
+
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:

@@ -7,7 +7,8 @@
 local H = {
   TASK = 1, QUEUE = 2, PRIORITY = 3, STATE = 4, RUN_AT = 5, DELAY = 6, BATCH = 7, ROOT = 8, EXPIRES = 9, EXPIRES_AT = 10,
 }
-local N = { HEADER = 1, ID = 2, KEY = 3, ORDINAL = 4, PIECE = 5, CURSOR = 6, OPERATION = 7, ARGS = 8 } -- PIECE: key or number
+local N = { HEADER = 1, ID = 2, KEY = 3, ORDINAL = 4, PIECE = 5, CURSOR = 6, OPERATION = 7, ARGS = 8, IDENTITY = 9, TAGS = 10 }
+-- PIECE: key or number; IDENTITY, TAGS: only of a job that has one of them
 -- An operation: DIGEST, PLAN, GLOBALS {{key, value, terms} …}, AGAIN, FORKED_FROM, FORKED_AFTER, WAIT as in its row, RECEIVED
 local P = { DIGEST = 1, PLAN = 2, GLOBALS = 3, AGAIN = 4, FORKED_FROM = 5, FORKED_AFTER = 6, WAIT = 7, RECEIVED = 8 }
 
@@ -165,17 +166,23 @@ local function holder(new)
   return held or Moves.carrier(key)
 end
 
-local function post(job, new, common, place)
+-- Tags change nothing of the way that a job goes: only these show them.
+local function post_tags(new, place)
+  for _, tag in ipairs(new[N.TAGS]) do put(Rows.sets.index, '#' .. tag .. '\0' .. place) end
+end
+
+local function post(new, common, place)
   put(Rows.sets.index, 't' .. common[H.TASK] .. '\0' .. place)
   if common[H.ROOT] then put(Rows.sets.index, 'r' .. common[H.ROOT] .. '\0' .. place) end
   if new[N.KEY] then put(Rows.sets.index, 'k' .. new[N.KEY] .. '\0' .. place) end
+  if new[N.IDENTITY] then put(Rows.sets.index, 'i' .. new[N.IDENTITY] .. '\0' .. place) end
 end
 
 -- What plain jobs of a header have in common: see part_quick; false where they are not plain.
 local kinds = {}
 
 local function kind_of(new)
-  if new[N.KEY] or new[N.OPERATION] then return false end
+  if new[N.KEY] or new[N.OPERATION] or new[N.IDENTITY] then return false end
   local kind = kinds[new[N.HEADER]]
   if kind == nil then
     local common = header(new)
@@ -189,6 +196,7 @@ end
 
 local function store(new, fixed)
   local common, place, kind = header(new), Moves.next_place(), kind_of(new)
+  if new[N.TAGS] then post_tags(new, place) end
   if kind then
     local batch = common[H.BATCH]
     Quick.arrive(kind, place, new[N.ID], fixed, batch and join_batch(new, batch, place))
@@ -201,13 +209,14 @@ local function store(new, fixed)
     common[H.STATE], 0, common[H.QUEUE], common[H.PRIORITY], run_at, 0, NOW,
     [KEY] = new[N.KEY], [CURSOR] = new[N.CURSOR], [OPERATION] = new[N.OPERATION] and true,
     [EXPIRES] = common[H.EXPIRES] and run_at + common[H.EXPIRES] or common[H.EXPIRES_AT],
+    [WHOSE] = new[N.IDENTITY] and new[N.IDENTITY] .. '\0' .. common[H.TASK],
   }
   Rows.arrive(place, new[N.ID], job, fixed)
   if common[H.BATCH] then
     job[ORDINAL] = join_batch(new, common[H.BATCH], place)
     job[BATCH] = common[H.BATCH]
   end
-  post(job, new, common, place)
+  post(new, common, place)
   Moves.set_down(job)
   if new[N.KEY] then Moves.carry_key(job, true) end
   if new[N.OPERATION] then begin_operation(job, new) end

@@ -8,7 +8,7 @@
 --   meta       HASH  version, shards, last (the last place that was given away)
 --   job        HASH  place -> row: packed array of what changes (see lib_1_rows)
 --   fixed      HASH  place -> packed array of what never does, with the arguments: the end of a run does not touch it
---   text       HASH  texts too long for the row: r..place result, e..place error
+--   text       HASH  texts too long for the row: r..place result, e..place error, s..place status
 --   at         HASH  id -> place
 --   line       ZSET  queue 0 priority run_at place: who is due, in the order of fetching
 --   lines      HASH  queue -> how many of its jobs stand in line
@@ -26,6 +26,11 @@
 --                k key 0 place            every job with a unique key, also one that ended
 --                o place                  operations
 --                g term 0 place           operations with a global of this term
+--                i identity 0 place       by identity
+--                # tag 0 place            by tag
+--                y identity 0 task 0 place  jobs of an identity that wait, are available or run; …
+--                z identity 0 task 0 place  … and its others
+--                v identity 0 task 0 moment place  those that said how they are, by when they did last
 --                B then 0 batch           the batches below a job
 --                A above 0 batch          open batches whose `then` is a piece of `above`
 --                O batch                  open batches

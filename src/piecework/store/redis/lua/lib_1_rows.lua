@@ -10,10 +10,11 @@ local SETTLED, FINISHED, RESULT = 13, 14, 15 -- SETTLED: the last run that was s
 local KEY, OPERATION, CURSOR, BELOW, CRASHES = 16, 17, 18, 19, 20 -- OPERATION: whether it is one
 local EXPIRES, AHEAD, ERROR, REASON, STOPPING, PROGRESS = 21, 22, 23, 24, 25, 26 -- AHEAD: it is in `later`, not in line
 local STOPPED_BY, STOPPED_AT, CRASHED, TO_UNDO = 27, 28, 29, 30 -- CRASHED: parked, and counts as failed
-local LAST_FIELD = 30
+local WHOSE, STATUS, STATUS_AT = 31, 32, 33 -- WHOSE: identity 0 task, of a job that has an identity
+local LAST_FIELD = 33
 
 -- What never does.
-local F = { ID = 1, TASK = 2, ROOT = 3, PIECE = 4, OPTIONS = 5, ARGS = 6 }
+local F = { ID = 1, TASK = 2, ROOT = 3, PIECE = 4, OPTIONS = 5, ARGS = 6, TAGS = 7 } -- TAGS: of a job that has some
 
 -- A batch. STATE: open, done, failed, stopped. SEALED: true; or 'held', while a retry brings its pieces back. ABOVE: the batch that `then` is a piece of; LAST: the
 -- highest ordinal of a piece.
@@ -166,14 +167,23 @@ end
 
 -- ── texts beside the row ────────────────────────────────────────────────────────────────────────
 
+local function set_text(job, field, list, value)
+  if job[field] == true then Rows.hashes.text[list .. Rows.place[job]] = false end
+  if value and #value > LONG then
+    Rows.hashes.text[list .. Rows.place[job]] = value
+    value = true
+  end
+  job[field] = value or nil
+end
+
 -- Sets RESULT, a string.
 function Rows.set_result(job, result)
-  if job[RESULT] == true then Rows.hashes.text['r' .. Rows.place[job]] = false end
-  if result and #result > LONG then
-    Rows.hashes.text['r' .. Rows.place[job]] = result
-    result = true
-  end
-  job[RESULT] = result or nil
+  set_text(job, RESULT, 'r', result)
+end
+
+-- Sets STATUS, a string.
+function Rows.set_status(job, status)
+  set_text(job, STATUS, 's', status)
 end
 
 -- Sets ERROR, {type, message, traceback}.
@@ -201,6 +211,11 @@ end
 function Rows.result(job)
   if job[RESULT] ~= true then return job[RESULT] or nil end
   return text('r' .. Rows.place[job])
+end
+
+function Rows.status(job)
+  if job[STATUS] ~= true then return job[STATUS] or nil end
+  return text('s' .. Rows.place[job])
 end
 
 -- ── batches and operations ──────────────────────────────────────────────────────────────────────
@@ -249,10 +264,10 @@ end
 
 -- The row of a job as it is stored, but with its long texts in it.
 function Rows.told(job)
-  if job[RESULT] ~= true and job[ERROR] ~= true then return Rows.written[job] end
+  if job[RESULT] ~= true and job[ERROR] ~= true and job[STATUS] ~= true then return Rows.written[job] end
   local row = {}
   for k = 1, LAST_FIELD do row[k] = job[k] or false end
-  row[RESULT], row[ERROR] = Rows.result(job) or false, Rows.error(job) or false
+  row[RESULT], row[ERROR], row[STATUS] = Rows.result(job) or false, Rows.error(job) or false, Rows.status(job) or false
   return pack(row)
 end
 

@@ -3,6 +3,7 @@
 
 local FINISHED_STATE = { c = true, f = true, x = true }
 local LIST = { w = 'w', a = 'a', r = 'a', c = 'c', f = 'f', x = 'x', p = 'p' } -- of `index`, by state
+local BUSY = { w = true, a = true, r = true }
 local COUNTER = { c = B.COMPLETED, f = B.FAILED, x = B.CANCELLED } -- of a batch, by the state of a piece
 
 local Moves = {}
@@ -101,6 +102,17 @@ local function list_posting(job)
   return 's' .. LIST[job[STATE]] .. job[QUEUE] .. '\0' .. Rows.place[job]
 end
 
+-- What shows whether an identity is busy with a job.
+local function whose_posting(job)
+  return (BUSY[job[STATE]] and 'y' or 'z') .. job[WHOSE] .. '\0' .. Rows.place[job]
+end
+
+-- What shows when a job of an identity said last how it is; nil where none of that is so.
+function Moves.said_posting(job)
+  if not job[WHOSE] or not job[STATUS_AT] then return nil end
+  return 'v' .. job[WHOSE] .. '\0' .. moment(job[STATUS_AT]) .. Rows.place[job]
+end
+
 -- Takes a job out of everything that shows where it stands.
 function Moves.lift(job)
   local state, place = job[STATE], Rows.place[job]
@@ -114,6 +126,7 @@ function Moves.lift(job)
   elseif state == 'w' and job[OPERATION] then
     Rows.scores.wake[place] = false
   end
+  if job[WHOSE] then take_out(Rows.sets.index, whose_posting(job)) end
   if job[BATCH] then mark_piece(job, -1) end
 end
 
@@ -136,6 +149,7 @@ function Moves.set_down(job)
   elseif state == 'r' then
     put(Rows.sets.running, Moves.running_member(job))
   end
+  if job[WHOSE] then put(Rows.sets.index, whose_posting(job)) end
   if job[BATCH] then mark_piece(job, 1) end
   Rows.changed[job] = true
 end

@@ -12,6 +12,9 @@ local function postings(job)
   if root then found[#found + 1] = 'r' .. root .. '\0' .. place end
   if job[BATCH] then found[#found + 1] = 'b' .. job[BATCH] .. '\0' .. ordinal_and_place(job) end
   if job[KEY] then found[#found + 1] = 'k' .. job[KEY] .. '\0' .. place end
+  if job[WHOSE] then found[#found + 1] = 'i' .. sub(job[WHOSE], 1, -#fixed[F.TASK] - 2) .. '\0' .. place end
+  for _, tag in ipairs(fixed[F.TAGS] or {}) do found[#found + 1] = '#' .. tag .. '\0' .. place end
+  found[#found + 1] = Moves.said_posting(job)
   return found
 end
 
@@ -19,6 +22,7 @@ local function erase_texts(job)
   local place = Rows.place[job]
   if job[RESULT] == true then Rows.hashes.text['r' .. place] = false end
   if job[ERROR] == true then Rows.hashes.text['e' .. place] = false end
+  if job[STATUS] == true then Rows.hashes.text['s' .. place] = false end
 end
 
 local function erase_operation(job)

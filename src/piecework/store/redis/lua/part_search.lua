@@ -3,8 +3,8 @@
 -- A search is led by the shortest list of postings that holds all that match, and looks at the rows of that. It says where
 -- it stopped, and goes on there in the next script: no list is ever read to its end at once.
 --
--- What is asked for is told as `which`: queue, task, state (a letter), batch, root, key, worker, operations, terms, and
--- ids or their places; a verb adds the `states` that it can do something about. `after` is the place behind which to begin.
+-- What is asked for is told as `which`: queue, task, state (a letter), batch, root, key, worker, operations, terms, identity,
+-- tags, moments from and before which jobs were created or have ended, and ids or their places; a verb adds the `states` that it can do something about. `after` is the place behind which to begin.
 
 local LOOKS = 500 -- rows that one script looks at
 local PAGE = 250 -- postings that are read at once
@@ -126,6 +126,14 @@ local function tree_of(batch)
   return 'r' .. Search.root(first) .. '\0'
 end
 
+-- The lists of what a job is known by outside.
+local function labels(which)
+  local found = {}
+  if which.identity then found[1] = 'i' .. which.identity .. '\0' end
+  for _, tag in ipairs(which.tags or {}) do found[#found + 1] = '#' .. tag .. '\0' end
+  return found
+end
+
 -- Lists in the order of arrival, in each of which all that match must be.
 local function narrow(which)
   local found = {}
@@ -133,6 +141,7 @@ local function narrow(which)
   if which.batch and not found[1] then found[1] = tree_of(which.batch) end
   if which.key then found[#found + 1] = 'k' .. which.key .. '\0' end
   for _, term in ipairs(which.terms or {}) do found[#found + 1] = 'g' .. term .. '\0' end
+  for _, label in ipairs(labels(which)) do found[#found + 1] = label end
   if which.root then found[#found + 1] = 'r' .. which.root .. '\0' end
   if which.task then found[#found + 1] = 't' .. which.task .. '\0' end
   if which.operations or which.terms then found[#found + 1] = 'o' end
@@ -183,7 +192,7 @@ local FIELDS = { state = STATE, queue = QUEUE, batch = BATCH, key = KEY, worker 
 -- What is asked of a row, and of which lists of postings a job has to be in: what never changes of it may be long, and is
 -- not read for that.
 local function conditions(which)
-  local asked, lists = {}, {}
+  local asked, lists = {}, labels(which)
   for name, field in pairs(FIELDS) do
     if which[name] then asked[#asked + 1] = { field, which[name] } end
   end
@@ -193,9 +202,30 @@ local function conditions(which)
   return asked, lists
 end
 
+-- What is asked of the moments of a row: {field, from, before}; one that is not set is in no time.
+local function spans(which)
+  local found = {}
+  if which.created_from or which.created_before then
+    found[1] = { CREATED, which.created_from or -math.huge, which.created_before or math.huge }
+  end
+  if which.finished_from or which.finished_before then
+    found[#found + 1] = { FINISHED, which.finished_from or -math.huge, which.finished_before or math.huge }
+  end
+  return found
+end
+
+local function in_time(job, times)
+  for k = 1, #times do
+    local at = job[times[k][1]]
+    if not at or at < times[k][2] or at >= times[k][3] then return false end
+  end
+  return true
+end
+
 -- A function that says whether a job matches. That it is in the list that led to it need not be asked again.
 local function matcher(which, led)
   local asked, lists = conditions(which)
+  local times = spans(which)
   local operations = which.operations
   if which.terms and operations == nil then operations = true end
   return function(job)
@@ -203,6 +233,7 @@ local function matcher(which, led)
       if job[asked[k][1]] ~= asked[k][2] then return false end
     end
     if operations ~= nil and operations ~= (job[OPERATION] and true or false) then return false end
+    if not in_time(job, times) then return false end
     for k = 1, #lists do
       if lists[k] ~= led and not call('ZSCORE', K.index, lists[k] .. Rows.place[job]) then return false end
     end
@@ -268,7 +299,7 @@ function Search.known(which)
   for name in pairs(which) do asked[#asked + 1] = name end
   if #asked ~= 1 then return nil end
   if which.batch then return posted('b' .. which.batch .. '\0') end
-  if which.terms and #which.terms ~= 1 then return nil end
+  if (which.terms and #which.terms ~= 1) or (which.tags and #which.tags ~= 1) then return nil end
   local list = narrow(which)[1]
   return list and posted(list)
 end

@@ -3,6 +3,8 @@
 -- Whether all below a job has ended, a bite of it: {whether that may still be, what is left to be looked at}. Without `left` it
 -- begins.
 
+local BITE_OF = 500 -- pieces that one script looks at
+
 return verb(function()
   local left = ASKED.left
   if not left then
@@ -10,6 +12,6 @@ return verb(function()
     left = job and Erase.may_go(job) and Erase.below(job)
     if not left then return { false, {} } end
   end
-  local over = Erase.survey(left, 500)
+  local over = Erase.survey(left, BITE_OF)
   return { over, left }
 end)
