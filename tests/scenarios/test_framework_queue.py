@@ -190,7 +190,7 @@ def test_s3_4_thousands_are_searched_by_what_they_are_about(app: Piecework, leap
         {"identity": object()},
         {"identity": "x" * 301},
     ],
-    ids=str,
+    ids=lambda asked: "-".join([*asked, *(type(value).__name__ for value in asked.values())]),
 )
 def test_s3_4_what_cannot_be_searched_for(app: Piecework, asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
