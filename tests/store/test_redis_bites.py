@@ -284,6 +284,22 @@ def test_what_an_interrupted_deletion_has_left_is_deleted_later(store: Store, mo
     assert everything(store) == []
 
 
+@pytest.mark.parametrize("verb", ["delete", "prune"])
+def test_a_long_trail_goes_in_bites(store: Store, store_url: str, clock: FrozenClock, verb: str) -> None:
+    run = started(store)
+    for visit in range(2, 20):
+        settle(store, stepped(run, f"main/b/{visit}", State.AVAILABLE))
+        run = fetch_one(store)
+    settle(store, stepped(run, "main/b/19", State.COMPLETED))
+    clock.advance(1)
+    if verb == "delete":
+        assert store.delete(EVERYTHING) == 1
+    else:
+        assert [store.prune(before=clock.now()), store.prune(before=clock.now())] == [1, 0]
+    assert store.attempts(run.id) == []
+    assert books(store_url) == []
+
+
 def test_a_large_tree_stays_while_one_of_its_pieces_runs(store: Store) -> None:
     id, _ = split(store, N)
     *_, last = leaves(store, N)
