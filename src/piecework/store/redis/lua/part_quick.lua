@@ -40,11 +40,11 @@ function Quick.complete(place, row, run, attempt, result)
   local at, queue = unpack_limit(row, 3, AT_QUEUE) -- `at`: behind RUN_AT, where ATTEMPT is one byte
   local _, _, _, batch, _, worker, claim = unpack_limit(row, 6, at)
   if attempt > 127 or (batch and not count_piece(batch)) then return false end
-  row = sub(row, 1, at) .. char(attempt) .. sub(row, at + 2)
   local bytes, index_in, index_out, runs = Rows.fields.job, Rows.added.index, Rows.removed.index, Rows.removed.running
-  local n, posting = #bytes, queue .. '\0' .. place
+  local n, posting, spent = #bytes, queue .. '\0' .. place, char(attempt)
   bytes[n + 1] = place
-  bytes[n + 2] = result and DONE_WITH_RESULT .. sub(row, 5) .. settled .. pack(result) or DONE .. sub(row, 5) .. settled
+  bytes[n + 2] = (result and DONE_WITH_RESULT or DONE) .. sub(row, 5, at) .. spent .. sub(row, at + 2) .. settled ..
+    (result and pack(result) or '')
   index_out[#index_out + 1], index_in[#index_in + 1] = 'sa' .. posting, 'sc' .. posting
   runs[#runs + 1] = worker .. '\0' .. claim .. '\0' .. place
   Quick.completed[queue] = (Quick.completed[queue] or 0) + 1
