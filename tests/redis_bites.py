@@ -16,6 +16,7 @@ SMALL = {  # title -> how much one script does, in the order of the numbers ther
     "cancel": [("BITE_OF", 5)],
     "retry": [("BITE_OF", 5)],
     "delete": [("HEADS, ROOM", "4, 5")],
+    "part_erase": [("LINES", 7)],
     "dig": [("BITE_OF", 5)],
     "survey": [("BITE_OF", 5)],
     "sweep": [("BITE_OF", 5)],

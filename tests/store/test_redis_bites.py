@@ -13,7 +13,7 @@ from support import books
 from tests.redis_bites import small_bites
 
 from piecework.errors import StoreUnavailable
-from piecework.job import BatchState, Filter, NewBatch, State
+from piecework.job import BatchState, Filter, NewBatch, OnFailure, State
 from piecework.store import Store, open_store
 from piecework.store.redis.shard import Shard
 from piecework.testing import FrozenClock
@@ -21,6 +21,7 @@ from piecework.testing.conformance.kit import (
     EVERYTHING,
     LEAVES,
     SESSIONS,
+    SPLITS,
     a_job,
     a_session,
     assert_sound,
@@ -33,10 +34,14 @@ from piecework.testing.conformance.kit import (
     fetch,
     fetch_one,
     leaves,
+    offer,
+    pieces_of,
     settle,
     split,
+    splitting,
     state,
     tally,
+    waiting,
 )
 from piecework.testing.conformance.operations import started, stepped
 from piecework.testing.conformance.operators import nest, only
@@ -200,6 +205,41 @@ def test_a_nested_tree_comes_back_in_all_its_depth(store: Store) -> None:
     assert [job.state for job in store.get([root, inner, *pieces])] == [State.WAITING] * 2 + [State.AVAILABLE] * 2
 
 
+def test_a_tree_of_many_splits_is_closed_in_bites(store: Store, moves: list[int]) -> None:
+    """No fetch would meet what waits: it has ended when the call has."""
+    root, inner = split_of_splits(store, 12)
+    running = leaves(store, 3)
+    moves.clear()
+    assert store.cancel(only(root), reason="no") == 1
+    assert {job.state for job in store.get([root, *inner])} == {State.CANCELLED}
+    assert {batch(store, id).state for id in inner} == {BatchState.STOPPED}
+    assert all(job.stopping for job in store.get([run.id for run in running]))
+    assert 0 < max(moves) <= MOST
+
+
+def test_what_fails_by_itself_is_closed_by_a_sweep(store: Store, moves: list[int]) -> None:
+    root, inner = split_of_splits(store, 12, OnFailure.FAIL_FAST)
+    moves.clear()
+    store.settle([failed(leaves(store, 1)[0])])
+    assert (state(store, root), batch(store, root).state) == (State.FAILED, BatchState.FAILED)
+    for _ in range(2):  # batches that one sweep closes are seen by the next
+        store.repair(limit=100)
+    assert {job.state for job in store.get(inner)} <= {State.CANCELLED, State.FAILED}
+    assert store.count(Filter(state=State.AVAILABLE)) == store.count(Filter(state=State.WAITING)) == 0
+    assert 0 < max(moves) <= MOST
+
+
+def split_of_splits(store: Store, n: int, on_failure: OnFailure = OnFailure.FINISH) -> tuple[str, list[str]]:
+    """A split that waits for splits that wait for two leaves each: its id and theirs."""
+    run = splitting(store)
+    inner = offer(store, run, pieces_of(run, n, queue=SPLITS), on_failure)
+    settle(store, waiting(run, n))
+    for below in fetch(store, n, worker="splitter.1", queue=SPLITS):
+        offer(store, below, pieces_of(below, 2), on_failure)
+        settle(store, waiting(below, 2))
+    return run.id, inner
+
+
 def test_a_batch_does_not_end_before_its_last_piece_has_come_back(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +282,22 @@ def test_what_an_interrupted_deletion_has_left_is_deleted_later(store: Store, mo
     assert 0 < len(everything(store)) < N
     store.repair()
     assert everything(store) == []
+
+
+@pytest.mark.parametrize("verb", ["delete", "prune"])
+def test_a_long_trail_goes_in_bites(store: Store, store_url: str, clock: FrozenClock, verb: str) -> None:
+    run = started(store)
+    for visit in range(2, 20):
+        settle(store, stepped(run, f"main/b/{visit}", State.AVAILABLE))
+        run = fetch_one(store)
+    settle(store, stepped(run, "main/b/19", State.COMPLETED))
+    clock.advance(1)
+    if verb == "delete":
+        assert store.delete(EVERYTHING) == 1
+    else:
+        assert [store.prune(before=clock.now()), store.prune(before=clock.now())] == [1, 0]
+    assert store.attempts(run.id) == []
+    assert books(store_url) == []
 
 
 def test_a_large_tree_stays_while_one_of_its_pieces_runs(store: Store) -> None:

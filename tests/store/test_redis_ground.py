@@ -13,6 +13,7 @@ import pytest
 import redis as driver
 from tests.proxy import Cut, Proxy
 from tests.redis_servers import Redis, RedisCluster, Watched, valkey_program
+from tests.servers import free_port
 from tests.support import until
 
 from piecework.errors import BadSettings, StoreError, StoreUnavailable
@@ -114,7 +115,7 @@ def test_a_url_is_shown_without_credentials() -> None:
 )
 def test_a_url_that_cannot_be_right_is_refused(url: str, said: str) -> None:
     with pytest.raises(BadSettings) as refused:
-        parse(url)
+        open_store(url)
     assert said in str(refused.value)
 
 
@@ -161,6 +162,26 @@ def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(password: str
         assert not isinstance(refused.value, StoreUnavailable)
         assert "secret@" not in str(refused.value)
         assert "false" not in str(refused.value)
+    finally:
+        server.stop()
+
+
+def test_tls_is_spoken_and_its_certificate_looked_at(tmp_path: Path) -> None:
+    """Needs the program openssl, which Redis itself is built on."""
+    certificate, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")
+    asked = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    asked += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(asked, check=True, capture_output=True)
+    tls = {"tls_cert_file": certificate, "tls_key_file": key, "tls_ca_cert_file": certificate, "tls_auth_clients": "no"}
+    server = Redis(**tls, tls_port=str(free_port())).start()
+    url = f"rediss://127.0.0.1:{server.settings['tls-port']}"
+    try:
+        for options in (f"?ssl_ca_certs={certificate}", "?ssl_cert_reqs=none"):
+            client = reach(url + options)
+            assert client.script("look")([KEY]) == b""
+            client.close()
+        with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+            reach(url).script("look")([KEY])
     finally:
         server.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from piecework.clock import Clock
 from piecework.job import Filter
@@ -114,6 +115,12 @@ class Pruner:
 # ── repair ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def close_on(shard: Shard, batches: Sequence[str]) -> None:
+    """Closes what is below batches that have just ended, where no fetch comes by: the rest of a tree of many splits."""
+    while batches:
+        batches = shard.run("close_on", {"batches": batches})
+
+
 class Mender:
     """Where one store object stands in the batches of a shard that may need a hand."""
 
@@ -157,8 +164,9 @@ class Mender:
         for batch in dead:
             while pages:
                 pages -= 1
-                self._piece = self._shard.run("sweep", {"batch": batch, "after": self._piece}) or None
-                if self._piece is None:
+                said = self._shard.run("sweep", {"batch": batch, "after": self._piece})
+                self._piece = None if said in (True, False) else said
+                if said is False:
                     break
             else:
                 return  # the next call goes on here

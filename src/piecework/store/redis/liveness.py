@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from piecework.errors import UsageError
 from piecework.job import SessionRecord
@@ -12,8 +13,8 @@ from piecework.store.redis.shard import Shard, given
 STOPPED, SILENT = "its worker's session ended", "its worker's session stopped beating"
 
 
-def enlist(shard: Shard, session: SessionRecord) -> None:
-    """The verb `enlist`, in one shard."""
+def session_row(session: SessionRecord) -> tuple[str, list[Any]]:
+    """What the script `enlist` is told."""
     if "." in session.id:
         raise UsageError(f"the session id {session.id!r} has a dot, which ends the session in a worker's name")
     kept = [
@@ -25,7 +26,7 @@ def enlist(shard: Shard, session: SessionRecord) -> None:
         session.pid,
         given(session.polled_at),
     ]
-    shard.run("enlist", (session.id, kept))
+    return session.id, kept
 
 
 def renew(shard: Shard, session: str, polled: float | None) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from piecework.job import Amendment, Answer, Ending, Filter, NewSignal, State
-from piecework.store.redis import reads
+from piecework.store.redis import deleting, reads
 from piecework.store.redis.shard import Shard, given
 
 _json = msgspec.json.Encoder().encode
@@ -37,13 +37,16 @@ def cancel(
 
     def bite(asked: dict[str, Any]) -> tuple[int, Any, bool]:
         nonlocal touched
-        n, at, over = shard.run("cancel", asked | more)
+        n, at, over, unfinished = shard.run("cancel", asked | more)
         touched += n
+        deleting.close_on(shard, unfinished)
         return n, at, over
 
     _bites(shard, which, limit, bite)
     for ids in reads.some_at_a_time(which.ids or (), reads.IDS):
-        touched += shard.run("cancel_loose", {"ids": ids})
+        n, unfinished = shard.run("cancel_loose", {"ids": ids})
+        touched += n
+        deleting.close_on(shard, unfinished)
     return touched
 
 

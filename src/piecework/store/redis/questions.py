@@ -103,8 +103,8 @@ class Questions:
 
     def counts(self) -> dict[tuple[str, str], int]:
         total: Counter[tuple[str, str]] = Counter()
-        for shard in self._set_up().shards:
-            total.update(reads.counts(shard))
+        for said in self._set_up().everywhere("kept", {"kind": "counts"}):
+            total.update(reads.counts_told(said))
         return dict(total)
 
     def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
@@ -145,5 +145,5 @@ class Questions:
         return oldest
 
     def next_due(self) -> float | None:
-        moments = [reads.next_due(shard) for shard in self._set_up().shards]
+        moments = [reads.seconds_told(said) for said in self._set_up().everywhere("next_due", {})]
         return min((seconds for seconds in moments if seconds is not None), default=None)

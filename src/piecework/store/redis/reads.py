@@ -128,7 +128,10 @@ def _counted(shard: Shard, asked: dict[str, Any]) -> int:
 
 
 def counts(shard: Shard) -> dict[tuple[str, str], int]:
-    said = shard.run("kept", {"kind": "counts"})
+    return counts_told(shard.run("kept", {"kind": "counts"}))
+
+
+def counts_told(said: list[Any]) -> dict[tuple[str, str], int]:
     return {(field[1:], rows.STATES[field[0]].value): int(n) for field, n in zip(said[::2], said[1::2], strict=True)}
 
 
@@ -205,6 +208,6 @@ def oldest_due(shard: Shard, now: float) -> dict[str, float]:
     return {queue: max(0.0, now - moment) for queue, moment in sorted(since.items())}
 
 
-def next_due(shard: Shard) -> float | None:
-    seconds = shard.run("next_due", {})
-    return None if seconds is False else max(0.0, float(seconds))
+def seconds_told(said: float | bool) -> float | None:
+    """What the script `next_due` says of a shard."""
+    return None if said is False else max(0.0, float(said))

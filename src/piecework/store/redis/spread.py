@@ -187,8 +187,7 @@ class Spread:
     # ── liveness ─────────────────────────────────────────────────────────────────────────────────
 
     def enlist(self, session: SessionRecord) -> None:
-        for shard in self.shards:
-            liveness.enlist(shard, session)
+        self.everywhere("enlist", liveness.session_row(session))
 
     def renew(self, session: str, polled: float | None) -> bool:
         """The beat is in the first shard alone."""

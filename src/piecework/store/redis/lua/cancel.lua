@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- with: search deeds
--- Cancels some of the jobs that match: {how many were touched, where the search stopped, whether there are no more}.
+-- Cancels some of the jobs that match: {how many were touched, where the search stopped, whether there are no more,
+-- which batches have something below them that is still to be cancelled}.
 
 local BITE_OF = 100 -- jobs that one script cancels
 
@@ -49,5 +50,5 @@ return verb(function()
   for _, job in ipairs(found) do stop(job) end
   Moves.keep_last_place()
   Rows.flush()
-  return { #found, at or false, over }
+  return { #found, at or false, over, Fan.unfinished }
 end)

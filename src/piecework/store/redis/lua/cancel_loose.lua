@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Stops those of these batches that are open and that nothing follows: how many that were.
+-- Stops those of these batches that are open and that nothing follows: {how many that were, which of them have something below
+-- them that is still to be cancelled}.
 
 return verb(function()
   local n = 0
@@ -11,5 +12,5 @@ return verb(function()
     end
   end
   Rows.flush()
-  return n
+  return { n, Fan.unfinished }
 end)

@@ -1,7 +1,11 @@
 -- What the end of a job means for the batch that it waits for, and for the one that it is a piece of.
 
-local Fan = { left = STOP_BITE } -- how many pieces that wait in line this script may still cancel; a fetch meets the others
+-- How many batches this script may still close, and pieces cancel, below those that end; a fetch meets the others, or a sweep.
+-- `unfinished`: batches that ended, and have something below them that no fetch would meet.
+local Fan = { left = STOP_BITE, unfinished = {} }
 local ENDED = 'its batch had ended' -- why those are cancelled that had not started
+local ENDED_RUNNING = 'its batch has ended' -- why those are asked to stop that run
+local LOOK = 1000 -- running jobs that one script looks at
 
 -- The batch that a job waits for, or will, or nil.
 function Fan.own(job)
@@ -114,7 +118,7 @@ end
 
 local closing, closed = 0, {} -- how deep in closing we are, and what was closed
 
--- The jobs of these places in which a piece waits or is available come to nothing.
+-- Pieces that wait or are available, of those at these places, come to nothing.
 local function cancel_unstarted(places)
   Rows.load(places)
   for _, place in ipairs(places) do
@@ -130,40 +134,69 @@ local function places_in(members)
   return places
 end
 
--- Those that run in batches that were closed are asked to stop.
+-- Those that run in batches that were closed are asked to stop: as far as one script may look, a sweep finds the others.
 local function stop_running(batches)
   Rows.write('running')
-  local places = places_in(call('ZRANGE', K.running, 0, -1))
+  local places = places_in(call('ZRANGE', K.running, 0, LOOK - 1))
   Rows.load(places)
   for _, place in ipairs(places) do
     local job = Rows.job(place)
-    if job and job[STATE] == 'r' and batches[job[BATCH] or ''] then Fan.ask_to_stop(job, 'its batch has ended') end
+    if job and job[STATE] == 'r' and batches[job[BATCH] or ''] then Fan.ask_to_stop(job, ENDED_RUNNING) end
   end
 end
 
--- A batch fails or is stopped, and all below it: what has not started never does, what runs is asked to stop.
--- All that wait for batches of their own, because no fetch would ever meet them, and a bite of the others.
-function Fan.close(id, state)
-  Moves.set_batch(id, { [B.STATE] = state, [B.FINISHED] = NOW })
-  closing = closing + 1
-  closed[id] = true
+-- The batches below one that has ended, and the pieces of it that wait for them: as many as there is room for.
+local function close_inner(id)
   Rows.write('index')
-  for _, member in ipairs(beginning(K.index, 'A' .. id .. '\0')) do
-    local inner = sub(member, #id + 3)
+  local prefix = 'A' .. id .. '\0'
+  for _, member in ipairs(beginning(K.index, prefix, max(Fan.left, 0) + 1)) do
+    if Fan.left <= 0 then
+      Fan.unfinished[#Fan.unfinished + 1] = id
+      return
+    end
+    Fan.left = Fan.left - 1
+    local inner = sub(member, #prefix + 1)
     if Fan.is_open(Rows.batch(inner)) then Fan.close(inner, 'stopped') end
   end
-  cancel_unstarted(places_in(beginning(K.index, 'c' .. id .. '\0')))
-  if Fan.left > 0 then
-    local places = places_in(beginning(K.index, 'b' .. id .. '\0', Fan.left))
-    Fan.left = Fan.left - #places
-    cancel_unstarted(places)
+  local waiting = places_in(beginning(K.index, 'c' .. id .. '\0', max(Fan.left, 0) + 1))
+  if #waiting > Fan.left then
+    waiting[#waiting] = nil
+    Fan.unfinished[#Fan.unfinished + 1] = id
   end
+  Fan.left = Fan.left - #waiting
+  cancel_unstarted(waiting)
+end
+
+-- Does something below batches, in whose course some of them end; then asks those to stop that run in these.
+local function closing_with(id, body)
+  closing = closing + 1
+  closed[id] = true
+  body()
   closing = closing - 1
   if closing == 0 then
     local all = closed
     closed = {}
     stop_running(all)
   end
+end
+
+-- A batch fails or is stopped, and all below it: what has not started never does, what runs is asked to stop.
+function Fan.close(id, state)
+  Moves.set_batch(id, { [B.STATE] = state, [B.FINISHED] = NOW })
+  closing_with(id, function()
+    close_inner(id)
+    if Fan.left <= 0 then return end
+    local places = places_in(beginning(K.index, 'b' .. id .. '\0', Fan.left))
+    Fan.left = Fan.left - #places
+    cancel_unstarted(places)
+  end)
+end
+
+-- Goes on below a batch that has ended; whether that came to its end.
+function Fan.close_on(id)
+  local before = #Fan.unfinished
+  closing_with(id, function() close_inner(id) end)
+  return #Fan.unfinished == before
 end
 
 function Fan.ask_to_stop(job, reason)

@@ -1,6 +1,7 @@
 -- Deleting: of a job that is deleted nothing is left, neither in lists nor beside its row.
 
 local Erase = { places = {}, n = 0, weight = 0 }
+local LINES = 500 -- of a trail that one script deletes
 local HEAVY = 4194304 -- bytes of what never changes, read because it is to be deleted, that are enough for one script
 
 local TOLD = { 'h', 'v', 'u', 't', 'i', 'd', 'j' } -- what `trail` has of an operation
@@ -39,13 +40,30 @@ local function erase_operation(job)
   Rows.operations[place], Rows.changed_operations[place] = false, nil
 end
 
--- What is told of a job's runs; one that completed at once has nothing.
+-- What is told of a job's runs; one that completed at once has nothing. Where it is long, it is a grave of its own.
 local function erase_trail(job)
+  local place = Rows.place[job]
+  if job[OPERATION] and job[RUN] > LINES then
+    put(Rows.sets.index, 'T' .. place)
+    return
+  end
   local lists = job[OPERATION] and TOLD or ((job[RUN] > 1 or job[STATE] ~= 'c') and { 'h' } or {})
   for _, list in ipairs(lists) do
-    local prefix = list .. Rows.place[job]
+    local prefix = list .. place
     Rows.trims[#Rows.trims + 1] = { '[' .. prefix, '(' .. prefix .. '\255' }
   end
+end
+
+-- Deletes lines of the trail of a job that was deleted: whether there are no more.
+local function dig_trail(place)
+  local room = LINES
+  for _, list in ipairs(TOLD) do
+    local members = beginning(K.trail, list .. place, room)
+    for _, member in ipairs(members) do take_out(Rows.sets.trail, member) end
+    room = room - #members
+    if room == 0 then return false end
+  end
+  return true
 end
 
 -- Deletes a batch's row; its pieces are for the caller.
@@ -182,6 +200,12 @@ end
 
 -- Deletes pieces of batches that were deleted, and all below them, as many as there is room for. Answers whether none is left.
 function Erase.dig(room)
+  Rows.write('index')
+  local long = beginning(K.index, 'T', 1)[1]
+  if long then
+    if dig_trail(sub(long, 2)) then take_out(Rows.sets.index, long) end
+    return false
+  end
   while Erase.n < room and Erase.weight < HEAVY do
     Rows.write('index')
     local grave = beginning(K.index, 'G', 1)[1]

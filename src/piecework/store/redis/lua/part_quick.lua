@@ -10,6 +10,7 @@ local NO_PIECE = '\194\194' -- BATCH and ORDINAL of a job that is none
 
 local unpack_limit = cmsgpack.unpack_limit -- reads values that stand behind each other, here from QUEUE on
 local AT_QUEUE = 4
+local char = string.char
 
 local Quick = { completed = {}, batches = {} }
 
@@ -36,12 +37,14 @@ local settled = '\1' .. pack(NOW) -- SETTLED, FINISHED
 -- Completes a run; false where that has to be done with care.
 function Quick.complete(place, row, run, attempt, result)
   if not row or sub(row, 1, 4) ~= BEGUN or run ~= 1 or (result and #result > LONG) then return false end
-  local _, queue, _, _, spent, _, batch, _, worker, claim = unpack_limit(row, 9, AT_QUEUE)
-  if spent ~= attempt or (batch and not count_piece(batch)) then return false end
+  local at, queue = unpack_limit(row, 3, AT_QUEUE) -- `at`: behind RUN_AT, where ATTEMPT is one byte
+  local _, _, _, batch, _, worker, claim = unpack_limit(row, 6, at)
+  if attempt > 127 or (batch and not count_piece(batch)) then return false end
   local bytes, index_in, index_out, runs = Rows.fields.job, Rows.added.index, Rows.removed.index, Rows.removed.running
-  local n, posting = #bytes, queue .. '\0' .. place
+  local n, posting, spent = #bytes, queue .. '\0' .. place, char(attempt)
   bytes[n + 1] = place
-  bytes[n + 2] = result and DONE_WITH_RESULT .. sub(row, 5) .. settled .. pack(result) or DONE .. sub(row, 5) .. settled
+  bytes[n + 2] = (result and DONE_WITH_RESULT or DONE) .. sub(row, 5, at) .. spent .. sub(row, at + 2) .. settled ..
+    (result and pack(result) or '')
   index_out[#index_out + 1], index_in[#index_in + 1] = 'sa' .. posting, 'sc' .. posting
   runs[#runs + 1] = worker .. '\0' .. claim .. '\0' .. place
   Quick.completed[queue] = (Quick.completed[queue] or 0) + 1

@@ -4,7 +4,7 @@
 -- is sealed as 'held', which does not let it end, and has a posting H.
 
 local Revive = {
-  room = 200, -- how many pieces this script may still bring back
+  room = 120, -- how many pieces this script may still bring back
   kinds = { 'f', 'x', 'p' }, -- which bad ends of pieces come back
   by = nil, reason = nil, word = 'retried', -- who does it, for the lines of operations
   held = {}, -- {batch, behind which piece to go on} …: what this script did not come to
