@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from leaping import LeapingClock
-from support import opened
+from support import is_redis, opened
 
 from piecework import Job, Piecework, State, current, fixed
 from piecework.errors import BadArguments, BadOption, TooLarge, UsageError
@@ -122,9 +122,10 @@ def test_s3_3_failures_of_a_queue_are_counted(app: Piecework, path: Path | str) 
     failed = app.jobs.where(queue="toxic", state="failed")
     assert failed.count() == 2
     assert [job.queue for job in failed] == ["toxic", "toxic"]
-    with opened(path) as con:
-        sql = "SELECT count(*) FROM piecework_job WHERE queue = ? AND state = ? AND finished_at IS NOT NULL"
-        assert con.execute(sql, ("toxic", "failed")).fetchone()[0] == 2
+    if not is_redis(path):  # where there is SQL, a monitor that knows no more than that counts them, too
+        with opened(path) as con:
+            sql = "SELECT count(*) FROM piecework_job WHERE queue = ? AND state = ? AND finished_at IS NOT NULL"
+            assert con.execute(sql, ("toxic", "failed")).fetchone()[0] == 2
     assert app.jobs.counts()["toxic", "failed"] == 2
 
 

@@ -281,6 +281,7 @@ def test_a_run_that_lost_its_job_is_not_heard(app: Piecework) -> None:
     assert task.status(1) == {"run": 2}
 
 
+@pytest.mark.parametrize("shelf", ["sqlite", "postgres"])  # those that have one
 def test_with_a_transaction_it_is_a_part_of_that(app: Piecework) -> None:
     @app.task(identity="n", transaction=True, attempts=1)
     def task(n: int) -> None:

@@ -243,6 +243,13 @@ end
 
 -- ── walking ─────────────────────────────────────────────────────────────────────────────────────
 
+-- A place in front of all jobs that were created at a moment or later, which is behind those that came before: a place is the
+-- time of the server at which a job came, or later. Nil where nothing is asked of that, or time is that of another clock.
+local function place_before(which)
+  if ARGV[1] ~= '' or not which.created_from then return nil end
+  return moment(which.created_from - 0.001) -- well in front of it, however it is rounded
+end
+
 -- Reads the next places of a search: a function that gives some, and whether they are the last; and the one list that
 -- leads, where it is one.
 local function reader(which, after, newest)
@@ -264,6 +271,8 @@ end
 -- script has looked at as much as it may. Answers at which place it stopped, and whether there are no more. It begins with
 -- `page` rows, and looks at more at once as it goes on.
 function Search.walk(which, after, newest, page, take)
+  local first = place_before(which)
+  if first and not newest and (not after or after < first) then after = first end
   local next_places, led = reader(which, after, newest)
   local matches = matcher(which, led)
   local looks, at = 0, nil
@@ -277,7 +286,7 @@ function Search.walk(which, after, newest, page, take)
       if job and matches(job) and take(job) then return at, false end
     end
     looks, page = looks + #places, min(2 * page, PAGE)
-    if over then return at, true end
+    if over or (first and newest and at and at < first) then return at, true end
     if looks >= LOOKS then return at, false end
   end
 end
