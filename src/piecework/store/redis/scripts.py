@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -41,7 +42,7 @@ def script(title: str) -> Script:
     said = texts()[title]
     shebang, _, rest = said.partition("\n") if said.startswith("#!") else ("", "", said)
     prelude = [text for name, text in sorted(texts().items()) if name.startswith("lib_")]
-    prelude += [texts().get(f"part_{name}") or _verb(name) for name in _parts(rest)]
+    prelude += dict.fromkeys(_parts(rest))  # each once, however many ask for it
     # The server takes a shebang in the very first line only.
     text = "\n".join([*([shebang] if shebang else []), _numbered("\n".join([*prelude, rest]))]).encode()
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), "no-writes" not in shebang)
@@ -53,10 +54,15 @@ def _verb(title: str) -> str:
     return said.partition("\n")[2] if said.startswith("#!") else said
 
 
-def _parts(script: str) -> list[str]:
+def _parts(script: str) -> Iterator[str]:
     """What a script says that it needs beside the prelude, in its order."""
     found = re.search(r"^-- with: (.+)$", script, re.MULTILINE)
-    return found[1].split() if found else []
+    for name in found[1].split() if found else ():
+        part = texts().get(f"part_{name}")
+        if part is None:
+            part = _verb(name)
+            yield from _parts(part)
+        yield part
 
 
 _NUMBERS = re.compile(
