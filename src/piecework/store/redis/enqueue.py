@@ -88,7 +88,7 @@ def _root(job: NewJob) -> str | None:
 
 
 def _job(job: NewJob, header: int) -> list[Any]:
-    """What is a job's own. The arguments of a piece are told apart: they are compared."""
+    """What is a job's own, beside what never changes."""
     own = [
         header,
         job.id,
@@ -97,7 +97,6 @@ def _job(job: NewJob, header: int) -> list[Any]:
         job.piece if job.piece is not None else str(job.ordinal),
         job.operation.cursor if job.operation is not None else False,
         _operation(job.operation) if job.operation is not None else False,
-        job.args if job.batch is not None else False,
     ]
     return [*own, given(job.identity), job.tags or False] if job.tags or job.identity is not None else own
 

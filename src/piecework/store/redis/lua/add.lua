@@ -7,7 +7,7 @@
 local H = {
   TASK = 1, QUEUE = 2, PRIORITY = 3, STATE = 4, RUN_AT = 5, DELAY = 6, BATCH = 7, ROOT = 8, EXPIRES = 9, EXPIRES_AT = 10,
 }
-local N = { HEADER = 1, ID = 2, KEY = 3, ORDINAL = 4, PIECE = 5, CURSOR = 6, OPERATION = 7, ARGS = 8, IDENTITY = 9, TAGS = 10 }
+local N = { HEADER = 1, ID = 2, KEY = 3, ORDINAL = 4, PIECE = 5, CURSOR = 6, OPERATION = 7, IDENTITY = 8, TAGS = 9 }
 -- PIECE: key or number; IDENTITY, TAGS: only of a job that has one of them
 -- An operation: DIGEST, PLAN, GLOBALS {{key, value, terms} …}, AGAIN, FORKED_FROM, FORKED_AFTER, WAIT as in its row, RECEIVED
 local P = { DIGEST = 1, PLAN = 2, GLOBALS = 3, AGAIN = 4, FORKED_FROM = 5, FORKED_AFTER = 6, WAIT = 7, RECEIVED = 8 }
@@ -63,26 +63,21 @@ local function takes(new, id)
   return true
 end
 
-local arrived = {} -- place -> what this call stores there, where it is not a row in memory
+local arrived = {} -- place -> what never changes of a piece that this call stores there, packed, where it is no row in memory
 
-local function id_at(place)
-  return arrived[place] and arrived[place][N.ID] or Rows.id(Rows.job(place))
+local function fixed_at(place)
+  return arrived[place] and unpack_all(arrived[place]) or Rows.fixed(Rows.job(place))
 end
 
-local function call_at(place)
-  local new = arrived[place]
-  if new then return header(new)[H.TASK], new[N.ARGS] end
-  local fixed = Rows.fixed(Rows.job(place))
-  return fixed[F.TASK], fixed[F.ARGS]
+local function as_call(fixed)
+  return fixed[F.TASK] .. '(' .. sub(fixed[F.ARGS], 1, 200) .. ')'
 end
 
-local function check_same(new, place)
-  local task, args = call_at(place)
-  local given = header(new)[H.TASK]
-  if task == given and args == new[N.ARGS] then return end
-  refuse('SplitChanged', shown(new) .. ' was offered before as ' .. task .. '(' .. sub(args, 1, 200) .. ') and now as ' .. given ..
-    '(' .. sub(new[N.ARGS], 1, 200) .. '); a splitter that is run again must offer the same pieces: give them keys that tell ' ..
-    'them apart, or make it repeatable')
+local function check_same(new, fixed_row, place)
+  local before, now = fixed_at(place), unpack_all(fixed_row)
+  if before[F.TASK] == now[F.TASK] and before[F.ARGS] == now[F.ARGS] then return end
+  refuse('SplitChanged', shown(new) .. ' was offered before as ' .. as_call(before) .. ' and now as ' .. as_call(now) .. '; a splitter ' ..
+    'that is run again must offer the same pieces: give them keys that tell them apart, or make it repeatable')
 end
 
 -- Notes which run offered a piece, and under which id.
@@ -91,7 +86,7 @@ local function note_offer(new, id, place)
 end
 
 -- Returns the place of a piece that was offered before, where it is stored.
-local function offer(new, id)
+local function offer(new, fixed, id)
   if not takes(new, id) then return Rows.place_of(new[N.ID]) end
   local raw = Rows.held('offer', id .. '\0' .. new[N.PIECE])
   if not raw then return nil end
@@ -102,7 +97,7 @@ local function offer(new, id)
     end
     note_offer(new, id, known[1])
   end
-  if known[1] then check_same(new, known[1]) end
+  if known[1] then check_same(new, fixed, known[1]) end
   return known[1]
 end
 
@@ -200,7 +195,7 @@ local function store(new, fixed)
   if kind then
     local batch = common[H.BATCH]
     Quick.arrive(kind, place, new[N.ID], fixed, batch and join_batch(new, batch, place))
-    arrived[place] = batch and new
+    arrived[place] = batch and fixed
     if batch then Rows.batch(batch)[B.OPEN] = Rows.batch(batch)[B.OPEN] + 1 end
     return new[N.ID]
   end
@@ -226,13 +221,13 @@ end
 -- The id under which a job is stored, now or before.
 local function add(new, fixed)
   local batch, place = header(new)[H.BATCH], Rows.place_of(new[N.ID])
-  local stored = batch and offer(new, batch)
+  local stored = batch and offer(new, fixed, batch)
   if place then return new[N.ID] end
-  if stored then return id_at(stored) end
+  if stored then return fixed_at(stored)[F.ID] end
   local held = holder(new)
   if not held then return store(new, fixed) end
   if batch and fence then note_offer(new, batch, false) end
-  return id_at(held)
+  return fixed_at(held)[F.ID]
 end
 
 return verb(function()

@@ -3,7 +3,7 @@
 -- Deletes what is past its keep, in one list of jobs by queue and state: {how many were deleted, how many stay, where it
 -- stopped, whether behind that come none or a page of those that are too young}.
 
-local LOOKED, DELETED = 500, 100
+local LOOKED, DELETED = 300, 60
 local before = ASKED.before
 
 local function past(job)
