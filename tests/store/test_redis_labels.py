@@ -12,7 +12,7 @@ from tests.redis_bites import small_bites
 from tests.redis_books import books
 from tests.redis_servers import Redis, RedisCluster
 
-from piecework.errors import UsageError
+from piecework.errors import StoreUnavailable, UsageError
 from piecework.job import Fetched, Filter, State
 from piecework.store.redis.shard import Shard, unpack
 from piecework.store.redis.store import RedisStore
@@ -119,6 +119,19 @@ def test_a_run_that_says_how_it_is_ends_with_that(store: RedisStore, url: str) -
     settle(store, completed(run))
     assert (record(store, run.id).status, record(store, run.id).state) == ("{}", State.COMPLETED)
     assert books(url) == []
+
+
+def test_where_memory_is_full_a_run_says_how_it_is_all_the_same(store: RedisStore, redis: Redis) -> None:
+    """It goes on working there, as it may end and say how far it is."""
+    run = running(store, identity="7")
+    redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        with pytest.raises(StoreUnavailable, match="out of memory"):
+            add(store)
+        assert store.set_status(run.fence, LONG)
+        assert record(store, run.id).status == LONG
+    finally:
+        redis.ask("CONFIG", "SET", "maxmemory", "0")
 
 
 # ── what they cost ───────────────────────────────────────────────────────────────────────────────
