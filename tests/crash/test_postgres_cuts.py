@@ -12,170 +12,21 @@ from typing import Any
 
 import psycopg
 import pytest
+from cutverbs import VERBS, Call, add_first_ever, renew
 from tests.proxy import Cut, Proxy
 from tests.servers import Postgres
 from tests.support import until
 
 from piecework.errors import StoreUnavailable
-from piecework.job import Amendment, Claim, Filter, NewSignal, OnFailure, Progress, State, Wait
 from piecework.store import Store
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import TABLES
 from piecework.testing import FrozenClock
 from piecework.testing.conformance import kit
-from piecework.testing.conformance.kit import a_job, a_session, add, assert_sound, completed, failed, fetch, fetch_one
-from piecework.testing.conformance.operations import an_operation, change, started, stepped
+from piecework.testing.conformance.kit import a_session, assert_sound
 
 SCHEMA = "cuts"
 KEPT = [name for name in TABLES if name not in ("schema", "sleeper", "tally")]  # what the state of a store is made of
-
-Call = Callable[[Store], Any]
-
-# ── the verbs ────────────────────────────────────────────────────────────────────────────────────
-# Each prepares a store and returns the call, which is the same each time it is sent.
-
-
-def add_plain(store: Store) -> Call:
-    jobs = [a_job(f"j{n}", key=f"k{n}", delay=None if n else 60.0) for n in range(3)]
-    return lambda at: at.add(jobs)
-
-
-def add_first_ever(store: Store) -> Call:
-    """Sent by a store that has no connection yet."""
-    return add_plain(store)
-
-
-def add_bite(store: Store) -> Call:
-    run = kit.splitting(store)
-    pieces = kit.pieces_of(run, ["a", "b", "c"])
-    return lambda at: kit.offer(at, run, pieces)
-
-
-def add_operation(store: Store) -> Call:
-    job = an_operation("op", change("n", 1, "n=1"), key="only one")
-    return lambda at: at.add([job])
-
-
-def seal(store: Store) -> Call:
-    batch, _ = kit.loose_batch(store, 2)
-    for run in fetch(store, 2, queue=kit.LEAVES):
-        kit.settle(store, completed(run))
-    return lambda at: at.seal(batch)
-
-
-def fetch_some(store: Store) -> Call:
-    for n in range(4):
-        add(store, queue=f"q{n % 2}")
-    claim = Claim("w.1", 100, 3)
-    return lambda at: at.fetch(claim)
-
-
-def fetch_behind_the_expired(store: Store) -> Call:
-    """In several transactions: what has expired is cleared first."""
-    add(store, expires_at=1.0)
-    add(store)
-    claim = Claim("w.1", 100, 3)
-    return lambda at: at.fetch(claim)
-
-
-def settle_some(store: Store) -> Call:
-    for _ in range(3):
-        add(store)
-    one, two, three = fetch(store, 3)
-    ends = [completed(one), failed(two), kit.retried(three)]
-    return lambda at: at.settle(ends)
-
-
-def settle_pieces(store: Store) -> Call:
-    """The last pieces of a split: its compose is released."""
-    kit.split(store, 2)
-    ends = [completed(run) for run in fetch(store, 2, queue=kit.LEAVES)]
-    return lambda at: at.settle(ends)
-
-
-def settle_that_fails_a_batch(store: Store) -> Call:
-    """Begun beside others, and again alone."""
-    kit.split(store, 3, OnFailure.FAIL_FAST)
-    (run,) = fetch(store, 1, queue=kit.LEAVES)
-    return lambda at: at.settle([failed(run)])
-
-
-def settle_step(store: Store) -> Call:
-    run = started(store, change("n", 1))
-    end = stepped(run, "main/b/2", State.WAITING, change("n", 2, "n=2"), wait=Wait("yes", timeout=60.0))
-    return lambda at: at.settle([end])
-
-
-def exchange(store: Store) -> Call:
-    for _ in range(4):
-        add(store)
-    ends = [completed(run) for run in fetch(store, 2)]
-    claim = Claim("w.1", 100, 2)
-    return lambda at: at.exchange(ends, claim)
-
-
-def report(store: Store) -> Call:
-    add(store)
-    run = fetch_one(store)
-    return lambda at: at.report("w.1", {run.id: Progress(1, 2, "half")})
-
-
-def enlist(store: Store) -> Call:
-    return lambda at: at.enlist(a_session("new"))
-
-
-def renew(store: Store) -> Call:
-    return lambda at: at.renew("w", polled=1.0)
-
-
-def bury(store: Store) -> Call:
-    add(store)
-    fetch_one(store)
-    return lambda at: at.bury("w")
-
-
-def reap(store: Store) -> Call:
-    add(store)
-    run = fetch_one(store)
-    return lambda at: at.reap("w.1", crashed=[run.id], reason="it died")
-
-
-def cancel(store: Store) -> Call:
-    kit.split(store, 3)
-    return lambda at: at.cancel(Filter(task="split"), reason="no", by="me")
-
-
-def retry(store: Store) -> Call:
-    root, _ = kit.split(store, 2)
-    for run in fetch(store, 2, queue=kit.LEAVES):
-        kit.settle(store, failed(run))
-    return lambda at: at.retry(Filter(ids=(root,)), by="me")
-
-
-def prune(store: Store) -> Call:
-    kit.split(store, 2)
-    for run in fetch(store, 2, queue=kit.LEAVES):
-        kit.settle(store, completed(run))
-    kit.settle(store, completed(fetch_one(store, worker="composer.1", queue=None)))
-    return lambda at: at.prune(before=1e12)
-
-
-def delete(store: Store) -> Call:
-    id = add(store)
-    kit.settle(store, failed(fetch_one(store)))
-    return lambda at: at.delete(Filter(ids=(id,)))
-
-
-def amend(store: Store) -> Call:
-    (id,) = store.add([an_operation("op")])
-    by_hand = Amendment(id="a1", what="edited", by="me", changes=(change("n", 7),))
-    return lambda at: at.amend(id, "main/a/1", by_hand)
-
-
-def signal(store: Store) -> Call:
-    run = started(store)
-    kit.settle(store, stepped(run, "main/b/2", State.WAITING, wait=Wait("yes", into="said")))
-    return lambda at: at.signal(run.id, NewSignal(id="s1", name="yes", payload='"go"'))
 
 
 def repair(store: Store) -> Call:
@@ -185,15 +36,7 @@ def repair(store: Store) -> Call:
     return lambda at: at.repair(limit=1000)
 
 
-def pause(store: Store) -> Call:
-    return lambda at: at.pause("q")
-
-
-VERBS = [
-    add_plain, add_first_ever, add_bite, add_operation, seal, fetch_some, fetch_behind_the_expired, settle_some,
-    settle_pieces, settle_that_fails_a_batch, settle_step, exchange, report, enlist, renew, bury, reap, cancel, retry,
-    prune, delete, amend, signal, repair, pause,
-]  # fmt: skip
+ALL = [*VERBS, repair]
 
 # ── the same store again and again ───────────────────────────────────────────────────────────────
 
@@ -277,7 +120,7 @@ def stage(postgres: Postgres, proxy: Proxy, admin: psycopg.Connection[Any], plac
     stage.close()
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+@pytest.mark.parametrize("verb", ALL, ids=lambda verb: verb.__name__)
 def test_a_verb_that_is_cut_at_any_message_leaves_what_it_leaves_without(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, verb: Callable[[Store], Call]
 ) -> None:
