@@ -70,10 +70,15 @@ def _format(millis: int, node: int, counts: range) -> list[str]:
     """The 48 bits of time, the version, 42 bits of count around the variant, 32 bits of node."""
     time_hex, node_hex = f"{millis:012x}", f"{node:08x}"
     head = f"{time_hex[:8]}-{time_hex[8:]}-7"
-    return [
-        f"{head}{count >> 30:03x}-{0x8000 | (count >> 16) & 0x3FFF:04x}-{count & 0xFFFF:04x}{node_hex}"
-        for count in counts
-    ]
+    found: list[str] = []
+    start = counts.start
+    while start < counts.stop:  # what does not change in the next 65,536 is written once
+        high = start >> 16
+        stop = min(counts.stop, (high + 1) << 16)
+        upper = f"{head}{high >> 14:03x}-{0x8000 | high & 0x3FFF:04x}-"
+        found += [f"{upper}{count & 0xFFFF:04x}{node_hex}" for count in range(start, stop)]
+        start = stop
+    return found
 
 
 _source = _Source()

@@ -34,6 +34,7 @@ R = TypeVar("R")  # what the job's result is
 T = TypeVar("T")
 
 _PLAIN = CallOptions()
+_IN_NO_BATCH = (None, None, None, None)  # batch, root, ordinal, key of a piece
 
 # Task, queue, priority, run_at, delay, the options that travel, and by when it must have been started.
 _Shared = tuple[str, str, int, float | None, float | None, str | None, float | None, float | None]
@@ -172,24 +173,31 @@ class Task(Asked[P, R], Generic[P, C, R]):
             )
         if self._one_per_identity and self._options.on_duplicate == "raise":
             raise BadOption(f'{self.name}.later_many: on_duplicate="raise" is for one call; call later for each')
-        texts, identities = [], []
+        texts: list[str] = []
+        identities: list[str | None] = []
+        alike = self._spec.identity is None and not self._one_per_identity  # one identity and no key, whatever the call
         encode, limit = self._spec.signature.encode, self._app.settings.max_payload
         for n, call in enumerate(calls):
             if not isinstance(call, tuple | list):
                 raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
             try:
                 texts.append(encode(call, {}, limit))
-                identities.append(self._identity(call, {}))
+                if not alike:
+                    identities.append(self._identity(call, {}))
             except BadArguments as error:
                 raise type(error)(f"{self.name}.later_many: call {n}, {str(call)[:80]}: {error}") from error
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
-        tags = self._tags()
+        tags, ids = self._tags(), new_ids(len(texts))
+        if alike:
+            when, ends = (run_at, delay, None), (travelling, expires, expires_at)
+            rest = (queue, priority, *when, *ends, *_IN_NO_BATCH, State.AVAILABLE, None, self._identity((), {}), tags)
+            return [NewJob(id, task, text, *rest) for id, text in zip(ids, texts, strict=True)]
         return [
             NewJob(
                 id, task, text, queue, priority, run_at, delay, self._key(identity), travelling, expires, expires_at,
                 identity=identity, tags=tags,
             )
-            for id, text, identity in zip(new_ids(len(texts)), texts, identities, strict=True)
+            for id, text, identity in zip(ids, texts, identities, strict=True)
         ]  # fmt: skip
 
     def _tags(self) -> tuple[str, ...]:

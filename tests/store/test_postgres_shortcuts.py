@@ -7,26 +7,36 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from tests.servers import Postgres
 
-from piecework.errors import UsageError
-from piecework.job import Claim, Filter, NewJob
+from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
+from piecework.job import Answer, Claim, Fence, Filter, NewJob, OnFailure, Record
 from piecework.store.postgres import bulk, front
 from piecework.store.postgres.ear import FRUITFUL, FRUITLESS, Ear
 from piecework.store.postgres.front import START, Front, Place
 from piecework.store.postgres.store import PostgresStore
 from piecework.testing import FrozenClock
 from piecework.testing.conformance.kit import (
+    LEAVES,
     SESSIONS,
     a_claim,
     a_job,
     a_session,
     add,
     assert_sound,
+    batch,
     completed,
     everything,
+    failed,
     fetch,
+    offer,
+    pieces_of,
+    record,
     settle,
+    splitting,
+    tally,
+    waiting,
 )
 
 _names = itertools.count(1)
@@ -60,11 +70,11 @@ def many(n: int = MANY, **fields: object) -> list[NewJob]:
 def test_very_many_are_stored_as_one_by_one(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"args": ODD, "task": "a\tb\\c\r\n", "queue": "\\N", "options": '{"retries":"\\\\"}', "priority": -3}
     copied = many(**fields) + many(1, **fields, delay=5.5) + many(1, **fields, run_at=store.now() - 7.25)
-    assert bulk.suits(copied)
+    assert bulk.plain(copied)
     store.add(copied)
     monkeypatch.setattr(bulk, "MANY", 1_000_000)
     inserted = many(**fields) + many(1, **fields, delay=5.5) + many(1, **fields, run_at=store.now() - 7.25)
-    assert not bulk.suits(inserted)
+    assert not bulk.plain(inserted)
     store.add(inserted)
 
     found = everything(store)
@@ -103,8 +113,73 @@ def test_what_others_count_or_look_for_does_not_go_by_copy() -> None:
     for fields in (
         {"key": "k"}, {"batch": "b", "ordinal": 1}, {"expires": 1.0}, {"expires_at": 1.0}, {"identity": "7"}, {"tags": ("x",)},
     ):  # fmt: skip
-        assert not bulk.suits([*many(), a_job(**fields)])
-    assert not bulk.suits(many(MANY - 1))
+        assert not bulk.plain([*many(), a_job(**fields)])
+    for fields in (
+        {"key": "k"}, {"batch": "c"}, {"ordinal": None}, {"expires": 1.0}, {"expires_at": 1.0}, {"identity": "7"}, {"tags": ("x",)},
+    ):  # fmt: skip
+        assert not bulk.pieces([a_job(**{"batch": "b", "ordinal": 1, **fields}), *many(batch="b", ordinal=2)], None)
+    assert not bulk.plain(many(MANY - 1))
+    assert not bulk.pieces(many(MANY - 1, batch="b", ordinal=2), None)
+    assert bulk.pieces(many(batch="b", ordinal=2), Fence("a", 1))
+    assert not bulk.pieces(many(batch="b", ordinal=2), Fence("a", 2))  # its pieces may be there
+
+
+def test_very_many_pieces_are_stored_as_one_by_one(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for some in (MANY, 1_000_000):
+        monkeypatch.setattr(bulk, "MANY", some)
+        run = splitting(store)
+        keys = [f"{ODD}{n}" for n in range(MANY)]
+        pieces = pieces_of(run, keys, args=ODD, priority=2) + pieces_of(run, 3, first=MANY, delay=5.5)
+        other_root = [replace(piece, root="the root") for piece in pieces_of(run, 3, first=MANY + 3)]
+        assert bool(bulk.pieces(pieces, run.fence)) is (some == MANY)
+        assert offer(store, run, pieces + other_root) == [piece.id for piece in pieces + other_root]
+        assert settle(store, waiting(run, len(pieces) + 3)) is Answer.OK
+        assert batch(store, run.id).open == MANY + 6
+        told.append([_likened(record(store, piece.id), run.id) for piece in pieces + other_root])
+    assert told[0] == told[1]
+
+
+def _likened(found: Record, batch: str) -> dict[str, object]:
+    """What is told of a piece, without what is each one's own."""
+    unlike = {"id", "seq"}
+    told = {name: getattr(found, name) for name in found.__struct_fields__ if name not in unlike}
+    return {name: "its batch" if value == batch else value for name, value in told.items()}
+
+
+def test_very_many_pieces_that_are_sent_again_are_stored_once(store: PostgresStore) -> None:
+    run = splitting(store)
+    pieces = pieces_of(run, MANY)
+    ids = [piece.id for piece in pieces]
+    assert [offer(store, run, pieces), offer(store, run, pieces)] == [ids, ids]
+    assert tally(store, run.id)[0] == MANY
+    more = pieces_of(run, MANY, first=MANY)
+    assert offer(store, run, pieces[:10] + more) == ids[:10] + [piece.id for piece in more]
+    assert settle(store, waiting(run, 2 * MANY)) is Answer.OK
+    assert store.add(pieces) == ids  # its batch is sealed, and they are known
+    with pytest.raises(UsageError, match="sealed"):
+        store.add(pieces_of(run, MANY, first=5 * MANY))
+
+
+def test_of_very_many_pieces_with_a_key_twice_none_is_stored(store: PostgresStore) -> None:
+    run = splitting(store)
+    with pytest.raises(SplitChanged, match="offered twice"):
+        offer(store, run, pieces_of(run, [*map(str, range(MANY)), "7"]))
+    assert store.batch(run.id) is None
+    assert [job.id for job in everything(store)] == [run.id]
+
+
+def test_very_many_pieces_are_refused_as_few_are(store: PostgresStore) -> None:
+    run = splitting(store)
+    with pytest.raises(LeaseLost):
+        offer(store, replace(run, run=run.run + 1), pieces_of(run, MANY))
+    with pytest.raises(UsageError, match="there is no batch"):
+        store.add(many(batch="nowhere", ordinal=1))
+    offer(store, run, pieces_of(run, 1), OnFailure.FAIL_FAST)
+    (leaf,) = fetch(store, queue=LEAVES)
+    assert settle(store, failed(leaf)) is Answer.OK
+    with pytest.raises(JobCancelled, match="takes no further pieces"):
+        offer(store, run, pieces_of(run, MANY, first=1))
 
 
 def test_the_shortcuts_know_every_field_of_a_job() -> None:

@@ -18,9 +18,7 @@ BITE = 2000  # rows in one step: long enough to be fast, short enough to bound t
 
 async def add(tx: Asking, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
     """The verb `add`, inside a transaction."""
-    if fence is not None and not await tx.row("fence_read", id=fence.id, run=fence.run):
-        raise LeaseLost(f"run {fence.run} of job {fence.id} does not own its job any more")
-    opened = batch is not None and await _open(tx, batch)
+    opened = await begin(tx, batch, fence)
     offer = fence.run if fence is not None else 0
     answers: dict[str, str] = {}
     for group in _groups(jobs):
@@ -35,11 +33,26 @@ async def add(tx: Asking, jobs: Sequence[NewJob], batch: NewBatch | None, fence:
     return [answers.get(job.id, job.id) for job in jobs]
 
 
+async def begin(tx: Asking, batch: NewBatch | None, fence: Fence | None) -> bool:
+    """Raises `LeaseLost` where the run that adds is no longer the job's; then opens the batch. Whether it was not there."""
+    if fence is not None and not await tx.row("fence_read", id=fence.id, run=fence.run):
+        raise LeaseLost(f"run {fence.run} of job {fence.id} does not own its job any more")
+    return batch is not None and await _open(tx, batch)
+
+
 def is_plain(job: NewJob) -> bool:
     """Whether a job touches nothing that others count or look for, and may be fetched one day."""
+    return job.batch is None and _is_common(job)
+
+
+def is_plain_piece(job: NewJob) -> bool:
+    """Whether a job is known by nothing but its id and its place in a batch, and may be fetched one day."""
+    return job.batch is not None and job.ordinal is not None and _is_common(job)
+
+
+def _is_common(job: NewJob) -> bool:
     return (
         job.state is State.AVAILABLE
-        and job.batch is None
         and job.key is None
         and job.operation is None
         and job.expires is None
@@ -103,7 +116,7 @@ async def _add_operations(tx: Asking, jobs: list[NewJob], offer: int, answers: d
 
 async def _add_bite(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[str, str]) -> None:
     first = jobs[0]
-    if first.batch is not None and not await _takes_pieces(tx, first.batch, jobs):
+    if first.batch is not None and not await takes_pieces(tx, first.batch, jobs):
         return
     # A splitter's first run offers what is not there; a later one looks first, so that what is new keeps its order.
     stored = await _insert(tx, jobs, offer) if offer <= 1 else 0
@@ -160,7 +173,7 @@ def _is_plain(job: NewJob) -> bool:
     return job.batch is None and job.key is None and job.expires is None and job.expires_at is None
 
 
-async def _takes_pieces(tx: Asking, batch: str, jobs: list[NewJob]) -> bool:
+async def takes_pieces(tx: Asking, batch: str, jobs: list[NewJob]) -> bool:
     """Whether there is something to store; False for a call that was answered before its batch was sealed."""
     await tx.post("batch_lock", ids=to_json([batch]))
     row = await tx.row("batch_read", id=batch)
