@@ -42,6 +42,13 @@ def alter(url: str, ids: Iterable[str], **fields: Any) -> None:
                     shard.alter(place.decode(), fields)
 
 
+def make_newer(url: str, by: int) -> None:
+    """Raises the version of every shard."""
+    with closing(_connected(url)) as server:
+        for tag in list(_tags(server, url)):
+            server.hincrby(f"{parse(url).prefix}:{{{tag}}}:meta", "version", by)
+
+
 def _connected(url: str) -> Any:
     place = parse(url)
     host, port = place.hosts[0]

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from crashwalks import wrong_walk
 from processes import Tree, alive, state_of
-from support import books, opened, until
+from support import books, is_redis, opened, until
 
 import piecework
 from piecework import Piecework
+from piecework.job import Filter
 
 __all__ = ["Entry", "Tree", "Yard", "alive"]
 
@@ -169,33 +170,32 @@ class Yard:
         entries: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.ledger():
             entries[entry.job].append(entry)
-        with opened(self.place) as con:
-            found += [f"session {id} is left" for (id,) in con.execute("SELECT id FROM piecework_session")]
-            rows = con.execute("SELECT id, task, state, run, cursor, finished_at, seq FROM piecework_job").fetchall()
-            operations = {seq for (seq,) in con.execute("SELECT job FROM piecework_operation")}
-            history: dict[str, set[int]] = defaultdict(set)
-            for id, run in con.execute("SELECT job, run FROM piecework_attempt"):
-                history[id].add(run)
-            batches = {
-                row[0]: row[1:] for row in con.execute("SELECT id, state, sealed, open, total FROM piecework_batch")
-            }
-        for id, task, state, run, cursor, finished_at, seq in rows:
-            own = entries.pop(id, [])
-            if seq in operations:
-                found += wrong_walk(self.app.store, id, own)
+        store = self.app.store
+        found += [f"session {session.id} is left" for session in store.sessions()]
+        jobs = store.find(Filter(), limit=100_000)
+        operations = {operation.id for operation in store.operations([job.id for job in jobs])}
+        for job in jobs:
+            own = entries.pop(job.id, [])
+            if job.id in operations:
+                found += wrong_walk(store, job.id, own)
                 continue
-            if state != "completed":
-                found.append(f"{task} {id} is lost: it is {state}")
+            if job.state != "completed" or job.finished_at is None:
+                found.append(f"{job.task} {job.id} is lost: it is {job.state}")
                 continue
-            found += _one_job(f"{task} {id}", run, finished_at, history[id], own, split=cursor is not None)
-            if cursor is not None and batches.get(id, ("missing",))[:3] != ("done", 1, 0):
-                found.append(f"{task} {id} completed, but its batch is {batches.get(id)}")
+            history = {line.run for line in store.attempts(job.id)}
+            split = job.cursor is not None
+            found += _one_job(f"{job.task} {job.id}", job.run, job.finished_at, history, own, split=split)
+            batch = store.batch(job.id) if split else None
+            if split and (batch is None or (batch.state, batch.sealed, batch.open) != ("done", True, 0)):
+                found.append(f"{job.task} {job.id} completed, but its batch is {batch}")
         found += [f"the ledger has {id}, the store does not" for id in entries]
         return found
 
 
 def holds_a_lock(place: Path | str) -> bool:
     """Whether somebody who stands still is in the middle of a transaction."""
+    if is_redis(place):
+        return False  # a script is not interrupted
     with opened(place) as con:
         if isinstance(place, str):
             until(lambda: not con.execute(f"{_IN_TRANSACTION} AND state = 'active'").fetchall(), "nobody works")

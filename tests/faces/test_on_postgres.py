@@ -137,13 +137,13 @@ def test_a_worker_on_an_older_schema_says_which_command_to_run(
 ) -> None:
     job = shop.add.later(1)
     with opened(store_url) as con:
-        con.execute("UPDATE piecework_schema SET version = 0")
+        con.execute("UPDATE piecework_schema SET version = version - 100")
     said = spawn("work", f"{name}:app", "--burst")
     assert said.code not in (0, None)
     assert "run: piecework migrate" in said.err
     assert spawn("check", "--app", f"{name}:app").code == 1
     with opened(store_url) as con:
-        con.execute("UPDATE piecework_schema SET version = 1")
+        con.execute("UPDATE piecework_schema SET version = version + 100")
     assert job.record().run == 0
 
 

@@ -89,9 +89,10 @@ class RedisStore(Questions):
         wanted = place.shards or (SHARDS_OF_A_CLUSTER if self._client.is_cluster else 1)
         version, shards, new = self._first.run("setup", (VERSION, wanted))
         if version != VERSION:
+            than = "newer" if version > VERSION else "older"
             raise SchemaOutdated(
-                f"the store {self.url} is of version {version}, and this piecework knows version {VERSION}: "
-                "use the piecework that made it, or another prefix"
+                f"the store {self.url} has version {version}, {than} than this version of piecework knows ({VERSION}); use the "
+                "piecework that made it, or another prefix"
             )
         if place.shards not in (None, shards):
             raise StoreError(

@@ -21,7 +21,9 @@ local function take_away(job, reason, crash_limit)
   if crash_limit then job[CRASHES], job[EXPIRES] = (job[CRASHES] or 0) + 1, nil end
   Rows.changed[job] = true
   if crash_limit and job[CRASHES] >= crash_limit and not job[STOPPING] then
-    Moves.to(job, 'p', { [REASON] = reason, [CRASHED] = true, [FINISHED] = NOW })
+    local why = reason and reason ~= '' and reason or 'its worker died while running it'
+    local said = 'its worker died ' .. job[CRASHES] .. ' times while running it (' .. why .. ')'
+    Moves.to(job, 'p', { [REASON] = said, [CRASHED] = true, [FINISHED] = NOW })
     Fan.count_piece(job)
   else
     hand_back(job)
