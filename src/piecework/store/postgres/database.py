@@ -226,6 +226,10 @@ class Database:
         """Statements that only look, each at a moment of its own."""
         return self._sent(body)
 
+    def read_by_index(self, body: Callable[[Con], T]) -> T:
+        """Statements that only look, with the plans of work: through the indexes, whatever is known of the tables."""
+        return self._sent(lambda con: self._transaction(con, lambda con, _: body(con), Gate.OPEN))
+
     def _sent(self, work: Callable[[Con], T]) -> T:
         """Calls, and calls again: once after a connection was lost, a few times after two calls got into each other's way."""
         lost = collided = 0

@@ -11,7 +11,7 @@ from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
 from piecework.store.postgres import fanin, operation, waits
 from piecework.store.postgres.front import START, Place
-from piecework.store.postgres.transaction import Row, Transaction, to_json
+from piecework.store.postgres.transaction import Opened, Row, Transaction, to_json
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
 EXPIRY_BITE = 1000
@@ -56,23 +56,29 @@ def post(tx: Transaction, claim: Claim, place: Place | None = None) -> Cursor[Ro
     )
 
 
-def read(tx: Transaction, cursor: Cursor[Row], claim: Claim) -> Look:
+def read(opened: Opened, cursor: Cursor[Row], claim: Claim) -> Look:
+    """What a fetch came to. What else has to be asked is asked in `opened`, the same transaction or a later one."""
     rows = cursor.fetchall()
     alive, again, ripe, expired, late, dead, due = rows[0][:FLAGS]
     if not alive:
         session = claim.worker.rpartition(".")[0]
         raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
     if again:
-        mine = tx.rows("fetch_again", worker=claim.worker, claim=claim.number)
-        return Look(operation.with_runs(tx, [Fetched(*row) for row in mine]), False, False, False, False, 0)
+        mine = opened(lambda tx: tx.rows("fetch_again", worker=claim.worker, claim=claim.number))
+        return Look(_with_runs(opened, [Fetched(*row) for row in mine]), False, False, False, False, 0)
     jobs = [Fetched(*row[JOB]) for row in rows] if rows[0][FLAGS] is not None else []
     asked = claim.limit > 0
     last = None
     if due is None and len(jobs) == claim.limit > 0:
         last = Place(jobs[-1].queue, jobs[-1].priority, *rows[-1][JOB.stop :])
-    return Look(
-        operation.with_runs(tx, jobs), ripe and asked, expired and asked, late and asked, dead, int(due or 0), last
-    )
+    return Look(_with_runs(opened, jobs), ripe and asked, expired and asked, late and asked, dead, int(due or 0), last)
+
+
+def _with_runs(opened: Opened, jobs: list[Fetched]) -> list[Fetched]:
+    """The same jobs, the operations among them with what belongs to them. Only a job with a cursor can be one."""
+    if all(job.cursor is None for job in jobs):
+        return jobs
+    return opened(lambda tx: operation.with_runs(tx, jobs))
 
 
 def clearing(claim: Claim, look: Look) -> Callable[[Transaction], None]:

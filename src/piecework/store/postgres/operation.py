@@ -167,8 +167,6 @@ def forget(tx: Transaction, seqs: Sequence[int], ids: str) -> None:
 def with_runs(tx: Transaction, jobs: list[Fetched]) -> list[Fetched]:
     """The same jobs, the operations among them with what belongs to them. Only a job with a cursor can be one."""
     placed = [job.id for job in jobs if job.cursor is not None]
-    if not placed:
-        return jobs
     runs = {row[0]: _run(*row[1:]) for row in tx.rows("fetch_operations", ids=to_json(placed))}
     return [msgspec.structs.replace(job, operation=runs[job.id]) if job.id in runs else job for job in jobs]
 

@@ -297,7 +297,9 @@ class PostgresStore:
         return self._cleared(claim, look, place, began)
 
     def _look(self, claim: Claim, place: Place | None = None) -> Look:
-        return self._write(lambda tx: fetch.read(tx, fetch.post(tx, claim, place), claim))
+        # The commit travels with the fetch, which is whole without it: whatever is asked about what was taken comes after.
+        answer = self._write(lambda tx: fetch.post(tx, claim, place))
+        return fetch.read(self._read, answer, claim)
 
     def _cleared(self, claim: Claim, look: Look, place: Place | None, began: float) -> list[Fetched]:
         """Takes what stands in the way of a fetch away, a bite at a time, and fetches again."""
@@ -506,9 +508,13 @@ class PostgresStore:
 
     def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
         title = "pieces_failed_page" if failed else "pieces_page"
-        # In a transaction, whose plans go through the indexes whatever is known of the table: for a new split that is little,
-        # and the whole rest of it would be read and sorted for each page.
-        rows = self._in(Gate.OPEN, lambda tx: tx.rows(title, batch=batch, after=after, limit=limit))
+        self._set_up()
+        # For a new split little is known of the table, and the whole rest of it would be read and sorted for each page.
+        rows = self.db.read_by_index(
+            lambda con: Transaction(con, self._statements, self._now()).rows(
+                title, batch=batch, after=after, limit=limit
+            )
+        )
         return [
             PieceResult(ordinal, piece, id, task, State(state), result, error_of(error))
             for ordinal, piece, id, task, state, result, error in rows
@@ -572,7 +578,7 @@ def _settle_and_fetch(
     failpoint("settle.in_transaction")
     if claim is None:
         return answers, None
-    return answers, fetch.read(tx, early or fetch.post(tx, claim, place), claim)
+    return answers, fetch.read(lambda ask: ask(tx), early or fetch.post(tx, claim, place), claim)
 
 
 async def _here(function: Callable[[], T]) -> T:
