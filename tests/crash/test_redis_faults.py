@@ -313,7 +313,7 @@ def test_where_memory_is_full_who_adds_is_told_and_workers_go_on(app: Piecework,
     body = Body(app)
     with app.worker(concurrency=2):
         waits = [body.task.later(n) for n in range(6)]
-        assert body.begun.wait(10)
+        until(lambda: app.jobs.counts().get(("default", "running")) == 2, "both places are taken")
         server.ask("CONFIG", "SET", "maxmemory", "1mb")
         try:
             before = app.jobs.counts()
