@@ -70,7 +70,9 @@ def _behind_session(session: Any, adding: Callable[[], None]) -> None:
         from sqlalchemy import event
 
         session.info[_HELD] = []
-        event.listen(session, "after_commit", _committed)
+        event.listen(
+            session, "after_commit", _committed, insert=True
+        )  # another listener that raises must not lose them
         event.listen(session, "after_soft_rollback", _rolled_back)
         event.listen(session, "after_transaction_end", _ended)
     # A session that has done nothing yet begins its transaction with its first statement; there is none to roll back to.

@@ -22,7 +22,7 @@ from piecework.config import Settings, current_settings
 from piecework.distributed import DistributedJob
 from piecework.engine.embedded import EmbeddedWorker
 from piecework.engine.processes import PoolSettings
-from piecework.errors import BadOption, UsageError
+from piecework.errors import BadOption, BadSettings, UsageError
 from piecework.ids import new_id
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Job, Jobs, walks
@@ -492,6 +492,10 @@ class Piecework:
         if url is None:
             return None
         box = Piecework(url, keep_completed=KEEP_CARRIED, lease=self.settings.lease, outbox=None, clock=self.clock)
+        if _place(box.store) == _place(self.store):
+            raise BadSettings(
+                f"outbox= names the store itself ({self.store.url}), in which within= keeps jobs anyway; leave outbox= out"
+            )
         return Outbox(box, self.store)
 
     # ── for the other rooms ──────────────────────────────────────────────────────────────────────
@@ -530,6 +534,12 @@ class Piecework:
         if spec is None:
             return ResultCodec(lambda: None, record.task).decode(record.result)
         return spec.outcome_codec.decode(record.result)
+
+
+def _place(store: Store) -> str:
+    """Where a store is: of two URLs of one file, the file."""
+    url = store.url.partition("?")[0]
+    return os.path.realpath(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else store.url
 
 
 class _TaskDecorator:

@@ -136,5 +136,14 @@ class Carrier:
 
 
 def kept(jobs: Sequence[NewJob]) -> list[NewJob]:
-    """What is stored of them in the outbox: each under its own id, so that it can be asked for."""
-    return [NewJob(job.id, CARRY, _encode({"job": job}).decode(), QUEUE) for job in jobs]
+    """What is stored of them in the outbox: each under its own id, so that it can be asked for.
+
+    What has to be begun within some seconds is not carried after them.
+    """
+    return [
+        NewJob(
+            job.id, CARRY, _encode({"job": job}).decode(), QUEUE,
+            expires=None if job.expires is None else job.expires + (job.delay or 0.0), expires_at=job.expires_at,
+        )
+        for job in jobs
+    ]  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
@@ -157,6 +157,18 @@ def test_one_that_cannot_be_added_is_told_and_drops_no_other(
     assert stored(app) == ['{"n":1}', '{"n":3}']
     assert [record.message.count(jobs[1].id) for record in caplog.records] == [1]
     assert session.execute(text("SELECT count(*) FROM fact")).scalar() == 1
+
+
+def test_a_listener_of_the_callers_that_raises_loses_no_job(app: Piecework, double: Double, session: Session) -> None:
+    def raises(session: Session) -> None:
+        raise RuntimeError("not mine")
+
+    event.listen(session, "after_commit", raises)
+    write(session)
+    double.using(after_commit=session).later(1)
+    with pytest.raises(RuntimeError, match="not mine"):
+        session.commit()
+    assert stored(app) == ['{"n":1}']
 
 
 def test_scoped_and_asynchronous_sessions(app: Piecework, double: Double, session: Session, data: str) -> None:

@@ -17,7 +17,7 @@ from leaping import LeapingClock
 from tests.callers import ALL, Caller, make_table, numbers_in, opened, table_of
 
 from piecework import Piecework, Step, Task
-from piecework.errors import JobNotFound, ResultTimeout, StoreUnavailable, WithinNotSupported
+from piecework.errors import BadSettings, JobNotFound, ResultTimeout, StoreUnavailable, WithinNotSupported
 from piecework.job import State
 from piecework.testing.drain import drain
 
@@ -258,4 +258,27 @@ def test_an_outbox_without_tables_says_how_to_make_them(tmp_path: Path) -> None:
         data.execute("INSERT INTO fact VALUES (1)")
         with pytest.raises(StoreUnavailable, match=r"app\.migrate\(\)"):
             double.using(within=data).later(1)
+    app.close()
+
+
+@pytest.mark.parametrize("other", ["jobs.db", "./jobs.db", "jobs.db?synchronous=normal"])
+def test_an_outbox_that_is_the_store_is_refused(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its jobs would be taken for those that are to be carried."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadSettings, match="leave outbox= out"):
+        Piecework("sqlite:///jobs.db", outbox=f"sqlite:///{other}")
+
+
+def test_what_came_too_late_to_be_begun_is_not_carried(tmp_path: Path, leaping: LeapingClock) -> None:
+    app = Piecework(f"sqlite:///{tmp_path}/jobs.db", outbox=f"sqlite:///{tmp_path}/data.db", clock=leaping)
+    double = app.task(name="double")(lambda n: 2 * n)
+    app.migrate()
+    with sqlite3.connect(tmp_path / "data.db") as data:
+        data.execute("CREATE TABLE fact (n)")
+        late, in_time = (double.using(within=data, expires=seconds).later(1) for seconds in (5, 500))
+    leaping.leap(60)
+    drain(app)
+    with pytest.raises(JobNotFound, match="had not been begun by the time"):
+        late.result(timeout=0)
+    assert in_time.result(timeout=0) == 2
     app.close()

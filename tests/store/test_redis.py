@@ -260,7 +260,9 @@ def test_a_store_of_another_version_is_left_alone(url: str, redis: Redis) -> Non
     assert store.migrate() == ["0001_shards"]
     redis.ask("HSET", store._set_up().shards[0].keys[0], "version", str(VERSION + 1))
     other = RedisStore(url)
-    with pytest.raises(SchemaOutdated, match=f"has version {VERSION + 1}, newer than this version of piecework knows .{VERSION}."):
+    with pytest.raises(
+        SchemaOutdated, match=f"has version {VERSION + 1}, newer than this version of piecework knows .{VERSION}."
+    ):
         other.add([a_job()])
     store.close()
     other.close()
