@@ -326,6 +326,34 @@ def test_a_schema_may_have_any_name(postgres: Postgres, place: str) -> None:
     store.close()
 
 
+def test_every_character_is_kept_whatever_the_clients_encoding_is(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    for place in (url, f"{url}&client_encoding=latin1"):
+        other = PostgresStore(place)
+        other.pause("漢")
+        assert other.paused() == store.paused() == ["漢"]
+        other.close()
+
+
+def test_a_database_that_does_not_hold_every_character_is_refused(
+    postgres: Postgres, name: str, admin: psycopg.Connection[Any]
+) -> None:
+    place = sql.Identifier(name)
+    admin.execute(
+        sql.SQL("CREATE DATABASE {} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'").format(place)
+    )
+    store = PostgresStore(f"{postgres.url.rpartition('/')[0]}/{name}")
+    for verb in (store.migrate, store.counts):
+        with pytest.raises(StoreError, match="LATIN1.*CREATE DATABASE … ENCODING 'UTF8'"):
+            verb()
+    assert not store.is_set_up()
+    assert "encoding" in {finding.subject for finding in store.examine() if finding.level == "error"}
+    store.close()
+    admin.execute(sql.SQL("DROP DATABASE {}").format(place))
+
+
 def test_two_schemas_in_one_database_know_nothing_of_each_other(store: PostgresStore, postgres: Postgres) -> None:
     other = PostgresStore(f"{postgres.url}?schema=other_{next(_names)}")
     add(other)
