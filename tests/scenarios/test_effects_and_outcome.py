@@ -196,6 +196,21 @@ def test_a_failed_statement_is_told_of_and_a_savepoint_mends_it(
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])
+def test_its_isolation_is_read_committed_whatever_the_default_is(
+    app: Piecework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c default_transaction_isolation=serializable")
+
+    @app.task(transaction=True)
+    def look() -> str:
+        return str(current.connection.execute("SHOW transaction_isolation").fetchone()[0])
+
+    job = look.later()
+    drain(app)
+    assert job.result(timeout=0) == "read committed"
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
 def test_a_constraint_that_speaks_at_the_commit_leaves_neither(app: Piecework, table: str, store_url: str) -> None:
     @app.task(transaction=True, attempts=1)
     def twice() -> None:
