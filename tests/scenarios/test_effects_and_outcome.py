@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sqlite3
 import sys
@@ -208,6 +209,41 @@ def test_its_isolation_is_read_committed_whatever_the_default_is(
     job = look.later()
     drain(app)
     assert job.result(timeout=0) == "read committed"
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
+def test_a_store_that_was_away_at_the_end_takes_no_attempt(app: Piecework, write: Any, store_url: str) -> None:
+    """Its effects are rolled back, so that the run may be begun again; a task with one attempt does not fail by it."""
+
+    @app.task(transaction=True, attempts=1)
+    def charge() -> None:
+        write(current.run)
+        if current.run == 1:
+            pid = current.connection.info.backend_pid
+            with psycopg.connect(store_url.partition("?")[0], autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            select.select([current.connection.fileno()], [], [], 20)  # until it is gone
+
+    job = charge.later()
+    until(lambda: [drain(app)] and job.state.finished, lambda: f"it ran again: {job.record()}")
+    assert (job.state, numbers_in(store_url)) == (State.COMPLETED, [2])
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
+def test_a_transaction_that_lasted_too_long_takes_an_attempt(app: Piecework, write: Any, store_url: str) -> None:
+    """It would last too long again, and for ever."""
+
+    @app.task(transaction=True, attempts=1)
+    def slow() -> None:
+        write(1)
+        con = current.connection
+        con.execute("SET LOCAL idle_in_transaction_session_timeout = '20ms'")
+        select.select([con.fileno()], [], [], 20)  # until the server has spoken
+
+    job = slow.later()
+    drain(app)
+    assert (job.state, numbers_in(store_url)) == (State.FAILED, [])
+    assert "longer than it allows" in str(job.record().error)
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])

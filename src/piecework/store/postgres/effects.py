@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from piecework.errors import LeaseLost, UsageError
+from piecework.errors import LeaseLost, StoreError, UsageError
 from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.settle import Settling
 from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction
+
+TOO_LONG = ("25P03", "25P04")  # idle_in_transaction_session_timeout, transaction_timeout
 
 
 class Effects:
@@ -35,7 +38,7 @@ class Effects:
             except Alone:
                 answer = self._answer(settlement, Gate.ALONE)
         except psycopg.Error as error:
-            self._db.explain(error)
+            _explain(self._db, error)
         if answer is not Answer.OK:
             raise _lost(settlement.id, settlement.run)
         self.settled = True
@@ -75,15 +78,32 @@ def _lost(id: str, run: int) -> LeaseLost:
     return LeaseLost(f"run {run} of job {id} does not own its job any more; what it wrote is rolled back")
 
 
+def _explain(db: Database, error: psycopg.Error) -> NoReturn:
+    """Raises the store's error, after which nothing of the transaction is left.
+
+    One that lasted too long is the task's own doing. As a fault of the store, it would be run again for ever.
+    """
+    if error.sqlstate in TOO_LONG:
+        raise StoreError(
+            "the server ended the transaction of current.connection, which was idle or open for longer than it allows "
+            f"({error.sqlstate}, {type(error).__name__}); ask for the connection later, or raise the limit for this role"
+        ) from error
+    db.explain(error)
+
+
 @contextmanager
 def opened(db: Database, statements: Statements, now: Callable[[], float | None]) -> Iterator[Effects]:
     """Committed at the end where the run was settled in it, else rolled back."""
     con = db.connect_for_task()
+    effects = Effects(con, db, statements, now)
     try:
         with con.transaction() as block:  # in which the driver lets nobody commit or roll back
-            effects = Effects(con, db, statements, now)
             yield effects
             if not effects.settled:
                 raise psycopg.Rollback(block)
+    except psycopg.Error as error:
+        if con.broken and effects.settled:  # at the commit: whether it came through, the worker's own settlement tells
+            _explain(db, error)
+        raise
     finally:
         con.close()
