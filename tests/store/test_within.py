@@ -18,7 +18,7 @@ from support import until
 from tests.callers import ALL, AWAITED, Caller, opened
 from tests.servers import Postgres
 
-from piecework.errors import StoreError, StoreUnavailable, WithinNotSupported
+from piecework.errors import StoreError, StoreUnavailable, UsageError, WithinNotSupported
 from piecework.job import NewJob
 from piecework.store import Store, open_store
 from piecework.testing.conformance import WithinConformance
@@ -199,6 +199,46 @@ def test_who_is_cancelled_while_waiting_leaves_a_transaction_that_goes_on(
         caller.commit()
         other.rollback()
     assert [job.id for job in everything(store)] == [kept.id]
+
+
+@pytest.mark.parametrize(
+    "whose", ["postgres-psycopg-async", "postgres-sqlalchemy-async-connection", "postgres-asyncpg-connection"]
+)
+def test_calls_at_once_on_one_connection_do_not_undo_each_other(store: Store, caller: Caller) -> None:
+    def call(job: NewJob) -> Any:
+        return store.aadd([job], within=caller.given, aside=aside)
+
+    async def together() -> list[Any]:
+        bad = [a_job(f"bad {n}", batch="no such batch", ordinal=0) for n in range(5)]
+        good = [a_job(f"good {n}") for n in range(5)]
+        calls = [call(job) for pair in zip(good, bad, strict=True) for job in pair]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    caller.execute("SELECT 1")
+    answers = caller.do(together())
+    assert [type(answer) for answer in answers] == [list, UsageError] * 5
+    caller.commit()
+    assert sorted(job.id for job in everything(store)) == [f"good {n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("whose", ["postgres-sqlalchemy-async-connection", "postgres-asyncpg-connection"])
+def test_who_is_cancelled_while_waiting_is_told_so_whatever_the_connection_says(
+    store: Store, caller: Caller, kind: str, store_url: str
+) -> None:
+    """SQLAlchemy takes no more on a connection of a call that was cancelled."""
+    with opened("postgres", "psycopg", store_url) as other:
+        add_within(store, other, [a_job("theirs", key="k")])
+
+        async def cancelled() -> None:
+            task = asyncio.create_task(store.aadd([a_job("mine", key="k")], within=caller.given, aside=aside))
+            while not await aside(lambda: waiting(store_url)):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        caller.do(cancelled())
+        other.rollback()
 
 
 def waiting(url: str) -> bool:

@@ -39,7 +39,14 @@ from piecework.job import (
     State,
 )
 from piecework.outcome import Settlement
-from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, refuse_awaited, synchronous_half
+from piecework.store.callers import (
+    Aside,
+    caller_of,
+    is_awaited,
+    is_awaited_sqlalchemy,
+    refuse_awaited,
+    synchronous_half,
+)
 from piecework.store.parting import PartsOnRows
 from piecework.store.postgres import (
     amending,
@@ -248,6 +255,8 @@ class PostgresStore:
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
         body = partial(enqueue.add, jobs=jobs, batch=None, fence=None)
         await aside(partial(self._prepare, jobs))
+        if not is_awaited(within):
+            return at_once(self._added_within(within, body, _here))  # its statements hold up the loop anyway
         if not is_awaited_sqlalchemy(within):
             return await self._added_within(within, body, aside)
         # SQLAlchemy switches between the two worlds by itself.

@@ -8,9 +8,13 @@ what else the transaction did.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+from asyncio import Lock
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, Protocol
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
@@ -33,6 +37,9 @@ UNDO = b"ROLLBACK TO SAVEPOINT piecework"
 _NO_TRANSACTION, _FAILED_BEFORE = "25P01", "25P02"
 _PLACE = re.compile(rb"%(%|\((\w+)\)s)")
 
+# Of each connection: its calls take turns, for the savepoints of two at once would have the same name.
+_turns: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
 
 class Reply(NamedTuple):
     """What a statement answered."""
@@ -51,6 +58,9 @@ class Line(Protocol):
     async def ask(self, statement: bytes, params: Mapping[str, Any]) -> Reply:
         """Sends one statement, with parameters named as psycopg names them, and waits for its answer."""
 
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Inside of it, no other call of piecework's speaks on the same connection."""
+
 
 # ── the kinds of connection ──────────────────────────────────────────────────────────────────────
 
@@ -68,6 +78,11 @@ class Psycopg:
                 pipeline.sync()
         return Reply(cursor.fetchall() if cursor.description else [], cursor.rowcount)
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        with _turns.setdefault(self.driver, threading.RLock()):
+            yield
+
 
 class AsyncPsycopg:
     """psycopg's own, awaited."""
@@ -82,6 +97,11 @@ class AsyncPsycopg:
             async with self.driver.pipeline() as pipeline:
                 await pipeline.sync()
         return Reply(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        async with _turns.setdefault(self.driver, Lock()):
+            yield
 
 
 class SqlAlchemy:
@@ -103,6 +123,21 @@ class SqlAlchemy:
             result = self._connection.exec_driver_sql(statement.decode(), dict(params))
         changed = result.rowcount
         return Reply(result.fetchall() if result.returns_rows else [], changed)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        if not self._connection.dialect.is_async:
+            with _turns.setdefault(self.driver, threading.RLock()):
+                yield
+            return
+        from sqlalchemy.util import await_only
+
+        lock = _turns.setdefault(self.driver, Lock())
+        await_only(lock.acquire())
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @lru_cache(maxsize=256)
@@ -192,6 +227,17 @@ class Within:
         aside: Callable[[Callable[[], Row]], Awaitable[Row]],
     ) -> list[str]:
         """Runs a body in the caller's transaction, all or nothing. `aside` asks the store on a connection of its own."""
+        async with line.turn():
+            return await self._write(caller, line, now, body, aside)
+
+    async def _write(
+        self,
+        caller: Caller,
+        line: Line,
+        now: float | None,
+        body: Callable[[Asking], Awaitable[list[str]]],
+        aside: Callable[[Callable[[], Row]], Awaitable[Row]],
+    ) -> list[str]:
         try:
             await line.ask(SAVE, {})
         except Exception as error:
@@ -201,12 +247,12 @@ class Within:
             tx = Theirs(line, self._statements, now)
             answer = await body(tx)
             await tx.finish()
+            await line.ask(KEEP, {})
         except BaseException as error:
             await self._undo(line, error)
             if isinstance(error, Exception):
                 self._explain(error, caller)
             raise
-        await line.ask(KEEP, {})
         return answer
 
     async def _undo(self, line: Line, error: BaseException) -> None:
@@ -214,8 +260,8 @@ class Within:
             await line.ask(UNDO, {})
             await line.ask(KEEP, {})
         except Exception as more:
-            if _of_the_driver(more) is None:
-                raise
+            if _of_the_driver(more) is None and isinstance(error, Exception):
+                raise  # else it is a cancellation, and whoever waits for its end has to see it
             error.add_note(f"your transaction cannot go on either: {_said(more)}")
 
     async def _check_place(self, line: Line, aside: Callable[[Callable[[], Row]], Awaitable[Row]]) -> None:
@@ -256,6 +302,6 @@ def _of_the_driver(error: BaseException) -> Any:
 
 
 def _said(error: BaseException) -> str:
-    cause = _of_the_driver(error)
+    cause = _of_the_driver(error) or error
     said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
     return (said or str(cause) or type(cause).__name__).strip().split("\n")[0]
