@@ -174,6 +174,26 @@ def test_the_transaction_is_not_the_tasks_to_end(app: Piecework, write: Any, sto
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])
+@pytest.mark.parametrize(
+    ("how", "stays"), [("COMMIT AND CHAIN", [1]), ("ROLLBACK AND CHAIN", []), ("COMMIT", [1]), ("COMMIT; BEGIN", [1])]
+)
+def test_a_transaction_that_was_ended_by_sql_fails_the_job_for_good(
+    app: Piecework, write: Any, store_url: str, how: str, stays: list[int]
+) -> None:
+    @app.task(transaction=True, attempts=3, retry=0)
+    def ends() -> None:
+        write(1)
+        current.connection.execute(how)
+        if how != "COMMIT":
+            write(2)
+
+    job = ends.later()
+    drain(app)
+    assert (job.state, job.record().run, numbers_in(store_url)) == (State.FAILED, 1, stays)
+    assert "not the task's to end" in str(job.record().error)
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
 def test_a_failed_statement_is_told_of_and_a_savepoint_mends_it(
     app: Piecework, write: Any, table: str, store_url: str
 ) -> None:

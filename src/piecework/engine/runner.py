@@ -28,6 +28,7 @@ from piecework.errors import (
     SplitChanged,
     StoreUnavailable,
     TooLarge,
+    TransactionEnded,
     UnknownTask,
 )
 from piecework.errortext import describe
@@ -311,7 +312,7 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Release(str(error))  # nothing that the job did: no attempt is spent
     if issubclass(kind, OtherPlan):
         return Park(str(error))
-    if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask):
+    if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask | TransactionEnded):
         # Running it again would do the same work and end at the same place.
         return Failed(describe(error))
     assert now.options is not None
