@@ -82,7 +82,7 @@ from piecework.store.postgres.rows import (
     where,
 )
 from piecework.store.postgres.sweep import Sweeper
-from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, channel, to_json
+from piecework.store.postgres.transaction import ASKED, Alone, Con, Statements, Transaction, channel, to_json
 from piecework.store.postgres.url import parse
 from piecework.store.postgres.within import Within, line_of
 
@@ -120,7 +120,9 @@ class PostgresStore:
         self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
         self._repair_from = ""
         self._front = Front()
-        self._within = Within(self.db, self._statements)
+        # A caller's transaction may have begun long ago, and a delay is counted from the call.
+        theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
+        self._within = Within(self.db, theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
