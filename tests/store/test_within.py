@@ -178,6 +178,43 @@ def test_a_restart_of_the_server_is_no_other_database(whose: str) -> None:
         server.stop()
 
 
+@pytest.mark.parametrize("whose", ON_POSTGRES)
+def test_a_transaction_that_may_only_read_is_told_so(store: Store, caller: Caller) -> None:
+    caller.begin()
+    caller.execute("SET TRANSACTION READ ONLY")
+    with pytest.raises(WithinNotSupported, match="yours is read-only.*READ WRITE"):
+        add_within(store, caller, [a_job()])
+    caller.execute("SELECT 1")  # and it goes on
+    caller.rollback()
+
+
+@pytest.mark.parametrize("whose", ["postgres-psycopg", "postgres-asyncpg-session"])
+def test_a_delay_is_counted_from_the_call(store: Store, caller: Caller, store_url: str) -> None:
+    """And not from the beginning of the caller's transaction; by the server's clock, as a store without one goes."""
+    own = open_store(store_url)
+    caller.begin()
+    caller.execute("SELECT now(), pg_sleep(0.05)")
+    before = own.now()
+    add_within(own, caller, [a_job(delay=10.0)])
+    caller.commit()
+    (job,) = everything(own)
+    assert before + 10 <= job.run_at <= own.now() + 10
+    own.close()
+
+
+@pytest.mark.parametrize("whose", [kind for kind in ON_POSTGRES if "sqlalchemy" in kind or "asyncpg-c" in kind])
+@pytest.mark.parametrize("options", [{"stream_results": True}, {"yield_per": 10}])
+def test_how_sqlalchemy_is_told_to_fetch_is_no_hindrance(store: Store, caller: Caller, options: dict[str, Any]) -> None:
+    given = caller.given
+    if "session" in type(given).__name__.lower():
+        caller.do(given.connection(execution_options=options))
+    else:
+        caller.do(given.execution_options(**options))
+    add_within(store, caller, [a_job(key="k"), a_job()])
+    caller.commit()
+    assert len(everything(store)) == 2
+
+
 @pytest.mark.parametrize("whose", ["postgres-psycopg-async"])
 def test_who_is_cancelled_while_waiting_leaves_a_transaction_that_goes_on(
     store: Store, caller: Caller, store_url: str

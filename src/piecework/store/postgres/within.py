@@ -34,7 +34,9 @@ DRIVERS = ("psycopg", "psycopg_async", "asyncpg")  # of SQLAlchemy
 SAVE, KEEP = b"SAVEPOINT piecework", b"RELEASE SAVEPOINT piecework"
 UNDO = b"ROLLBACK TO SAVEPOINT piecework"
 
-_NO_TRANSACTION, _FAILED_BEFORE = "25P01", "25P02"
+PLAINLY = {"stream_results": False, "yield_per": None}  # to SQLAlchemy, whatever the caller asks it for
+
+_NO_TRANSACTION, _FAILED_BEFORE, _READ_ONLY = "25P01", "25P02", "25006"
 _PLACE = re.compile(rb"%(%|\((\w+)\)s)")
 
 # Of each connection: its calls take turns, for the savepoints of two at once would have the same name.
@@ -118,9 +120,9 @@ class SqlAlchemy:
     async def ask(self, statement: bytes, params: Mapping[str, Any]) -> Reply:
         if self._numbered:
             text, names = numbered(statement)
-            result = self._connection.exec_driver_sql(text, tuple(params[name] for name in names))
+            result = self._connection.exec_driver_sql(text, tuple(params[name] for name in names), PLAINLY)
         else:
-            result = self._connection.exec_driver_sql(statement.decode(), dict(params))
+            result = self._connection.exec_driver_sql(statement.decode(), dict(params), PLAINLY)
         changed = result.rowcount
         return Reply(result.fetchall() if result.returns_rows else [], changed)
 
@@ -288,6 +290,11 @@ class Within:
             raise StoreError(
                 "an earlier statement of your transaction has failed, and the server takes no more in it; roll it back, or "
                 "to a savepoint"
+            ) from error
+        if code == _READ_ONLY:
+            raise WithinNotSupported(
+                f"within= takes a transaction that may write, for it stores the job; yours is read-only ({_said(error)}): "
+                "begin it as READ WRITE, on the primary server"
             ) from error
         try:
             self._db.tell(code, _said(error), error)
