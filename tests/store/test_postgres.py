@@ -19,7 +19,7 @@ from tests.support import until
 from piecework.errors import BadSettings, SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.job import Answer, Filter, State
 from piecework.store import open_store
-from piecework.store.postgres import database, schema
+from piecework.store.postgres import bulk, database, schema
 from piecework.store.postgres import store as shelf
 from piecework.store.postgres.rows import RECORD_COLUMNS, order, source, where
 from piecework.store.postgres.store import PostgresStore
@@ -323,6 +323,7 @@ def test_a_schema_may_have_any_name(postgres: Postgres, place: str) -> None:
     assert store.wait(5)
     assert settle(store, completed(fetch_one(store))) is Answer.OK
     assert state(store, id) is State.COMPLETED
+    assert len(store.add([a_job() for _ in range(bulk.MANY)])) == bulk.MANY
     store.close()
 
 
