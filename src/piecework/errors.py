@@ -106,6 +106,10 @@ class PartsChanged(UsageError):
 # ── the store and who keeps it ───────────────────────────────────────────────────────────────────
 
 
+class TransactionEnded(UsageError):
+    """A task with `transaction=True` ended its transaction itself; its job fails, and is not tried again."""
+
+
 class StoreError(PieceworkError):
     """The store could not do what it was asked."""
 

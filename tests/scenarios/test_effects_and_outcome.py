@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sqlite3
 import sys
@@ -173,6 +174,26 @@ def test_the_transaction_is_not_the_tasks_to_end(app: Piecework, write: Any, sto
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])
+@pytest.mark.parametrize(
+    ("how", "stays"), [("COMMIT AND CHAIN", [1]), ("ROLLBACK AND CHAIN", []), ("COMMIT", [1]), ("COMMIT; BEGIN", [1])]
+)
+def test_a_transaction_that_was_ended_by_sql_fails_the_job_for_good(
+    app: Piecework, write: Any, store_url: str, how: str, stays: list[int]
+) -> None:
+    @app.task(transaction=True, attempts=3, retry=0)
+    def ends() -> None:
+        write(1)
+        current.connection.execute(how)
+        if how != "COMMIT":
+            write(2)
+
+    job = ends.later()
+    drain(app)
+    assert (job.state, job.record().run, numbers_in(store_url)) == (State.FAILED, 1, stays)
+    assert "not the task's to end" in str(job.record().error)
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
 def test_a_failed_statement_is_told_of_and_a_savepoint_mends_it(
     app: Piecework, write: Any, table: str, store_url: str
 ) -> None:
@@ -193,6 +214,56 @@ def test_a_failed_statement_is_told_of_and_a_savepoint_mends_it(
     assert (careful.state, bad.state) == (State.COMPLETED, State.FAILED)
     assert "a savepoint" in str(bad.record().error)
     assert numbers_in(store_url) == [1]
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
+def test_its_isolation_is_read_committed_whatever_the_default_is(
+    app: Piecework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c default_transaction_isolation=serializable")
+
+    @app.task(transaction=True)
+    def look() -> str:
+        return str(current.connection.execute("SHOW transaction_isolation").fetchone()[0])
+
+    job = look.later()
+    drain(app)
+    assert job.result(timeout=0) == "read committed"
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
+def test_a_store_that_was_away_at_the_end_takes_no_attempt(app: Piecework, write: Any, store_url: str) -> None:
+    """Its effects are rolled back, so that the run may be begun again; a task with one attempt does not fail by it."""
+
+    @app.task(transaction=True, attempts=1)
+    def charge() -> None:
+        write(current.run)
+        if current.run == 1:
+            pid = current.connection.info.backend_pid
+            with psycopg.connect(store_url.partition("?")[0], autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            select.select([current.connection.fileno()], [], [], 20)  # until it is gone
+
+    job = charge.later()
+    until(lambda: [drain(app)] and job.state.finished, lambda: f"it ran again: {job.record()}")
+    assert (job.state, numbers_in(store_url)) == (State.COMPLETED, [2])
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
+def test_a_transaction_that_lasted_too_long_takes_an_attempt(app: Piecework, write: Any, store_url: str) -> None:
+    """It would last too long again, and for ever."""
+
+    @app.task(transaction=True, attempts=1)
+    def slow() -> None:
+        write(1)
+        con = current.connection
+        con.execute("SET LOCAL idle_in_transaction_session_timeout = '20ms'")
+        select.select([con.fileno()], [], [], 20)  # until the server has spoken
+
+    job = slow.later()
+    drain(app)
+    assert (job.state, numbers_in(store_url)) == (State.FAILED, [])
+    assert "longer than it allows" in str(job.record().error)
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])

@@ -19,7 +19,7 @@ from tests.support import until
 from piecework.errors import BadSettings, SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.job import Answer, Filter, State
 from piecework.store import open_store
-from piecework.store.postgres import database, schema
+from piecework.store.postgres import bulk, database, schema
 from piecework.store.postgres import store as shelf
 from piecework.store.postgres.rows import RECORD_COLUMNS, order, source, where
 from piecework.store.postgres.store import PostgresStore
@@ -323,7 +323,36 @@ def test_a_schema_may_have_any_name(postgres: Postgres, place: str) -> None:
     assert store.wait(5)
     assert settle(store, completed(fetch_one(store))) is Answer.OK
     assert state(store, id) is State.COMPLETED
+    assert len(store.add([a_job() for _ in range(bulk.MANY)])) == bulk.MANY
     store.close()
+
+
+def test_every_character_is_kept_whatever_the_clients_encoding_is(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    for place in (url, f"{url}&client_encoding=latin1"):
+        other = PostgresStore(place)
+        other.pause("漢")
+        assert other.paused() == store.paused() == ["漢"]
+        other.close()
+
+
+def test_a_database_that_does_not_hold_every_character_is_refused(
+    postgres: Postgres, name: str, admin: psycopg.Connection[Any]
+) -> None:
+    place = sql.Identifier(name)
+    admin.execute(
+        sql.SQL("CREATE DATABASE {} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'").format(place)
+    )
+    store = PostgresStore(f"{postgres.url.rpartition('/')[0]}/{name}")
+    for verb in (store.migrate, store.counts):
+        with pytest.raises(StoreError, match="LATIN1.*CREATE DATABASE … ENCODING 'UTF8'"):
+            verb()
+    assert not store.is_set_up()
+    assert "encoding" in {finding.subject for finding in store.examine() if finding.level == "error"}
+    store.close()
+    admin.execute(sql.SQL("DROP DATABASE {}").format(place))
 
 
 def test_two_schemas_in_one_database_know_nothing_of_each_other(store: PostgresStore, postgres: Postgres) -> None:

@@ -18,7 +18,7 @@ from support import until
 from tests.callers import ALL, AWAITED, Caller, opened
 from tests.servers import Postgres
 
-from piecework.errors import StoreError, StoreUnavailable, WithinNotSupported
+from piecework.errors import StoreError, StoreUnavailable, UsageError, WithinNotSupported
 from piecework.job import NewJob
 from piecework.store import Store, open_store
 from piecework.testing.conformance import WithinConformance
@@ -178,6 +178,43 @@ def test_a_restart_of_the_server_is_no_other_database(whose: str) -> None:
         server.stop()
 
 
+@pytest.mark.parametrize("whose", ON_POSTGRES)
+def test_a_transaction_that_may_only_read_is_told_so(store: Store, caller: Caller) -> None:
+    caller.begin()
+    caller.execute("SET TRANSACTION READ ONLY")
+    with pytest.raises(WithinNotSupported, match="yours is read-only.*READ WRITE"):
+        add_within(store, caller, [a_job()])
+    caller.execute("SELECT 1")  # and it goes on
+    caller.rollback()
+
+
+@pytest.mark.parametrize("whose", ["postgres-psycopg", "postgres-asyncpg-session"])
+def test_a_delay_is_counted_from_the_call(store: Store, caller: Caller, store_url: str) -> None:
+    """And not from the beginning of the caller's transaction; by the server's clock, as a store without one goes."""
+    own = open_store(store_url)
+    caller.begin()
+    caller.execute("SELECT now(), pg_sleep(0.05)")
+    before = own.now()
+    add_within(own, caller, [a_job(delay=10.0)])
+    caller.commit()
+    (job,) = everything(own)
+    assert before + 10 <= job.run_at <= own.now() + 10
+    own.close()
+
+
+@pytest.mark.parametrize("whose", [kind for kind in ON_POSTGRES if "sqlalchemy" in kind or "asyncpg-c" in kind])
+@pytest.mark.parametrize("options", [{"stream_results": True}, {"yield_per": 10}])
+def test_how_sqlalchemy_is_told_to_fetch_is_no_hindrance(store: Store, caller: Caller, options: dict[str, Any]) -> None:
+    given = caller.given
+    if "session" in type(given).__name__.lower():
+        caller.do(given.connection(execution_options=options))
+    else:
+        caller.do(given.execution_options(**options))
+    add_within(store, caller, [a_job(key="k"), a_job()])
+    caller.commit()
+    assert len(everything(store)) == 2
+
+
 @pytest.mark.parametrize("whose", ["postgres-psycopg-async"])
 def test_who_is_cancelled_while_waiting_leaves_a_transaction_that_goes_on(
     store: Store, caller: Caller, store_url: str
@@ -199,6 +236,46 @@ def test_who_is_cancelled_while_waiting_leaves_a_transaction_that_goes_on(
         caller.commit()
         other.rollback()
     assert [job.id for job in everything(store)] == [kept.id]
+
+
+@pytest.mark.parametrize(
+    "whose", ["postgres-psycopg-async", "postgres-sqlalchemy-async-connection", "postgres-asyncpg-connection"]
+)
+def test_calls_at_once_on_one_connection_do_not_undo_each_other(store: Store, caller: Caller) -> None:
+    def call(job: NewJob) -> Any:
+        return store.aadd([job], within=caller.given, aside=aside)
+
+    async def together() -> list[Any]:
+        bad = [a_job(f"bad {n}", batch="no such batch", ordinal=0) for n in range(5)]
+        good = [a_job(f"good {n}") for n in range(5)]
+        calls = [call(job) for pair in zip(good, bad, strict=True) for job in pair]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    caller.execute("SELECT 1")
+    answers = caller.do(together())
+    assert [type(answer) for answer in answers] == [list, UsageError] * 5
+    caller.commit()
+    assert sorted(job.id for job in everything(store)) == [f"good {n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("whose", ["postgres-sqlalchemy-async-connection", "postgres-asyncpg-connection"])
+def test_who_is_cancelled_while_waiting_is_told_so_whatever_the_connection_says(
+    store: Store, caller: Caller, kind: str, store_url: str
+) -> None:
+    """SQLAlchemy takes no more on a connection of a call that was cancelled."""
+    with opened("postgres", "psycopg", store_url) as other:
+        add_within(store, other, [a_job("theirs", key="k")])
+
+        async def cancelled() -> None:
+            task = asyncio.create_task(store.aadd([a_job("mine", key="k")], within=caller.given, aside=aside))
+            while not await aside(lambda: waiting(store_url)):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        caller.do(cancelled())
+        other.rollback()
 
 
 def waiting(url: str) -> bool:

@@ -28,6 +28,7 @@ from piecework.errors import (
     SplitChanged,
     StoreUnavailable,
     TooLarge,
+    TransactionEnded,
     UnknownTask,
 )
 from piecework.errortext import describe
@@ -295,6 +296,11 @@ def too_late(now: Running) -> JobTimeout:
     return JobTimeout(f"job {now.job.id} ran longer than its timeout of {now.options.timeout:g} s")
 
 
+def _leaves_nothing(now: Running) -> bool:
+    """Whether a run that the store failed can begin again: a split knows its pieces, a transaction was rolled back."""
+    return now.splits or (now.options is not None and now.options.transaction)
+
+
 def outcome_of(error: BaseException, now: Running) -> Outcome:
     """What an exception means for the job that raised it."""
     kind = type(error)
@@ -302,11 +308,11 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Cancelled("it was asked to stop")
     if issubclass(kind, splitter.BatchEnded):
         return Cancelled(str(error))
-    if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and now.splits):
+    if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and _leaves_nothing(now)):
         return Release(str(error))  # nothing that the job did: no attempt is spent
     if issubclass(kind, OtherPlan):
         return Park(str(error))
-    if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask):
+    if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask | TransactionEnded):
         # Running it again would do the same work and end at the same place.
         return Failed(describe(error))
     assert now.options is not None

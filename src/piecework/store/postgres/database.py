@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 import psycopg
-from psycopg import Pipeline
+from psycopg import IsolationLevel, Pipeline
 from psycopg.pq import TransactionStatus
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, UsageError
@@ -126,7 +126,9 @@ class Database:
 
     def connect_for_task(self) -> Con:
         """A new connection as the driver makes them, for one run's own statements; whoever asks for it closes it."""
-        return self._connect()
+        con = self._connect()
+        con.isolation_level = IsolationLevel.READ_COMMITTED  # as of all of ours: see BEGIN
+        return con
 
     def _connect(self) -> Con:
         try:

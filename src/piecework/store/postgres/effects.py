@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from secrets import token_hex
+from typing import NoReturn
 
 import psycopg
+from psycopg import Cursor
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
-from piecework.errors import LeaseLost, UsageError
+from piecework.errors import LeaseLost, StoreError, TransactionEnded, UsageError
 from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.settle import Settling
 from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction
+
+TOO_LONG = ("25P03", "25P04")  # idle_in_transaction_session_timeout, transaction_timeout
+
+MARK, MARKED = b"SELECT set_config('piecework.run', %s, true)", b"SELECT current_setting('piecework.run', true)"
+ENDED = (
+    "the task ended the transaction of current.connection, by SQL as it seems; it is not the task's to end: leave that to "
+    "the end of the job. What a COMMIT of its own has written stays"
+)
 
 
 class Effects:
@@ -25,6 +37,11 @@ class Effects:
         self._db = db
         self._statements = statements
         self._now = now
+        self._mark = token_hex(8)
+
+    def begun(self) -> None:
+        """Marks the transaction, so that it is known again whatever SQL the task has run."""
+        self.connection.execute(MARK, (self._mark,))
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here. The gate is taken only now: others do not wait for what the task does."""
@@ -35,7 +52,7 @@ class Effects:
             except Alone:
                 answer = self._answer(settlement, Gate.ALONE)
         except psycopg.Error as error:
-            self._db.explain(error)
+            _explain(self._db, error)
         if answer is not Answer.OK:
             raise _lost(settlement.id, settlement.run)
         self.settled = True
@@ -63,27 +80,51 @@ class Effects:
     def _check(self) -> None:
         status = self.connection.info.transaction_status
         if status is TransactionStatus.IDLE:
-            raise UsageError("the task ended the transaction of current.connection; leave that to the end of the job")
+            raise TransactionEnded(ENDED)
         if status is TransactionStatus.INERROR:
             raise UsageError(
                 "a statement on current.connection failed and the task went on; the server takes no more in this "
                 "transaction. Put what may fail inside `with current.connection.transaction():`, a savepoint"
             )
+        try:
+            mark = Cursor(self.connection, row_factory=tuple_row).execute(MARKED).fetchone()
+        except psycopg.Error as error:
+            _explain(self._db, error)
+        if mark != (self._mark,):  # it is another transaction, which goes on after the task's
+            raise TransactionEnded(ENDED)
 
 
 def _lost(id: str, run: int) -> LeaseLost:
     return LeaseLost(f"run {run} of job {id} does not own its job any more; what it wrote is rolled back")
 
 
+def _explain(db: Database, error: psycopg.Error) -> NoReturn:
+    """Raises the store's error, after which nothing of the transaction is left.
+
+    One that lasted too long is the task's own doing. As a fault of the store, it would be run again for ever.
+    """
+    if error.sqlstate in TOO_LONG:
+        raise StoreError(
+            "the server ended the transaction of current.connection, which was idle or open for longer than it allows "
+            f"({error.sqlstate}, {type(error).__name__}); ask for the connection later, or raise the limit for this role"
+        ) from error
+    db.explain(error)
+
+
 @contextmanager
 def opened(db: Database, statements: Statements, now: Callable[[], float | None]) -> Iterator[Effects]:
     """Committed at the end where the run was settled in it, else rolled back."""
     con = db.connect_for_task()
+    effects = Effects(con, db, statements, now)
     try:
         with con.transaction() as block:  # in which the driver lets nobody commit or roll back
-            effects = Effects(con, db, statements, now)
+            effects.begun()
             yield effects
             if not effects.settled:
                 raise psycopg.Rollback(block)
+    except psycopg.Error as error:
+        if con.broken and effects.settled:  # at the commit: whether it came through, the worker's own settlement tells
+            _explain(db, error)
+        raise
     finally:
         con.close()

@@ -31,6 +31,8 @@ def _server(con: Con) -> Iterator[Finding]:
         yield Finding("ok", "server", text)
     if _setting(con, "transaction_read_only") == "on":
         yield Finding("error", "writing", "the server is read-only: a standby, or set so; name the primary in the URL")
+    if (said := schema.unfit(con)) is not None:
+        yield Finding("error", "encoding", said)
     yield from _durability(con)
     yield _connections(con)
     yield from _long_transactions(con)

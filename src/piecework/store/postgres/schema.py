@@ -9,6 +9,7 @@ from piecework.store.sql import migrations
 
 MIGRATIONS = migrations("piecework.store.postgres")
 VERSION = MIGRATIONS[-1][0]
+ENCODINGS = ("UTF8", "SQL_ASCII")  # of a database; the second one keeps the bytes of UTF-8 as they come
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS piecework_schema (
@@ -102,7 +103,22 @@ def migrate(db: Database) -> list[str]:
         _refuse_newer(db, found)
     if found == VERSION:
         return []
+    if (said := db.read(unfit)) is not None:
+        raise StoreError(f"the store {db.place.shown} is in {said}")
     return db.write(lambda con, _: _apply(con, db), Gate.ALONE)
+
+
+def unfit(con: Con) -> str | None:
+    """What is wrong with the database's encoding, and what to do; None where it holds every character."""
+    row = con.execute(b"SELECT current_database(), current_setting('server_encoding')").fetchone()
+    assert row is not None
+    name, encoding = row
+    if encoding in ENCODINGS:
+        return None
+    return (
+        f"the database {name}, whose encoding {encoding} does not hold every character that a job may have; name one that "
+        f"was made with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    )
 
 
 def _apply(con: Con, db: Database) -> list[str]:

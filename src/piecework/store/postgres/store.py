@@ -39,7 +39,14 @@ from piecework.job import (
     State,
 )
 from piecework.outcome import Settlement
-from piecework.store.callers import Aside, caller_of, is_awaited_sqlalchemy, refuse_awaited, synchronous_half
+from piecework.store.callers import (
+    Aside,
+    caller_of,
+    is_awaited,
+    is_awaited_sqlalchemy,
+    refuse_awaited,
+    synchronous_half,
+)
 from piecework.store.parting import PartsOnRows
 from piecework.store.postgres import (
     amending,
@@ -75,7 +82,7 @@ from piecework.store.postgres.rows import (
     where,
 )
 from piecework.store.postgres.sweep import Sweeper
-from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction, channel, to_json
+from piecework.store.postgres.transaction import ASKED, Alone, Con, Statements, Transaction, channel, to_json
 from piecework.store.postgres.url import parse
 from piecework.store.postgres.within import Within, line_of
 
@@ -113,7 +120,9 @@ class PostgresStore:
         self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
         self._repair_from = ""
         self._front = Front()
-        self._within = Within(self.db, self._statements)
+        # A caller's transaction may have begun long ago, and a delay is counted from the call.
+        theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
+        self._within = Within(self.db, theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
@@ -248,6 +257,8 @@ class PostgresStore:
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
         body = partial(enqueue.add, jobs=jobs, batch=None, fence=None)
         await aside(partial(self._prepare, jobs))
+        if not is_awaited(within):
+            return at_once(self._added_within(within, body, _here))  # its statements hold up the loop anyway
         if not is_awaited_sqlalchemy(within):
             return await self._added_within(within, body, aside)
         # SQLAlchemy switches between the two worlds by itself.

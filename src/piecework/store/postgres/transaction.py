@@ -38,7 +38,7 @@ TABLES = (
     "distributed",
     "part",
 )
-SERVER_TIME = "extract(epoch FROM now())::float8"
+BEGAN, ASKED = "now()", "statement_timestamp()"  # the server's moments: a transaction's, and each statement's
 
 _TABLE = re.compile(rf"(?<![\w.])piecework_({'|'.join(TABLES)})(?!\w)")
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -77,9 +77,9 @@ class Alone(Exception):
 class Statements:
     """The shelf's statements for one schema and one source of time, as the driver takes them."""
 
-    def __init__(self, schema: str, *, server_time: bool) -> None:
+    def __init__(self, schema: str, *, server_time: bool, moment: str = BEGAN) -> None:
         self.schema = schema
-        self._server_time = server_time
+        self._now = f"extract(epoch FROM {moment})::float8" if server_time else "%(now)s::float8"
         self._ready: dict[str, bytes] = {}
 
     def __getitem__(self, title: str) -> bytes:
@@ -105,7 +105,7 @@ class Statements:
     def _parameter(self, found: re.Match[str]) -> str:
         if found[1] != "now":
             return f"%({found[1]})s"
-        return SERVER_TIME if self._server_time else "%(now)s::float8"
+        return self._now
 
 
 class Counting:

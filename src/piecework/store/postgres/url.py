@@ -21,6 +21,7 @@ _PATIENCE = {
     "tcp_user_timeout": "20000",
     "application_name": "piecework",
 }
+_ALWAYS = {"client_encoding": "utf8"}  # whatever PGCLIENTENCODING, the role or the URL says: a job may say anything
 _WORDS = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False, "auto": None}
 
 
@@ -46,7 +47,7 @@ def parse(url: str) -> Place:
     connections = _number(options.pop("connections", str(CONNECTIONS)))
     _check_schema(schema)
     conninfo = urlunsplit(
-        ("postgresql", parts.netloc, parts.path, urlencode({**_PATIENCE, **options}, quote_via=quote), "")
+        ("postgresql", parts.netloc, parts.path, urlencode({**_PATIENCE, **options, **_ALWAYS}, quote_via=quote), "")
     )
     _check_conninfo(conninfo)
     where = parts.netloc.rpartition("@")[2] + unquote(parts.path)

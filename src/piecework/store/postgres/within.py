@@ -8,9 +8,13 @@ what else the transaction did.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+from asyncio import Lock
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, Protocol
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
@@ -30,8 +34,13 @@ DRIVERS = ("psycopg", "psycopg_async", "asyncpg")  # of SQLAlchemy
 SAVE, KEEP = b"SAVEPOINT piecework", b"RELEASE SAVEPOINT piecework"
 UNDO = b"ROLLBACK TO SAVEPOINT piecework"
 
-_NO_TRANSACTION, _FAILED_BEFORE = "25P01", "25P02"
+PLAINLY = {"stream_results": False, "yield_per": None}  # to SQLAlchemy, whatever the caller asks it for
+
+_NO_TRANSACTION, _FAILED_BEFORE, _READ_ONLY = "25P01", "25P02", "25006"
 _PLACE = re.compile(rb"%(%|\((\w+)\)s)")
+
+# Of each connection: its calls take turns, for the savepoints of two at once would have the same name.
+_turns: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class Reply(NamedTuple):
@@ -51,6 +60,9 @@ class Line(Protocol):
     async def ask(self, statement: bytes, params: Mapping[str, Any]) -> Reply:
         """Sends one statement, with parameters named as psycopg names them, and waits for its answer."""
 
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Inside of it, no other call of piecework's speaks on the same connection."""
+
 
 # ── the kinds of connection ──────────────────────────────────────────────────────────────────────
 
@@ -68,6 +80,11 @@ class Psycopg:
                 pipeline.sync()
         return Reply(cursor.fetchall() if cursor.description else [], cursor.rowcount)
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        with _turns.setdefault(self.driver, threading.RLock()):
+            yield
+
 
 class AsyncPsycopg:
     """psycopg's own, awaited."""
@@ -82,6 +99,11 @@ class AsyncPsycopg:
             async with self.driver.pipeline() as pipeline:
                 await pipeline.sync()
         return Reply(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        async with _turns.setdefault(self.driver, Lock()):
+            yield
 
 
 class SqlAlchemy:
@@ -98,11 +120,26 @@ class SqlAlchemy:
     async def ask(self, statement: bytes, params: Mapping[str, Any]) -> Reply:
         if self._numbered:
             text, names = numbered(statement)
-            result = self._connection.exec_driver_sql(text, tuple(params[name] for name in names))
+            result = self._connection.exec_driver_sql(text, tuple(params[name] for name in names), PLAINLY)
         else:
-            result = self._connection.exec_driver_sql(statement.decode(), dict(params))
+            result = self._connection.exec_driver_sql(statement.decode(), dict(params), PLAINLY)
         changed = result.rowcount
         return Reply(result.fetchall() if result.returns_rows else [], changed)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        if not self._connection.dialect.is_async:
+            with _turns.setdefault(self.driver, threading.RLock()):
+                yield
+            return
+        from sqlalchemy.util import await_only
+
+        lock = _turns.setdefault(self.driver, Lock())
+        await_only(lock.acquire())
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @lru_cache(maxsize=256)
@@ -192,6 +229,17 @@ class Within:
         aside: Callable[[Callable[[], Row]], Awaitable[Row]],
     ) -> list[str]:
         """Runs a body in the caller's transaction, all or nothing. `aside` asks the store on a connection of its own."""
+        async with line.turn():
+            return await self._write(caller, line, now, body, aside)
+
+    async def _write(
+        self,
+        caller: Caller,
+        line: Line,
+        now: float | None,
+        body: Callable[[Asking], Awaitable[list[str]]],
+        aside: Callable[[Callable[[], Row]], Awaitable[Row]],
+    ) -> list[str]:
         try:
             await line.ask(SAVE, {})
         except Exception as error:
@@ -201,12 +249,12 @@ class Within:
             tx = Theirs(line, self._statements, now)
             answer = await body(tx)
             await tx.finish()
+            await line.ask(KEEP, {})
         except BaseException as error:
             await self._undo(line, error)
             if isinstance(error, Exception):
                 self._explain(error, caller)
             raise
-        await line.ask(KEEP, {})
         return answer
 
     async def _undo(self, line: Line, error: BaseException) -> None:
@@ -214,8 +262,8 @@ class Within:
             await line.ask(UNDO, {})
             await line.ask(KEEP, {})
         except Exception as more:
-            if _of_the_driver(more) is None:
-                raise
+            if _of_the_driver(more) is None and isinstance(error, Exception):
+                raise  # else it is a cancellation, and whoever waits for its end has to see it
             error.add_note(f"your transaction cannot go on either: {_said(more)}")
 
     async def _check_place(self, line: Line, aside: Callable[[Callable[[], Row]], Awaitable[Row]]) -> None:
@@ -243,6 +291,11 @@ class Within:
                 "an earlier statement of your transaction has failed, and the server takes no more in it; roll it back, or "
                 "to a savepoint"
             ) from error
+        if code == _READ_ONLY:
+            raise WithinNotSupported(
+                f"within= takes a transaction that may write, for it stores the job; yours is read-only ({_said(error)}): "
+                "begin it as READ WRITE, on the primary server"
+            ) from error
         try:
             self._db.tell(code, _said(error), error)
         except StoreUnavailable as told:
@@ -256,6 +309,6 @@ def _of_the_driver(error: BaseException) -> Any:
 
 
 def _said(error: BaseException) -> str:
-    cause = _of_the_driver(error)
+    cause = _of_the_driver(error) or error
     said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
     return (said or str(cause) or type(cause).__name__).strip().split("\n")[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from piecework.errors import LeaseLost, UsageError, WithinNotSupported
+from piecework.errors import LeaseLost, TransactionEnded, UsageError, WithinNotSupported
 from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.sqlite.database import Database
@@ -55,7 +55,7 @@ class Effects:
     def _transaction(self) -> Iterator[Transaction]:
         """piecework's own words on the task's connection, which may have been told to answer in another way."""
         if not self.connection.in_transaction:
-            raise UsageError(f"{_NOT_YOURS}: it was ended before")
+            raise TransactionEnded(f"{_NOT_YOURS}: it was ended before")
         before, self.connection.row_factory = self.connection.row_factory, None
         try:
             with self._db.speaking_plainly():
