@@ -154,10 +154,11 @@ def _store(name: str) -> Iterator[str]:
     if name == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/shop.db"
-    elif name == "postgres":
+    elif name in ("postgres", "redis"):
+        from tests.redis_servers import Redis
         from tests.servers import Postgres
 
-        server = Postgres()
+        server = Postgres() if name == "postgres" else Redis()
         try:
             yield server.start().url
         finally:
@@ -168,8 +169,8 @@ def _store(name: str) -> Iterator[str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.shop", description=__doc__)
-    parser.add_argument("stores", nargs="*", default=["sqlite", "postgres"], metavar="STORE",
-                        help="sqlite, postgres (a server is started), or an empty store's URL; default: both")  # fmt: skip
+    parser.add_argument("stores", nargs="*", default=["sqlite", "postgres", "redis"], metavar="STORE",
+                        help="sqlite, postgres, redis (servers are started), or an empty store's URL; default: all three")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=60.0, help="how long purchases arrive (60)")
     parser.add_argument("--slots", type=int, default=42, help="places on the five processes together (42)")
     parser.add_argument("--scale", type=float, default=1.0, help="so many times as fast (1)")
