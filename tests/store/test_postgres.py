@@ -270,6 +270,23 @@ def test_who_stops_in_the_middle_of_a_transaction_does_not_hold_up_the_others(
     stopped.close()
 
 
+def test_a_ripe_job_that_somebody_holds_does_not_hold_up_the_line(
+    store: PostgresStore, name: str, postgres: Postgres
+) -> None:
+    held = add(store, delay=0.001)
+    with psycopg.connect(postgres.url) as other:
+        other.execute(
+            sql.SQL("SELECT 1 FROM {}.piecework_job WHERE id = %s FOR UPDATE").format(sql.Identifier(name)), (held,)
+        )
+        until(lambda: store.next_due() == 0, "its time has come")
+        id = add(store)
+        assert [run.id for run in fetch(store)] == [id]
+        assert fetch(store) == []
+        assert store.next_due() == shelf.HELD_PAUSE  # and not at once, over and over
+        other.rollback()
+    assert [run.id for run in fetch(store)] == [held]
+
+
 # ── roles and schemas ────────────────────────────────────────────────────────────────────────────
 
 

@@ -40,8 +40,11 @@ class Look(NamedTuple):
         return not self.jobs and (self.ripe or self.expired or self.late or self.dead)
 
 
-def post(tx: Transaction, claim: Claim, place: Place | None = None) -> Cursor[Row]:
-    """Sends the whole fetch, behind a place of one line where one is given; `read` reads its answer."""
+def post(tx: Transaction, claim: Claim, place: Place | None = None, *, heed: bool = True) -> Cursor[Row]:
+    """Sends the whole fetch, behind a place of one line where one is given; `read` reads its answer.
+
+    Without heed, jobs whose time has come and that are not in the line yet are left aside.
+    """
     queues, begin = (claim.queues, START) if place is None else ((place.queue,), place)
     return tx.post(
         "fetch_take",
@@ -50,6 +53,7 @@ def post(tx: Transaction, claim: Claim, place: Place | None = None) -> Cursor[Ro
         claim=claim.number,
         limit=max(0, claim.limit),
         queues=None if queues is None else to_json(queues),
+        heed=heed,
         priority=begin.priority,
         run_at=begin.run_at,
         seq=begin.seq,
@@ -81,18 +85,21 @@ def _with_runs(opened: Opened, jobs: list[Fetched]) -> list[Fetched]:
     return opened(lambda tx: operation.with_runs(tx, jobs))
 
 
-def clearing(claim: Claim, look: Look) -> Callable[[Transaction], None]:
-    """What clears a bite of what stands in the way, alone: others get their turn before the next one."""
+def clearing(claim: Claim, look: Look) -> Callable[[Transaction], Cursor[Row] | None]:
+    """What clears a bite of what stands in the way, alone: others get their turn before the next one.
 
-    def clear(tx: Transaction) -> None:
+    Returns what put jobs into the line, if any were to be; how many, it knows when the transaction has ended.
+    """
+
+    def clear(tx: Transaction) -> Cursor[Row] | None:
         if look.late:
             waits.wake(tx)
-        if look.ripe:
-            tx.post("fetch_ripe")
+        ripened = tx.post("fetch_ripe") if look.ripe else None
         if look.expired:
             _expire(tx)
         elif look.dead:
             _clear_dead(tx, claim)
+        return ripened
 
     return clear
 

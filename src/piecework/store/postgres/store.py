@@ -87,6 +87,7 @@ from piecework.store.postgres.url import parse
 from piecework.store.postgres.within import Within, line_of
 
 CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
+HELD_PAUSE = 0.1  # seconds until jobs are asked for again whose time has come and that others hold
 FOLD_LINES = 1000  # lines of counters after which a process folds them
 FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
 
@@ -124,6 +125,7 @@ class PostgresStore:
         theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
         self._within = Within(self.db, theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
+        self._held_up = False  # whether the last fetch met jobs whose time has come and that others hold
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
@@ -307,9 +309,9 @@ class PostgresStore:
         look = self._look(claim, place)
         return self._cleared(claim, look, place, began)
 
-    def _look(self, claim: Claim, place: Place | None = None) -> Look:
+    def _look(self, claim: Claim, place: Place | None = None, *, heed: bool = True) -> Look:
         # The commit travels with the fetch, which is whole without it: whatever is asked about what was taken comes after.
-        answer = self._write(lambda tx: fetch.post(tx, claim, place))
+        answer = self._write(lambda tx: fetch.post(tx, claim, place, heed=heed))
         return fetch.read(self._read, answer, claim)
 
     def _cleared(self, claim: Claim, look: Look, place: Place | None, began: float) -> list[Fetched]:
@@ -317,9 +319,13 @@ class PostgresStore:
         self._front.taken(claim, look.last, time.monotonic() - began, whole=place is None)
         if place is not None and not look.jobs and not look.blocked:  # nothing behind it: something before?
             look = self._look(claim)
+        heed = True
         while look.blocked:
-            self._alone(fetch.clearing(claim, look))
-            look = self._look(claim)
+            ripened = self._alone(fetch.clearing(claim, look))
+            if ripened is not None and not ripened.rowcount:  # others hold them, for as long as they like
+                heed = False
+            look = self._look(claim, heed=heed)
+        self._held_up = not heed
         if look.jobs:
             self._ear.found()
         return self._line_by_line(claim) if look.crowded else look.jobs
@@ -567,7 +573,7 @@ class PostgresStore:
 
     def next_due(self) -> float | None:
         moments = [moment for moment in self._read(lambda tx: tx.row("fetch_due")) if moment is not None]
-        return max(0.0, min(moments)) if moments else None
+        return max(HELD_PAUSE if self._held_up else 0.0, min(moments)) if moments else None
 
     def close(self) -> None:
         self._ear.close()

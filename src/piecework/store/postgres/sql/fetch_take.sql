@@ -2,7 +2,8 @@
 -- stands in the way. What comes before a place (priority, run_at, seq) of the line is not looked at.
 WITH RECURSIVE flag AS MATERIALIZED (
     SELECT EXISTS (SELECT 1 FROM piecework_session WHERE id = :session) AS alive,
-           EXISTS (SELECT 1 FROM piecework_job WHERE state = 'available' AND NOT due AND run_at <= :now) AS ripe,
+           :heed::boolean
+           AND EXISTS (SELECT 1 FROM piecework_job WHERE state = 'available' AND NOT due AND run_at <= :now) AS ripe,
            EXISTS (
                SELECT 1 FROM piecework_job WHERE expires_at IS NOT NULL AND state = 'available' AND expires_at <= :now
            ) AS expired,
