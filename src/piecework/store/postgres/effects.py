@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -23,7 +22,7 @@ from piecework.store.postgres.transaction import Alone, Con, Statements, Transac
 # read-only, a limit of its own for statements.
 ITS_OWN = ("25P03", "25P04", "25006", "57014")
 
-MARK, MARKED = b"SELECT set_config('piecework.run', %s, true)", b"SELECT current_setting('piecework.run', true)"
+MARK, MARKED = b"SELECT set_config('piecework.run', 'begun', true)", b"SELECT current_setting('piecework.run', true)"
 ENDED = (
     "the task ended the transaction of current.connection, by SQL as it seems; it is not the task's to end: leave that to "
     "the end of the job. What a COMMIT of its own has written stays"
@@ -39,11 +38,10 @@ class Effects:
         self._db = db
         self._statements = statements
         self._now = now
-        self._mark = secrets.token_hex(8)
 
     def begun(self) -> None:
         """Marks the transaction, so that it is known again whatever SQL the task has run."""
-        self.connection.execute(MARK, (self._mark,))
+        self.connection.execute(MARK)
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here. The gate is taken only now: others do not wait for what the task does."""
@@ -94,7 +92,7 @@ class Effects:
             mark = Cursor(self.connection, row_factory=tuple_row).execute(MARKED).fetchone()
         except psycopg.Error as error:
             _explain(self._db, error)
-        if mark != (self._mark,):  # it is another transaction, which goes on after the task's
+        if mark != ("begun",):  # it is another transaction, which goes on after the task's
             raise TransactionEnded(ENDED)
 
 
