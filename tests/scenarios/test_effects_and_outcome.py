@@ -250,20 +250,33 @@ def test_a_store_that_was_away_at_the_end_takes_no_attempt(app: Piecework, write
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])
-def test_a_transaction_that_lasted_too_long_takes_an_attempt(app: Piecework, write: Any, store_url: str) -> None:
-    """It would last too long again, and for ever."""
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("SET LOCAL idle_in_transaction_session_timeout = '20ms'", "longer than it allows"),
+        ("SET TRANSACTION READ ONLY", "read-only"),
+        ("close", "closed current.connection"),
+    ],
+)
+def test_what_a_task_does_to_its_transaction_takes_an_attempt(
+    app: Piecework, table: str, store_url: str, how: str, said: str
+) -> None:
+    """It would do the same again, and for ever."""
 
     @app.task(transaction=True, attempts=1)
-    def slow() -> None:
-        write(1)
+    def careless() -> None:
         con = current.connection
-        con.execute("SET LOCAL idle_in_transaction_session_timeout = '20ms'")
-        select.select([con.fileno()], [], [], 20)  # until the server has spoken
+        if how == "close":
+            con.close()
+            return
+        con.execute(how)
+        if "idle" in how:
+            select.select([con.fileno()], [], [], 20)  # until the server has spoken
 
-    job = slow.later()
+    job = careless.later()
     drain(app)
-    assert (job.state, numbers_in(store_url)) == (State.FAILED, [])
-    assert "longer than it allows" in str(job.record().error)
+    assert (job.state, job.record().run, numbers_in(store_url)) == (State.FAILED, 1, [])
+    assert said in str(job.record().error)
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])

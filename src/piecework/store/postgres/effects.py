@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from secrets import token_hex
 from typing import NoReturn
 
 import psycopg
@@ -19,9 +18,11 @@ from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.settle import Settling
 from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction
 
-TOO_LONG = ("25P03", "25P04")  # idle_in_transaction_session_timeout, transaction_timeout
+# What the task's own transaction brings about, and would again in the next run: too long idle, too long open, told to be
+# read-only, a limit of its own for statements.
+ITS_OWN = ("25P03", "25P04", "25006", "57014")
 
-MARK, MARKED = b"SELECT set_config('piecework.run', %s, true)", b"SELECT current_setting('piecework.run', true)"
+MARK, MARKED = b"SELECT set_config('piecework.run', 'begun', true)", b"SELECT current_setting('piecework.run', true)"
 ENDED = (
     "the task ended the transaction of current.connection, by SQL as it seems; it is not the task's to end: leave that to "
     "the end of the job. What a COMMIT of its own has written stays"
@@ -37,11 +38,10 @@ class Effects:
         self._db = db
         self._statements = statements
         self._now = now
-        self._mark = token_hex(8)
 
     def begun(self) -> None:
         """Marks the transaction, so that it is known again whatever SQL the task has run."""
-        self.connection.execute(MARK, (self._mark,))
+        self.connection.execute(MARK)
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here. The gate is taken only now: others do not wait for what the task does."""
@@ -78,6 +78,8 @@ class Effects:
         return answer
 
     def _check(self) -> None:
+        if self.connection.closed and not self.connection.broken:
+            raise TransactionEnded("the task closed current.connection, which rolled back what it wrote; leave it open")
         status = self.connection.info.transaction_status
         if status is TransactionStatus.IDLE:
             raise TransactionEnded(ENDED)
@@ -90,7 +92,7 @@ class Effects:
             mark = Cursor(self.connection, row_factory=tuple_row).execute(MARKED).fetchone()
         except psycopg.Error as error:
             _explain(self._db, error)
-        if mark != (self._mark,):  # it is another transaction, which goes on after the task's
+        if mark != ("begun",):  # it is another transaction, which goes on after the task's
             raise TransactionEnded(ENDED)
 
 
@@ -101,12 +103,13 @@ def _lost(id: str, run: int) -> LeaseLost:
 def _explain(db: Database, error: psycopg.Error) -> NoReturn:
     """Raises the store's error, after which nothing of the transaction is left.
 
-    One that lasted too long is the task's own doing. As a fault of the store, it would be run again for ever.
+    What is the task's own doing is no fault of the store, or it would be run again for ever.
     """
-    if error.sqlstate in TOO_LONG:
+    if error.sqlstate in ITS_OWN:
         raise StoreError(
-            "the server ended the transaction of current.connection, which was idle or open for longer than it allows "
-            f"({error.sqlstate}, {type(error).__name__}); ask for the connection later, or raise the limit for this role"
+            "the server took no more in the transaction of current.connection, which was open or idle for longer than it "
+            "allows, or told to be read-only, or its statements to be quick "
+            f"({error.sqlstate}, {type(error).__name__}: {str(error).strip()})"
         ) from error
     db.explain(error)
 
