@@ -82,6 +82,7 @@ class Database:
 
     def __init__(self, place: Place, draw: Callable[[], float] = random.random) -> None:
         self.place = place
+        self._denied = place.pooler is False  # the URL says that there is no pooler
         self._draw = draw
         number = gate_number(place.schema)
         limits = (
@@ -244,7 +245,8 @@ class Database:
                 if collided > COLLISIONS:
                     raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
             except psycopg.Error as error:
-                if _is_lost(error.sqlstate, str(error), error) and not lost:
+                denied = self._denied and error.sqlstate in _NOT_PREPARED  # the URL is to be mended, not the connection
+                if _is_lost(error.sqlstate, str(error), error) and not lost and not denied:
                     lost += 1
                     self.close()  # the others went the same way, most likely
                 elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
