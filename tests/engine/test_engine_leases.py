@@ -11,6 +11,7 @@ from piecework import Piece, Pieces, Piecework
 from piecework.engine.keeper import Keeper
 from piecework.engine.runner import Runner
 from piecework.engine.worker import Worker
+from piecework.errors import StoreUnavailable
 from piecework.job import Claim, SessionRecord
 from piecework.outcome import Complete, Release
 from piecework.store.protocol import Store
@@ -95,6 +96,30 @@ def test_a_beat_vouches_from_before_it_was_sent(clock: FrozenClock) -> None:
     store.slow = {"renew": 9.0}
     keeper.turn()
     assert (keeper.beaten_at, clock.monotonic()) == (15.0, 24.0)
+
+
+class Mute:
+    """A store that begins a session, and whose answer to that is lost."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, verb)
+
+    def enlist(self, session: SessionRecord) -> None:
+        self._store.enlist(session)
+        raise StoreUnavailable("the answer was lost")
+
+
+def test_a_session_whose_begin_was_not_answered_is_nobodys(clock: FrozenClock) -> None:
+    """Whoever worked in it would be vouched for by the beats of the session that is begun next."""
+    model = ModelStore(clock=clock)
+    keeper = Keeper(cast(Store, Mute(model)), clock, name="keeper", lease=LEASE, draw=lambda: 0.5)
+    with pytest.raises(StoreUnavailable):
+        keeper.enlist()
+    assert len(model.sessions()) == 1
+    assert keeper.session == ""
 
 
 @pytest.fixture

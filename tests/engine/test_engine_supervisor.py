@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import books, until
@@ -18,6 +19,8 @@ from piecework import Piecework
 from piecework.clock import SystemClock
 from piecework.engine.slate import Slate
 from piecework.engine.supervisor import Supervisor
+from piecework.errors import StoreUnavailable
+from piecework.job import SessionRecord
 from piecework.store import open_store
 
 
@@ -95,6 +98,39 @@ def test_a_process_that_dies_is_replaced_and_gets_a_new_name(app: Piecework, liv
     names = [(lives.parent / f"name {life}").read_text() for life in range(4)]
     assert [name.rpartition(".")[2] for name in names] == ["1", "2", "3", "4"]
     assert len({name.rpartition(".")[0] for name in names}) == 1
+
+
+def test_who_says_hello_between_two_sessions_gets_a_place_in_the_one_that_the_store_took(
+    app: Piecework, lives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name in a session that nobody beats for would be vouched for by the beats of another one."""
+    taken: list[str] = []
+    vouched: list[str] = []
+
+    class Troubled:
+        def __init__(self, url: str) -> None:
+            self._store = open_store(url)
+
+        def __getattr__(self, verb: str) -> Any:
+            return getattr(self._store, verb)
+
+        def enlist(self, session: SessionRecord) -> None:
+            self._store.enlist(session)
+            if taken and not made._greeting:  # the second one is answered once somebody waits for it
+                raise StoreUnavailable("the answer was lost")
+            taken.append(session.id)
+
+        def renew(self, session: str, **how: Any) -> bool:
+            vouched.append(session)
+            return len(taken) > 1 and self._store.renew(session, **how)
+
+    body = "name = hello()['worker']; open(os.path.join(folder, '..', f'name {life}'), 'w').write(name)\nif life == 0: time.sleep(60)"
+    made = supervisor(app, lives, body)
+    monkeypatch.setattr(made, "_open_store", Troubled)
+    assert made.run() == 0
+    names = [(lives.parent / f"name {life}").read_text() for life in range(2)]
+    assert [name.rpartition(".")[0] for name in names] == taken
+    assert set(vouched) <= set(taken)
 
 
 def test_processes_that_die_one_after_the_other_are_replaced_more_and_more_slowly(app: Piecework, lives: Path) -> None:

@@ -60,12 +60,12 @@ class Keeper:
         self.session = ""
 
     def enlist(self) -> str:
-        """Begins a new session and returns its id."""
-        self.session = short_token()
+        """Begins a new session and returns its id. Where the store did not answer, the session is what it was."""
+        session = short_token()
         now, began = self._clock.now(), self._clock.monotonic()
         self._store.enlist(
             SessionRecord(
-                id=self.session,
+                id=session,
                 beat=0,
                 started_at=now,
                 seen_at=now,
@@ -76,7 +76,8 @@ class Keeper:
         )
         self.beaten_at = began
         self._beat_at = self._clock.monotonic() + min(FIRST_BEAT_SECONDS, self._beat_every)
-        return self.session
+        self.session = session
+        return session
 
     def turn(self) -> bool:
         """Beats, watches and tidies, as far as it is time. False when the session was declared dead by others."""

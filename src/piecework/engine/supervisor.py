@@ -78,6 +78,7 @@ class Supervisor:
         self._held: deque[str] = deque(maxlen=REMEMBERED)  # jobs that held their process past their timeout
         self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
         self._is_buried = False  # and no new session has been begun yet
+        self._greeting: list[Child] = []  # said hello, and have no place in a session yet
         self._told_at = 0.0  # the beat that the workers were told of last
         self._draw = draw
         self._trouble = Trouble(clock, draw, log=log)
@@ -273,6 +274,17 @@ class Supervisor:
                 self._broken = True
                 self.stop()
                 return
+            self._greeting.append(child)
+            if not self._is_buried:
+                self._welcome()
+
+    def _welcome(self) -> None:
+        """Gives those that said hello a place in the session; while there is none that the store has taken, they wait."""
+        assert self._keeper is not None
+        greeting, self._greeting = self._greeting, []
+        for child in greeting:
+            if child not in self._children:
+                continue
             self._count += 1
             child.worker = f"{self._keeper.session}.{self._count}"
             child.works_since = self._clock.monotonic()
@@ -401,6 +413,7 @@ class Supervisor:
         if self._is_buried:
             self._keeper.enlist()
             self._is_buried = False
+            self._welcome()
         self._pay()
         if self._keeper.beaten_at != self._told_at:
             self._told_at = self._keeper.beaten_at
