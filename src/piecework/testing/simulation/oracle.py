@@ -42,6 +42,7 @@ class Oracle:
         self.answers: Counter[str] = Counter()
         self.acknowledged: dict[str, str] = {}  # id → how it was called
         self._completed: dict[str, int] = {}  # job → the run that completed it
+        self._to_undo: set[str] = set()  # operations that somebody had undone
         self._recorded: set[tuple[str, int]] = set()
         self._fetched: dict[tuple[str, int], str] = {}
         self._latest: dict[str, int] = {}  # job → its last run
@@ -76,6 +77,8 @@ class Oracle:
             self.footprints.added(args[0], answer)
         elif verb == "amend" and answer is Answer.OK:
             self.footprints.amended(args[0], args[2])
+        elif verb == "cancel" and kwargs.get("undo") and answer:
+            self._to_undo.update(args[0].ids)
         elif verb == "signal" and answer is True:
             self.footprints.signalled(*args)
 
@@ -94,12 +97,16 @@ class Oracle:
                 self.fail(f"run {s.run} of job {s.id} was recorded, and the job had been fetched again since")
             if s.id in self._completed:
                 self.fail(f"job {s.id} was recorded as {s.state} after its completion")
-            if s.state is State.COMPLETED:
+            if s.state is State.COMPLETED and not self._goes_back(s.id):
                 self._completed[s.id] = s.run
             if s.state is State.RUNNING:
                 # The next run is this worker's, as if it had fetched it; one that was let go is nobody's.
                 self._latest[s.id] = s.run + 1
                 self._fetched[s.id, s.run + 1] = worker if answer is Answer.OK else "nobody"
+
+    def _goes_back(self, id: str) -> bool:
+        """Whether it was to be undone while its last step ran: that step is recorded, and undone like the others."""
+        return id in self._to_undo and self._store.get([id])[0].state is not State.COMPLETED
 
     def _took(self, jobs: Any, worker: str) -> None:
         for job in jobs:
