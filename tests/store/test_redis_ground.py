@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis as driver
+from redis.crc import key_slot
 from tests.proxy import Cut, Proxy
 from tests.redis_servers import Redis, RedisCluster, Watched, valkey_program
 from tests.servers import free_port
@@ -242,6 +243,24 @@ def test_a_cluster_is_found_out_and_its_shards_are_asked_in_one_trip(cluster: Re
 def test_a_server_alone_is_no_cluster(redis: Redis) -> None:
     with pytest.raises(StoreError, match=r"leave \+cluster out of the URL"):
         reach(f"redis+cluster://127.0.0.1:{redis.port}").script("raise")([KEY])
+
+
+def test_a_slot_that_is_being_moved_is_waited_for(cluster: RedisCluster) -> None:
+    """The driver has tried again for a while, and gives up in words of its own."""
+    key, missing = "moving:{x}:1", "moving:{x}:2"
+    slot = key_slot(key.encode())
+    here = slot * len(cluster.masters) // 16384
+    source, target = cluster.masters[here], cluster.masters[here - 1]
+    client = reach(cluster.url)
+    client.script("raise")([key])
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.ask("CLUSTER", "MYID"))
+    try:
+        with pytest.raises(StoreUnavailable, match="moving this data right now"):
+            client.script("raise")([key, missing])
+    finally:
+        source.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+    assert client.script("raise")([key, missing]) == 2
+    client.close()
 
 
 def test_a_replica_is_refused(watched: Watched) -> None:

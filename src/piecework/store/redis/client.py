@@ -236,6 +236,7 @@ _CODES: dict[type, str] = {
     redis.OutOfMemoryError: "OOM",
     redis.ReadOnlyError: "READONLY",
     redis.BusyLoadingError: "LOADING",
+    driver_errors.ClusterError: "TRYAGAIN",  # the driver has done so for a while ("TTL exhausted")
     driver_errors.ClusterDownError: "CLUSTERDOWN",
     driver_errors.TryAgainError: "TRYAGAIN",
     driver_errors.MasterDownError: "MASTERDOWN",
