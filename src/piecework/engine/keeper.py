@@ -26,7 +26,10 @@ TIDY_SECONDS = 60.0
 LARGEST_BITE, SMALLEST_BITE = 500, 50  # jobs that are deleted in one transaction
 BITE_SECONDS = 0.02  # a bite that took longer, waiting for others included, makes the next one smaller
 BITE_PAUSE, BITE_SHARE = 0.02, 4  # seconds between two bites, and at least so many times as long as the last one took
-BEHIND_SECONDS, BEHIND_SHARE = 60.0, 0.5  # full bites for so long: jobs end faster than they go, and nothing may hold it up
+BEHIND_SECONDS, BEHIND_SHARE = (
+    60.0,
+    0.5,
+)  # full bites for so long: jobs end faster than they go, and nothing may hold it up
 
 
 class Keeper:
