@@ -110,6 +110,8 @@ def test_a_url_is_shown_without_credentials() -> None:
         ("redis://h?timeout=-1", "timeout=-1; it can be from 0.1"),
         ("redis://h?appendonly=yes", "appendonly, which it cannot; it can say prefix"),
         ("redis://h?ssl_ca_certs=x", "ssl_ca_certs, which it cannot"),
+        ("rediss://h?ssl_cert_reqs=some", "ssl_cert_reqs=some; it can be required"),
+        ("rediss://h?ssl_ca_certs=/none.pem", "ssl_ca_certs=/none.pem, and there is no such file"),
         ("redis://h?prefix", "cannot be read"),
         ("redis+unix://h", "begins with redis+unix://"),
     ],
@@ -240,9 +242,11 @@ def test_a_cluster_is_found_out_and_its_shards_are_asked_in_one_trip(cluster: Re
         client.close()
 
 
-def test_a_server_alone_is_no_cluster(redis: Redis) -> None:
+def test_a_server_alone_is_no_cluster_and_no_sentinel(redis: Redis) -> None:
     with pytest.raises(StoreError, match=r"leave \+cluster out of the URL"):
         reach(f"redis+cluster://127.0.0.1:{redis.port}").script("raise")([KEY])
+    with pytest.raises(StoreError, match=r"is no Sentinel; leave \+sentinel out of the URL"):
+        reach(f"redis+sentinel://127.0.0.1:{redis.port}/jobs").script("raise")([KEY])
 
 
 def test_a_slot_that_is_being_moved_is_waited_for(cluster: RedisCluster) -> None:

@@ -191,6 +191,8 @@ class Client:
             raise StoreError(
                 f"the store {shown} is one server and no Cluster; leave +cluster out of the URL"
             ) from error
+        if "unknown command 'SENTINEL'" in said:
+            raise StoreError(f"the store {shown} is no Sentinel; leave +sentinel out of the URL") from error
         if isinstance(error, redis.ConnectionError | driver_errors.RedisClusterException):
             raise StoreUnavailable(f"the store {shown} cannot be reached: {said}") from error
         raise StoreError(f"the store {shown} failed: {said}") from error
