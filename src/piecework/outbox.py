@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.engine.trouble import Trouble
-from piecework.errors import JobNotFound, StoreError, StoreUnavailable
+from piecework.errors import JobNotFound, StoreError
 from piecework.job import NewJob, State
 from piecework.store import Store
 from piecework.verdicts import Snooze
@@ -51,7 +51,7 @@ class Outbox:
         def carry(job: NewJob) -> str:
             try:
                 (stored,) = store.add([job])
-            except StoreUnavailable as error:
+            except StoreError as error:  # it is away, or refuses everybody: a password that is changed, a missing right
                 raise Snooze(AGAIN * (0.5 + draw()), str(error)) from error
             return stored
 

@@ -120,6 +120,20 @@ def test_bites_that_take_long_become_small_and_pauses_long(live: Callable[..., N
     assert store.bites[-1][1] == keeping.LARGEST_BITE
 
 
+def test_who_does_not_come_to_the_end_goes_faster(live: Callable[..., None], store: Recorded) -> None:
+    """Where jobs end faster than they are deleted, a store in memory would be full one day."""
+    store.backlog, store.bite_takes = 10**9, 0.1
+    live(120)
+    sizes = [limit for _, limit, _ in store.bites]
+    assert keeping.SMALLEST_BITE in sizes
+    assert sizes[-1] == keeping.LARGEST_BITE
+    assert pauses(store)[-1] == pytest.approx(0.05)
+    store.backlog = 700
+    store.bites.clear()
+    live(120)
+    assert min(pauses(store)) >= 0.399
+
+
 def test_a_long_backlog_does_not_stop_the_beat(live: Callable[..., None], store: Recorded) -> None:
     store.backlog, store.bite_takes = 10**9, 0.05
     live(120)

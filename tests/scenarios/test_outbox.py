@@ -17,7 +17,7 @@ from leaping import LeapingClock
 from tests.callers import ALL, Caller, make_table, numbers_in, opened, table_of
 
 from piecework import Piecework, Step, Task
-from piecework.errors import BadSettings, JobNotFound, ResultTimeout, StoreUnavailable, WithinNotSupported
+from piecework.errors import BadSettings, JobNotFound, ResultTimeout, StoreError, StoreUnavailable, WithinNotSupported
 from piecework.job import State
 from piecework.testing.drain import drain
 
@@ -159,11 +159,17 @@ def test_what_cannot_be_carried_stays_and_holds_up_nothing(
 
 
 @one_of_each
-def test_jobs_wait_as_long_as_the_store_is_away(
-    app: Piecework, double: Double, caller: Caller, leaping: LeapingClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreError("wants another password")])
+def test_jobs_wait_as_long_as_the_store_is_away_or_takes_nobodys(
+    error: StoreError,
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    leaping: LeapingClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def away(jobs: Any, **where: Any) -> list[str]:
-        raise StoreUnavailable("away")
+        raise error
 
     caller.begin()
     job = caller.later(double, 21)

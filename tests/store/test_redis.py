@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 import redis as driver
 from tests.redis_servers import Redis, RedisCluster
 
-from piecework.errors import SchemaOutdated, StoreUnavailable, WithinNotSupported
+from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, WithinNotSupported
 from piecework.store.redis.store import VERSION, RedisStore
 from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import (
@@ -172,6 +173,40 @@ def test_a_hundred_additions_wake_a_sleeper_once(store: RedisStore, redis: Redis
         while b"over" not in heard:
             heard += [message["data"] for message in [listens.get_message(timeout=5)] if message]
         assert heard == [b"", b"over"]
+
+
+def test_a_user_who_may_not_give_hints_adds_all_the_same(store: RedisStore, redis: Redis, url: str) -> None:
+    """A new user of Redis 7 may use no channel unless that is said. What the script wrote was not undone by the refusal."""
+    redis.ask("ACL", "SETUSER", "mute", "on", ">word", "~*", "resetchannels", "+@all")
+    mute = RedisStore(url.replace("redis://", "redis://mute:word@"))
+    store._lie_down("somebody")
+    try:
+        added = add(mute)
+        assert [record.id for record in everything(store)] == [added]
+    finally:
+        mute.close()
+        redis.ask("ACL", "DELUSER", "mute")
+
+
+def test_the_rights_that_are_said_to_be_needed_are_enough(redis: Redis, url: str) -> None:
+    def reach(rights: list[str]) -> RedisStore:
+        redis.ask("ACL", "SETUSER", "poor", "reset", "on", ">word", "~*", "&*", *rights)
+        return RedisStore(url.replace("redis://", "redis://poor:word@"))
+
+    poor = reach(["+@scripting", "+@read", "+@write", "+info"])
+    try:
+        with pytest.raises(StoreError, match="does not let this user do that") as refused:
+            add(poor)
+        poor.close()
+        said = re.search(r"commands of scripts \((.+?)\)", str(refused.value))
+        assert said is not None
+        poor = reach(said[1].split(", "))
+        add(poor)
+        poor.wait(0.1)
+        assert len(everything(poor)) == 1
+    finally:
+        poor.close()
+        redis.ask("ACL", "DELUSER", "poor")
 
 
 def test_without_hints_it_looks_by_the_clock(url: str) -> None:

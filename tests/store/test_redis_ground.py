@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis as driver
+from redis.crc import key_slot
 from tests.proxy import Cut, Proxy
 from tests.redis_servers import Redis, RedisCluster, Watched, valkey_program
 from tests.servers import free_port
@@ -109,6 +110,8 @@ def test_a_url_is_shown_without_credentials() -> None:
         ("redis://h?timeout=-1", "timeout=-1; it can be from 0.1"),
         ("redis://h?appendonly=yes", "appendonly, which it cannot; it can say prefix"),
         ("redis://h?ssl_ca_certs=x", "ssl_ca_certs, which it cannot"),
+        ("rediss://h?ssl_cert_reqs=some", "ssl_cert_reqs=some; it can be required"),
+        ("rediss://h?ssl_ca_certs=/none.pem", "ssl_ca_certs=/none.pem, and there is no such file"),
         ("redis://h?prefix", "cannot be read"),
         ("redis+unix://h", "begins with redis+unix://"),
     ],
@@ -239,9 +242,29 @@ def test_a_cluster_is_found_out_and_its_shards_are_asked_in_one_trip(cluster: Re
         client.close()
 
 
-def test_a_server_alone_is_no_cluster(redis: Redis) -> None:
+def test_a_server_alone_is_no_cluster_and_no_sentinel(redis: Redis) -> None:
     with pytest.raises(StoreError, match=r"leave \+cluster out of the URL"):
         reach(f"redis+cluster://127.0.0.1:{redis.port}").script("raise")([KEY])
+    with pytest.raises(StoreError, match=r"is no Sentinel; leave \+sentinel out of the URL"):
+        reach(f"redis+sentinel://127.0.0.1:{redis.port}/jobs").script("raise")([KEY])
+
+
+def test_a_slot_that_is_being_moved_is_waited_for(cluster: RedisCluster) -> None:
+    """The driver has tried again for a while, and gives up in words of its own."""
+    key, missing = "moving:{x}:1", "moving:{x}:2"
+    slot = key_slot(key.encode())
+    here = slot * len(cluster.masters) // 16384
+    source, target = cluster.masters[here], cluster.masters[here - 1]
+    client = reach(cluster.url)
+    client.script("raise")([key])
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.ask("CLUSTER", "MYID"))
+    try:
+        with pytest.raises(StoreUnavailable, match="moving this data right now"):
+            client.script("raise")([key, missing])
+    finally:
+        source.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+    assert client.script("raise")([key, missing]) == 2
+    client.close()
 
 
 def test_a_replica_is_refused(watched: Watched) -> None:

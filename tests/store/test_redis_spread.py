@@ -91,6 +91,18 @@ def test_queues_are_spread_over_the_masters(store: RedisStore, cluster: RedisClu
     assert min(work) >= sum(work) / 8
 
 
+def test_no_shard_is_pruned_before_the_others_again_and_again(store: RedisStore) -> None:
+    """Where each bite is full, as in a busy store, all masters get room."""
+    ids = [add(store, queue=queue) for queue in QUEUES for _ in range(3)]
+    store.settle([completed(run) for run in fetch(store, limit=len(ids))])
+    homes = set(store._set_up().homes.find(ids).values())
+    for _ in store._set_up().shards:
+        assert store.prune(before=store.now() + 60, limit=1) == 1
+    left = Counter(store._set_up().homes.of_name(record.queue) for record in everything(store))
+    before = Counter(store._set_up().homes.of_name(queue) for queue in QUEUES for _ in range(3))
+    assert all(left[home] < before[home] for home in homes)
+
+
 def test_a_tree_lives_in_one_shard(store: RedisStore) -> None:
     """Pieces of other queues too, and splits below: an end and what follows from it are one transaction."""
     root = add(store, queue="top")

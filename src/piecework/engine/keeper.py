@@ -26,6 +26,10 @@ TIDY_SECONDS = 60.0
 LARGEST_BITE, SMALLEST_BITE = 500, 50  # jobs that are deleted in one transaction
 BITE_SECONDS = 0.02  # a bite that took longer, waiting for others included, makes the next one smaller
 BITE_PAUSE, BITE_SHARE = 0.02, 4  # seconds between two bites, and at least so many times as long as the last one took
+BEHIND_SECONDS, BEHIND_SHARE = (
+    60.0,
+    0.5,
+)  # full bites for so long: jobs end faster than they go, and nothing may hold it up
 
 
 class Keeper:
@@ -57,6 +61,7 @@ class Keeper:
         self._tidy_at = clock.monotonic() + TIDY_SECONDS * draw()
         self._pruning = False  # the last bite was full: the next one follows soon
         self._bite = LARGEST_BITE
+        self._full_since: float | None = None  # since when no bite found less than it may take
         self.session = ""
 
     def enlist(self) -> str:
@@ -150,7 +155,7 @@ class Keeper:
         """One bite of what is past its keep. After a full one another follows soon, but never close behind.
 
         In the pause those that wait for the writer's lock come to their turn; and where it took long to get it, the
-        pause grows.
+        pause grows. But a store must not grow for ever, however busy it is: who does not come to the end goes faster.
         """
         self._pruning = False
         if self._keep_completed is None:
@@ -159,6 +164,10 @@ class Keeper:
         deleted = self._store.prune(before=self._clock.now() - self._keep_completed, limit=self._bite)
         took = self._clock.monotonic() - began
         self._pruning = deleted >= self._bite
+        if not self._pruning or self._full_since is None:
+            self._full_since = began
+        behind = self._pruning and began - self._full_since >= BEHIND_SECONDS
         if self._pruning:
-            self._tidy_at = began + took + max(BITE_PAUSE, BITE_SHARE * took)
-        self._bite = max(SMALLEST_BITE, self._bite // 2) if took > BITE_SECONDS else min(LARGEST_BITE, self._bite * 2)
+            self._tidy_at = began + took + max(BITE_PAUSE, (BEHIND_SHARE if behind else BITE_SHARE) * took)
+        slow = took > BITE_SECONDS and not behind
+        self._bite = max(SMALLEST_BITE, self._bite // 2) if slow else min(LARGEST_BITE, self._bite * 2)

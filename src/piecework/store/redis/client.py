@@ -44,7 +44,7 @@ _REFUSED = {
     "NOAUTH": "wants a user and password that it knows; put them into the URL: redis://user:password@host",
     "WRONGPASS": "wants a user and password that it knows; put them into the URL: redis://user:password@host",
     "NOPERM": "does not let this user do that; allow it the keys and channels with its prefix, and +@all or the commands of "
-    "scripts (+@scripting, +@read, +@write, +info, +config|get, +subscribe, +publish)",
+    "scripts (+@scripting, +@read, +@write, +time, +info, +config|get, +subscribe, +publish)",
     "WRONGTYPE": "has other people's data under piecework's keys; choose another prefix: ?prefix=…",
     "CROSSSLOT": "refused keys of several slots",
 }
@@ -191,6 +191,8 @@ class Client:
             raise StoreError(
                 f"the store {shown} is one server and no Cluster; leave +cluster out of the URL"
             ) from error
+        if "unknown command 'SENTINEL'" in said:
+            raise StoreError(f"the store {shown} is no Sentinel; leave +sentinel out of the URL") from error
         if isinstance(error, redis.ConnectionError | driver_errors.RedisClusterException):
             raise StoreUnavailable(f"the store {shown} cannot be reached: {said}") from error
         raise StoreError(f"the store {shown} failed: {said}") from error
@@ -226,14 +228,17 @@ def _piped(driver: Driver, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
 def _said(error: Exception) -> str:
     """The first line of what the server or the driver said, with the code that the driver takes off; it names no password."""
     said = str(error).strip().split("\n")[0] or type(error).__name__
-    code = _CODES.get(type(error))
+    code = "NOPERM" if _WITHIN in said else _CODES.get(type(error))
     return said if code is None or said.startswith(code) else f"{code} {said}"
 
+
+_WITHIN = "user executing the script can't"  # what a script's own command is refused with, under no code of its own
 
 _CODES: dict[type, str] = {
     redis.OutOfMemoryError: "OOM",
     redis.ReadOnlyError: "READONLY",
     redis.BusyLoadingError: "LOADING",
+    driver_errors.ClusterError: "TRYAGAIN",  # the driver has done so for a while ("TTL exhausted")
     driver_errors.ClusterDownError: "CLUSTERDOWN",
     driver_errors.TryAgainError: "TRYAGAIN",
     driver_errors.MasterDownError: "MASTERDOWN",

@@ -65,6 +65,10 @@ class Questions:
         shards = self._set_up().shards
         if len(self._pruners) != len(shards):
             self._pruners = [deleting.Pruner(shard, self.clock) for shard in shards]
+        self._pruners = [
+            *self._pruners[1:],
+            self._pruners[0],
+        ]  # where one shard alone fills a bite, the others come next
         deleted = 0
         for pruner in self._pruners:
             if deleted < limit:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,6 +23,8 @@ MOST_SHARDS = 256
 SINGLE, SENTINEL, CLUSTER = "single", "sentinel", "cluster"
 _WORDS = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
 _TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_CERTIFICATES = ("required", "optional", "none")
 
 
 class Place(NamedTuple):
@@ -129,7 +132,15 @@ def _prefix(said: str) -> str:
 
 
 def _tls(options: dict[str, str]) -> dict[str, str]:
-    return {name: options.pop(name) for name in _TLS if name in options}
+    said = {name: options.pop(name) for name in _TLS if name in options}
+    if said.get("ssl_cert_reqs", "required") not in _CERTIFICATES:
+        raise BadSettings(
+            f"the store's URL says ssl_cert_reqs={said['ssl_cert_reqs']}; it can be {', '.join(_CERTIFICATES)}"
+        )
+    for name in _FILES:
+        if name in said and not os.path.isfile(said[name]):
+            raise BadSettings(f"the store's URL says {name}={said[name]}, and there is no such file")
+    return said
 
 
 def _word(name: str, said: str) -> bool:

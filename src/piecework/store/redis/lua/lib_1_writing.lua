@@ -81,11 +81,12 @@ local function add_walkers()
   end
 end
 
--- Who sleeps is woken once, and has to lie down again to be woken again.
+-- Who sleeps is woken once, and has to lie down again to be woken again. A hint that this user may not give is no reason to
+-- say that the verb failed: all of it is written by now, and sleepers look by themselves.
 local function wake_sleepers()
   if call('ZCARD', K.sleepers) > 0 then
     call('DEL', K.sleepers)
-    call('PUBLISH', K.sleepers, '')
+    redis.pcall('PUBLISH', K.sleepers, '')
   end
 end
 
