@@ -19,6 +19,7 @@ SMALL = {  # title -> how much one script does, in the order of the numbers ther
     "part_erase": [("LINES", 7)],
     "dig": [("BITE_OF", 5)],
     "bury": [("BITE_OF", 5)],
+    "part_strays": [("LOOKED", 5), ("AT_ONCE, WEIGHING", "2, 400")],
     "reap": [("BITE_OF", 5)],
     "told": [("SLICE, LOOKED", "2, 5"), ("WEIGHT", 2000)],
     "survey": [("BITE_OF", 5)],

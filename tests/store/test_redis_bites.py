@@ -36,6 +36,7 @@ from piecework.testing.conformance.kit import (
     leaves,
     offer,
     pieces_of,
+    retried,
     settle,
     split,
     splitting,
@@ -178,6 +179,38 @@ def test_what_was_told_to_an_operation_is_read_in_bites(store: Store) -> None:
     assert [(told.id, told.name) for told in store.signals(run.id)] == [(f"s{n}", name) for n, name in enumerate(names)]
     assert [told.taken_at is not None for told in store.signals(run.id)].index(True) == 1
     assert [deed.id for deed in store.amendments(run.id)] == [f"a{n}" for n in range(12)]
+
+
+@pytest.mark.parametrize("offered", [N - 1, N - 8, 0])
+def test_a_large_split_that_was_offered_otherwise_is_looked_through_in_bites(
+    store: Store, monkeypatch: pytest.MonkeyPatch, offered: int
+) -> None:
+    run = splitting(store)
+    offer(store, run, pieces_of(run, [f"p{n}" for n in range(N)]))
+    settle(store, retried(run))
+    again = fetch_one(store, queue=SPLITS)
+    offer(store, again, pieces_of(again, [f"p{n}" for n in range(offered)]))
+    looks, call = [], Shard.run
+    monkeypatch.setattr(Shard, "run", lambda shard, title, *told: (looks.append(title), call(shard, title, *told))[1])
+    assert settle(store, waiting(again, offered)) is Answer.OK
+    (found,) = store.get([again.id])
+    assert found.error is not None
+    named = [f"p{n}" for n in range(offered, N)][:5]
+    assert (found.state, found.error.type) == (State.FAILED, "SplitChanged")
+    assert f": {', '.join(named)}{', …' if N - offered > 5 else ''}. Make" in found.error.message
+    assert (looks.count("strays") > 2) == (offered > 5)
+    assert settle(store, waiting(again, offered)) is Answer.ALREADY
+
+
+def test_a_large_split_whose_missing_pieces_were_cancelled_is_sealed(store: Store) -> None:
+    run = splitting(store)
+    offer(store, run, pieces_of(run, [f"p{n}" for n in range(N)]))
+    settle(store, retried(run))
+    again = fetch_one(store, queue=SPLITS)
+    store.cancel(Filter(ids=(store.pieces(again.id)[-1].id,)), reason="left over")
+    offer(store, again, pieces_of(again, [f"p{n}" for n in range(N - 1)]))
+    assert settle(store, waiting(again, N - 1)) is Answer.OK
+    assert (state(store, again.id), batch(store, again.id).sealed) == (State.WAITING, True)
 
 
 # ── who is gone ──────────────────────────────────────────────────────────────────────────────────
