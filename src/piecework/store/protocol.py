@@ -210,6 +210,8 @@ class Store(Protocol):
     ) -> list[str]:
         """Stores the jobs, all or none, and returns for each the id under which it is stored.
 
+        Whoever reads meanwhile may see some of many, where a store makes them visible a bite at a time; it then makes all
+        of them visible, whatever becomes of the caller.
         A job whose id is already stored is left as it is.
         A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
         A job that is not due is not fetched before its time.
