@@ -208,3 +208,21 @@ def test_pieces_are_added_by_one_script_as_long_as_that_is_not_too_much(
     with pytest.raises(UsageError, match="18 pieces are too many for one call on Redis"):
         store.add(pieces, batch=NewBatch("b"))
     assert store.count(Filter(state=State.AVAILABLE)) == N
+
+
+def test_with_its_memory_full_nothing_new_is_brought_and_what_was_is_stored(
+    store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(monkeypatch, "unstage", 2, before=True)
+    with pytest.raises(StoreUnavailable):
+        store.add(plain())
+    with driver.Redis.from_url(redis.url) as server:
+        before = server.config_get("maxmemory")["maxmemory"]
+        server.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(StoreUnavailable, match="out of memory: nothing was stored"):
+                store.add([a_job() for _ in range(N)])
+            store.repair()
+        finally:
+            server.config_set("maxmemory", before)
+    assert stored(store) == [f"j{n}" for n in range(N)]
