@@ -37,6 +37,7 @@ from piecework.job import (
     Record,
     State,
     as_utc,
+    check_asked,
 )
 from piecework.labels import identity_text
 from piecework.options import check_moment, check_queue, check_seconds, check_tags, check_text
@@ -81,6 +82,7 @@ class Job(Generic[R]):
     def __init__(self, app: Piecework, id: str, known: Record | None = None) -> None:
         self._app = app
         self._known = known
+        check_asked("an id", id)
         self.id = id
 
     def __repr__(self) -> str:
@@ -429,7 +431,8 @@ class Jobs:
         self._app = app
 
     def get(self, id: str) -> Job[Any]:
-        """A handle to a stored job. Raises `JobNotFound`."""
+        """A handle to a stored job. Raises `JobNotFound`, and `UsageError` for what cannot be an id."""
+        check_asked("an id", id)
         found = self._app.store.get([id])
         if not found:
             raise JobNotFound(f"no job {id}: it never existed, or was pruned")
@@ -460,7 +463,8 @@ class Jobs:
 
         `identity` is that of a call (7 and "7" are one); `tags` is one, or several that a job must all have. Moments are
         aware datetimes, those after which included and those before which not; only what has ended has finished.
-        Raises `UsageError` for a state that does not exist, and for what is no moment, tag or identity.
+        Raises `UsageError` for a state that does not exist, for what is no moment, tag or identity, and for text that no
+        store could keep.
 
         Example: ``app.jobs.where(tags="import", state="failed", finished_after=yesterday).retry()``
         """
@@ -553,6 +557,8 @@ class Query:
 
     def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Job[Any]]:
         """One page, beginning behind the job `after`."""
+        if after is not None:
+            check_asked("after", after)
         records = self._app.store.find(self._which, after=after, limit=limit, newest=newest)
         return [self._app.handle(record.id, record) for record in records]
 

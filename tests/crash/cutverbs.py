@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
-from piecework.job import Amendment, Claim, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework import parting
+from piecework.job import Amendment, Claim, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework.parts import PartEnd, Push
 from piecework.store import Store
 from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import a_job, a_session, add, completed, failed, fetch, fetch_one
@@ -163,8 +166,37 @@ def pause(store: Store) -> Call:
     return lambda at: at.pause("q")
 
 
+def _parts(store: Store) -> list[str]:
+    """A distributed job of more parts than the bites of these tests have."""
+    names = [f"{n}" for n in range(5)]
+    follow = {"then": a_job("then"), "otherwise": a_job("otherwise")}
+    store.parts.push(Push(token="t", producer="p", parts=tuple(names), begins=True, close=5, complete=True, **follow))
+    return names
+
+
+def _in_small_bites(call: Call) -> Call:
+    def small(store: Store) -> Any:
+        with mock.patch.object(parting, "BITE", 2):
+            return call(store)
+
+    return small
+
+
+def end_parts(store: Store) -> Call:
+    """All parts of a distributed job: its follow-up is stored with the last bite."""
+    ends = [PartEnd(name, "call", name) for name in _parts(store)]
+    return _in_small_bites(lambda at: at.parts.end("t", ends))
+
+
+def resume_parts(store: Store) -> Call:
+    """One that failed, which is stopped while its parts are opened again."""
+    error = ErrorInfo("ValueError", "bad body")
+    store.parts.end("t", [PartEnd(name, "call", None, error) for name in _parts(store)])
+    return _in_small_bites(lambda at: at.parts.resume("t"))
+
+
 VERBS = [
     add_plain, add_first_ever, add_bite, add_operation, seal, fetch_some, fetch_behind_the_expired, settle_some,
     settle_pieces, settle_that_fails_a_batch, settle_step, exchange, report, enlist, renew, bury, reap, cancel, retry,
-    prune, delete, amend, signal, pause,
+    prune, delete, amend, signal, pause, end_parts, resume_parts,
 ]  # fmt: skip

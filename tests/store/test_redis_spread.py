@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis as driver
 from redis.crc import key_slot
 from tests.redis_servers import MASTERS, Redis, RedisCluster
 
-from piecework.errors import LeaseLost, StoreError
+from piecework import parting
+from piecework.distributed import DistributedJob
+from piecework.errors import LeaseLost, StoreError, StoreUnavailable
 from piecework.job import Filter, NewBatch, State
+from piecework.store.redis import enqueue
 from piecework.store.redis.homes import SLOTS, tags
+from piecework.store.redis.shard import Shard
 from piecework.store.redis.store import RedisStore
 from piecework.testing.conformance.kit import (
     SESSIONS,
@@ -122,6 +127,39 @@ def test_another_process_finds_who_lives_where(store: RedisStore, url: str) -> N
     assert other.cancel(Filter(ids=tuple(ids[:20])), reason="enough") == 20
     assert record(store, ids[19]).state is State.CANCELLED
     other.close()
+
+
+def test_a_large_call_goes_in_bites_in_each_shard_and_is_ended_there(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enqueue, "BITE", 4)
+    jobs = [a_job(f"j{n}", key=f"k{n}") for n in range(100)]
+    run, left = Shard.run, [None] * 40
+
+    def broken(shard: Shard, title: str, *told: Any, **more: Any) -> Any:
+        if not left:
+            raise StoreUnavailable("the store is away")
+        left.pop()
+        return run(shard, title, *told, **more)
+
+    monkeypatch.setattr(Shard, "run", broken)
+    with pytest.raises(StoreUnavailable):
+        store.add(jobs)
+    monkeypatch.setattr(Shard, "run", run)
+    assert 0 < store.count(Filter()) < 100
+    assert store.add(jobs) == [job.id for job in jobs]
+    store.repair()
+    assert store.count(Filter()) == 100
+
+
+def test_parts_end_in_bites_in_the_shard_of_their_token(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parting, "BITE", 3)
+    for token in ("t", "u", "v"):
+        job = DistributedJob(store.parts, token, then=a_job(f"then {token}"))
+        job.push_all(range(10))
+        assert [bool(answer) for answer in job.done_many(range(10))] == [False] * 9 + [True]
+    assert [found.token for found in store.parts.find()] == ["v", "u", "t"]
+    assert store.count(Filter()) == 3
 
 
 # ── what holds over all shards ───────────────────────────────────────────────────────────────────

@@ -97,8 +97,10 @@ class Parts(Protocol):
         ...
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        """Ends parts, all in one transaction, and answers what became of each.
+        """Ends parts, in their order and a bite of them at a time, and answers what became of each behind the last bite.
 
+        A bite is one transaction; a small call is one. A large one that breaks off has ended the parts of its first bites;
+        sent again, it ends the others, and all the answers are those of a call that did not break off.
         An open part is done or failed now; a failed one may be done after all. Any other end of a part changes nothing,
         and `counted` is for the call that ended it, also when that is sent again. A part that is not known changes nothing.
         When a closed job that was not stopped has no open part left, it has ended: finished where all are done, and the
@@ -119,7 +121,8 @@ class Parts(Protocol):
     def resume(self, token: str) -> bool:
         """Lets a job go on that was stopped or has failed, and says whether it was; parts that failed are open again.
 
-        One whose parts are all done is finished by it.
+        One whose parts are all done is finished by it. Many parts are opened a bite at a time, each in a transaction, and
+        the job is stopped until the last of them is: a call that breaks off leaves it so, and is made again.
         """
         ...
 
@@ -207,6 +210,8 @@ class Store(Protocol):
     ) -> list[str]:
         """Stores the jobs, all or none, and returns for each the id under which it is stored.
 
+        Whoever reads meanwhile may see some of many, where a store makes them visible a bite at a time; it then makes all
+        of them visible, whatever becomes of the caller.
         A job whose id is already stored is left as it is.
         A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
         A job that is not due is not fetched before its time.

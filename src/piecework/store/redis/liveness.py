@@ -55,11 +55,22 @@ def sessions(shard: Shard) -> list[SessionRecord]:
 
 def bury(shard: Shard, session: str, beat: int | None) -> int | None:
     """The verb `bury`, in one shard."""
-    answer = shard.run("bury", (session, given(beat), STOPPED if beat is None else SILENT))
-    return None if answer is False else int(answer)
+    reason = STOPPED if beat is None else SILENT
+    answer = shard.run("bury", (session, given(beat), reason))
+    if answer is False:
+        return None
+    returned, more = answer
+    while more:  # it is marked by now, and its beat stands still
+        n, more = shard.run("bury", (session, False, reason))
+        returned += n
+    return int(returned)
 
 
 def reap(shard: Shard, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:
     """The verb `reap`, in one shard."""
-    ids: list[str] = shard.run("reap", (worker, list(crashed), reason, crash_limit))
-    return ids
+    returned: list[str] = []
+    told, more = (worker, list(crashed), reason, crash_limit), True
+    while more:
+        ids, more = shard.run("reap", told)
+        returned += ids
+    return returned

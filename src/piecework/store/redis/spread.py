@@ -141,8 +141,9 @@ class Spread:
         asked = [work.asked([settlements[n] for n in numbers], None) for numbers in parts.values()]
         calls = [self.shards[home].call("exchange", one.told) for home, one in zip(parts, asked, strict=True)]
         answers: dict[int, Answer] = {}
-        for numbers, one, said in zip(parts.values(), asked, self._client.together(calls), strict=True):
-            answers |= zip(numbers, one.read(said)[0], strict=True)
+        for (home, numbers), one, said in zip(parts.items(), asked, self._client.together(calls), strict=True):
+            some = work.looked(self.shards[home], [settlements[n] for n in numbers], one.read(said)[0])
+            answers |= zip(numbers, some, strict=True)
         return [answers[n] for n in range(len(settlements))]
 
     def _fetch(self, claim: Claim) -> list[Fetched]:

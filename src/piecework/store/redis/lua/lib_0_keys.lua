@@ -36,6 +36,7 @@
 --                O batch                  open batches
 --                D batch                  failed or stopped batches with an open piece
 --                L moment batch           batches without a `then`, by when they ended
+--                S call                   calls that came in bites, and are to be stored: see part_staged
 --   count      HASH  state queue -> how many jobs; here a running job counts as `r`
 --   unique     HASH  u..key -> place of the unfinished job with that key; o..key -> place of the operation that has it
 --   batch      HASH  id -> packed row (see lib_1_rows)
@@ -79,6 +80,9 @@ end
 
 local NOW = ARGV[1] ~= '' and tonumber(ARGV[1]) or server_micros() / 1000000
 local ASKED = ARGV[2] and ARGV[2] ~= '' and unpack_all(ARGV[2]) or {}
+
+-- The k-th of what is told behind all else: what only the script can read.
+local told_beside = function(k) return ARGV[k + 2] end
 
 -- A moment in seconds as bytes whose order is that of time.
 local function moment(seconds)
