@@ -113,15 +113,18 @@ def _session(behind: Any) -> Any:
 
 def _behind_session(session: Any, held: Held) -> None:
     if not session.in_transaction():
+        if not session.autobegin:
+            raise _not_begun("session")
         session.begin()  # as with `session.add`: what is asked for is part of what is committed or rolled back next
     root = session.get_transaction()
-    if _has_committed(root):  # asked for by a listener to that very commit
+    if _has_committed(root):  # asked for by a listener to that very commit, before ours or after it
+        _committed(session)
         _behind_all(_still_open(root), held)
-    elif session.bind in _connections(root):
-        _behind_connection(session.bind, held)  # whose transaction it may have joined
+    elif session.bind in _connections(within := session.get_nested_transaction() or root):
+        _behind_connection(session.bind, held)  # whose transaction it may have joined, or its savepoint by now
     else:
         _listen(session)
-        session.info[_KEPT].append((session.get_nested_transaction() or root, held))
+        session.info[_KEPT].append((within, held))
 
 
 def _listen(session: Any) -> None:
@@ -138,10 +141,10 @@ def _listen(session: Any) -> None:
 def _committed(session: Any) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was let go
-    kept, session.info[_KEPT] = session.info[_KEPT], []
+    kept = session.info.get(_KEPT, [])
     still_open = _still_open(session.get_transaction())
-    for _, held in kept:
-        _behind_all(still_open, held)
+    while kept:
+        _behind_all(still_open, kept.pop(0)[1])
 
 
 def _forget(session: Any, over: Any) -> None:
@@ -165,9 +168,9 @@ def _has_committed(root: Any) -> bool:
     return getattr(root._state, "name", None) == "COMMITTED"
 
 
-def _connections(root: Any) -> list[Any]:
-    """The connections that take part in a session's transaction: SQLAlchemy has no public name for them."""
-    return [connection for connection in root._connections if _connection(connection) is not None]
+def _connections(transaction: Any) -> list[Any]:
+    """The connections that a transaction of a session has come to: SQLAlchemy has no public name for them."""
+    return [connection for connection in transaction._connections if _connection(connection) is not None]
 
 
 def _still_open(root: Any) -> list[Any]:
@@ -212,11 +215,15 @@ def _connection(behind: Any) -> Any:
 def _behind_connection(connection: Any, held: Held) -> None:
     transaction = connection.get_transaction()
     if transaction is None or not transaction.is_active:
-        raise BadOption(
-            "after_commit= waits for the transaction of this connection, which has begun none: begin it first. Or leave "
-            "out after_commit=, and the job is stored at once"
-        )
+        raise _not_begun("connection")
     _line_of(transaction).held.append(held.committed)
+
+
+def _not_begun(what: str) -> BadOption:
+    return BadOption(
+        f"after_commit= waits for the transaction of this {what}, which has begun none: begin it first. Or leave out "
+        "after_commit=, and the job is stored at once"
+    )
 
 
 def _behind_all(transactions: Sequence[Any], held: Held) -> None:

@@ -100,20 +100,21 @@ class Job(Generic[R]):
 
         A job that is still in the app's outbox is `waiting`, with that reason.
         """
-        found = self._app.store.get([self.id])
-        self._known = found[0] if found else self._beside()
-        return self._known
-
-    def _beside(self) -> Record:
-        """The job where the store has none of this id: in the outbox, or the one that had its unique key before."""
+        if (record := self._stored()) is not None:
+            return record
         found = self._carried_to()
         if not isinstance(found, str):
             return found
-        self.id = found
-        stored = self._app.store.get([found])
-        if not stored:
-            raise JobNotFound(f"no job {found}: it never existed, or was pruned")
-        return stored[0]
+        self.id = found  # that of another job, where that one had its unique key before
+        if (record := self._stored()) is None:
+            raise JobNotFound(f"no job {self.id}: it never existed, or was pruned")
+        return record
+
+    def _stored(self) -> Record | None:
+        """The job as the store has it; None where it has none of this id."""
+        if found := self._app.store.get([self.id]):
+            self._known = found[0]
+        return found[0] if found else None
 
     def _carried_to(self) -> Record | str:
         """The id under which the job came to the store, or what the outbox keeps of it. Raises `JobNotFound`."""
@@ -458,9 +459,11 @@ class Jobs:
 
     def get(self, id: str) -> Job[Any]:
         """A handle to a stored job. Raises `JobNotFound`."""
-        job: Job[Any] = Job(self._app, id)
-        record = job.record()
-        return self._app.handle(record.id, record)
+        found: Job[Any] = Job(self._app, id)
+        record = found.record()
+        job = self._app.handle(record.id, record)
+        job._known = found._known  # nothing is known for good of what is still in the outbox
+        return job
 
     async def aget(self, id: str) -> Job[Any]:
         """`get`, awaited."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 import sqlite3
@@ -17,7 +18,7 @@ from leaping import LeapingClock
 from tests.callers import ALL, Caller, make_table, numbers_in, opened, table_of
 
 from piecework import Piecework, Step, Task
-from piecework.errors import BadSettings, JobNotFound, ResultTimeout, StoreUnavailable, WithinNotSupported
+from piecework.errors import BadSettings, JobCancelled, JobNotFound, ResultTimeout, StoreUnavailable, WithinNotSupported
 from piecework.job import State
 from piecework.testing.drain import drain
 
@@ -87,6 +88,7 @@ def test_what_is_committed_is_carried_over_and_run(
     caller.commit()
     with pytest.raises(ResultTimeout, match="has not been carried"):
         job.result(timeout=0)
+    assert not any(app.jobs.counts().values())
     drain(app)
     assert [each.result(timeout=0) for each in (job, *many)] == [42, 2, 4]
     assert app.jobs.get(job.id).task == "double"
@@ -160,23 +162,40 @@ def test_what_cannot_be_carried_stays_and_holds_up_nothing(
 
 @one_of_each
 def test_jobs_wait_as_long_as_the_store_is_away(
-    app: Piecework, double: Double, caller: Caller, leaping: LeapingClock, monkeypatch: pytest.MonkeyPatch
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    leaping: LeapingClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """One of them tries now and then, and it is told once that the store is away, and once that it is there again."""
+    tried = []
+
     def away(jobs: Any, **where: Any) -> list[str]:
+        tried.append(jobs[0].id)
         raise StoreUnavailable("away")
 
     caller.begin()
-    job = caller.later(double, 21)
+    jobs = caller.later_many(double, [(n,) for n in range(30)])
     caller.commit()
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "piecework.outbox"):
         patch.setattr(app.store, "add", away)
         for _ in range(20):
             drain(app)
             leaping.leap(5)
-    with pytest.raises(ResultTimeout):
-        job.result(timeout=0)
-    drain(app)
-    assert job.result(timeout=0) == 42
+    with pytest.raises(ResultTimeout, match="has not been carried to the store yet"):
+        jobs[0].result(timeout=0)
+    assert 1 < len(tried) < 20 * 8  # never by more than those who carry at the same time
+    leaping.leap(60)
+    with caplog.at_level(logging.INFO, "piecework.outbox"):
+        drain(app)
+    assert [job.result(timeout=0) for job in jobs] == [2 * n for n in range(30)]
+    told = [record.message for record in caplog.records if record.name == "piecework.outbox"]
+    assert [message.partition(",")[0].partition(" after")[0] for message in told] == [
+        "the store is not available",
+        "the store is available again",
+    ]
 
 
 @one_of_each
@@ -278,7 +297,8 @@ def test_what_came_too_late_to_be_begun_is_not_carried(tmp_path: Path, leaping: 
         late, in_time = (double.using(within=data, expires=seconds).later(1) for seconds in (5, 500))
     leaping.leap(60)
     drain(app)
-    with pytest.raises(JobNotFound, match="had not been begun by the time"):
+    with pytest.raises(JobCancelled, match="had not been begun by the time"):
         late.result(timeout=0)
+    assert late.state == State.CANCELLED
     assert in_time.result(timeout=0) == 2
     app.close()
