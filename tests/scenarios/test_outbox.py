@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,20 +178,20 @@ def test_jobs_wait_as_long_as_the_store_is_away(
         raise StoreUnavailable("away")
 
     caller.begin()
-    jobs = caller.later_many(double, [(n,) for n in range(30)])
+    jobs = caller.later_many(double, [(n,) for n in range(12)])
     caller.commit()
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "piecework.outbox"):
         patch.setattr(app.store, "add", away)
-        for _ in range(20):
+        for _ in range(8):
             drain(app)
             leaping.leap(5)
     with pytest.raises(ResultTimeout, match="has not been carried to the store yet"):
         jobs[0].result(timeout=0)
-    assert 1 < len(tried) < 20 * 8  # never by more than those who carry at the same time
+    assert 1 < len(tried) < 8 * len(jobs)
     leaping.leap(60)
     with caplog.at_level(logging.INFO, "piecework.outbox"):
         drain(app)
-    assert [job.result(timeout=0) for job in jobs] == [2 * n for n in range(30)]
+    assert [job.result(timeout=0) for job in jobs] == [2 * n for n in range(12)]
     told = [record.message for record in caplog.records if record.name == "piecework.outbox"]
     assert [message.partition(",")[0].partition(" after")[0] for message in told] == [
         "the store is not available",
@@ -258,6 +259,126 @@ def test_kill_9_while_it_is_carried_neither_loses_nor_doubles(
         assert [job.result(timeout=30) for job in jobs] == [0, 2, 4]
     heir.close()
     assert app.jobs.where().count() == 3
+
+
+DIES_WITH_IT_ADDED = """
+import os, signal
+from carried import app
+
+add = app.store.add
+
+def once(jobs, **where):
+    add(jobs, **where)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+app.store.add = once
+app.worker(burst=True).run()
+"""
+
+
+@one_of_each
+def test_kill_9_between_the_adding_and_the_note_of_it(
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    elsewhere: str,
+    store_url: str,
+    tmp_path: Path,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The heir adds it again, which changes nothing; what was cancelled meanwhile stays cancelled."""
+    monkeypatch.setattr("piecework.outbox.IN_HAND_SECONDS", 0.1)
+    caller.begin()
+    job, cancelled = caller.later(double, 21), caller.later(double, 1)
+    caller.commit()
+    (tmp_path / "carried.py").write_text(MODULE)
+    path = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
+    env = {**os.environ, "PYTHONPATH": path, "STORE": elsewhere, "OUTBOX": store_url}
+    died = subprocess.run([sys.executable, "-c", DIES_WITH_IT_ADDED], env=env, timeout=60, capture_output=True)
+    assert died.returncode == -signal.SIGKILL
+    added = [found.id for found in app.jobs.where()]
+    assert added
+    assert set(added) <= {job.id, cancelled.id}
+    assert cancelled.cancel()  # wherever it is: there, in the outbox, or in the hand of the dead
+    heir = Piecework(elsewhere, outbox=store_url, lease=1)
+    heir.task(name="double")(lambda n: 2 * n)
+    with heir.worker():
+        assert job.result(timeout=30) == 42
+        until(lambda: cancelled.state == State.CANCELLED)
+    heir.close()
+    assert sorted(found.id for found in app.jobs.where()) == sorted({*added, job.id})
+    assert job.record().run == 1
+
+
+@one_of_each
+def test_commits_race_the_carrier(
+    app: Piecework, double: Double, caller: Caller, request: pytest.FixtureRequest, store_url: str
+) -> None:
+    """Whoever commits while others are carried finds each of them done, and nobody finds what was rolled back."""
+    shelf, _, kind = request.node.callspec.params["caller"].partition("-")
+    committed: list[Any] = []
+    undone: list[Any] = []
+
+    def work(n: int) -> None:
+        with opened(shelf, kind, store_url) as own:
+            for m in range(6):
+                own.begin()
+                own.execute(f"INSERT INTO {table_of(store_url)} VALUES ({10 * n + m})")
+                job = own.later(double, 10 * n + m)
+                if m % 3 == 2:
+                    own.rollback()
+                    undone.append(job)
+                else:
+                    own.commit()
+                    committed.append((10 * n + m, job))
+
+    callers = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    with app.worker(concurrency=4):
+        for each in callers:
+            each.start()
+        for each in callers:
+            each.join(60)
+        assert [job.result(timeout=60) for _, job in committed] == [2 * n for n, _ in committed]
+    assert len(committed) == 12
+    assert sorted(n for n, _ in committed) == sorted(numbers_in(store_url))
+    assert app.jobs.where().count() == 12
+    for job in undone:
+        with pytest.raises(JobNotFound):
+            job.record()
+
+
+@one_of_each
+def test_the_app_works_on_while_the_database_of_its_outbox_is_away(
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert app.outbox is not None
+    box, refused = app.outbox.box.store, []
+    caller.begin()
+    kept = caller.later(double, 21)
+    caller.commit()
+
+    def away(*args: Any, **more: Any) -> Any:
+        refused.append(args)
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+        for verb in ("enlist", "renew", "exchange", "fetch", "report", "reap", "get"):
+            patch.setattr(box, verb, away)
+        with app.worker(concurrency=2):
+            assert double.later(1).result(timeout=30) == 2
+            until(lambda: len(refused) > 2)
+            with pytest.raises(StoreUnavailable):
+                kept.result(timeout=0)
+            patch.undo()
+            assert kept.result(timeout=30) == 42
+    told = [record.message for record in caplog.records if "not available" in record.message]
+    assert len(told) <= 2  # of the outbox, and of the handle that waited
 
 
 @one_of_each
