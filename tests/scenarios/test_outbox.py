@@ -276,7 +276,9 @@ app.worker(burst=True).run()
 """
 
 
-@one_of_each
+@pytest.mark.parametrize(
+    ("elsewhere", "caller"), [("sqlite", "sqlite-sqlite3"), ("redis", "postgres-psycopg")], indirect=True
+)
 def test_kill_9_between_the_adding_and_the_note_of_it(
     app: Piecework,
     double: Double,
