@@ -124,7 +124,10 @@ def _behind_session(session: Any, held: Held) -> None:
         _behind_connection(session.bind, held)  # whose transaction it may have joined, or its savepoint by now
     else:
         _listen(session)
-        session.info[_KEPT].append((within, held))
+        kept = session.info[_KEPT]
+        if kept and not _is_in(kept[-1][0], root):
+            kept.clear()  # of a transaction that was closed without a commit
+        kept.append((within, held))
 
 
 def _listen(session: Any) -> None:
@@ -135,27 +138,22 @@ def _listen(session: Any) -> None:
     session.info[_KEPT] = []
     event.listen(session, "after_commit", _committed, insert=True)  # another listener that raises must not lose them
     event.listen(session, "after_soft_rollback", _forget)
-    event.listen(session, "after_transaction_end", _ended)
 
 
 def _committed(session: Any) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was let go
-    kept = session.info.get(_KEPT, [])
-    still_open = _still_open(session.get_transaction())
+    root, kept = session.get_transaction(), session.info.get(_KEPT, [])
+    still_open = _still_open(root)
     while kept:
-        _behind_all(still_open, kept.pop(0)[1])
+        within, held = kept.pop(0)
+        if _is_in(within, root):  # and not of a transaction that was closed without a commit
+            _behind_all(still_open, held)
 
 
 def _forget(session: Any, over: Any) -> None:
     """Forgets what was held in a transaction that is rolled back, and in savepoints within it."""
     session.info[_KEPT] = [(within, held) for within, held in session.info[_KEPT] if not _is_in(within, over)]
-
-
-def _ended(session: Any, over: Any) -> None:
-    """A session that is closed is not rolled back; what it did is gone all the same."""
-    if over.parent is None:
-        _forget(session, over)
 
 
 def _is_in(transaction: Any, over: Any) -> bool:

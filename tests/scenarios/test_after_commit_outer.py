@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 from sqlalchemy import Column, Connection, Engine, Integer, create_engine, event, text
-from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import NullPool
@@ -261,6 +261,92 @@ def test_a_commit_that_fails_adds_nothing(app: Piecework, double: Double, engine
         with pytest.raises(RuntimeError, match="no commit today"):
             connection.commit()
     assert (stored(app), facts(engine)) == ([], [])
+
+
+def test_a_constraint_that_speaks_up_at_the_commit_adds_nothing(app: Piecework, double: Double, engine: Engine) -> None:
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = on"))
+    with engine.begin() as connection:
+        connection.execute(
+            text("CREATE TABLE note (n INTEGER REFERENCES fact DEFERRABLE INITIALLY DEFERRED)"),
+        )
+
+    def work(on: Session | Connection) -> None:
+        on.execute(text("INSERT INTO note VALUES (99)"))
+        double.using(after_commit=on).later(1)
+
+    def by_a_session() -> None:
+        with Session(engine) as session, session.begin():
+            work(session)
+
+    def by_a_session_within() -> None:
+        with engine.begin() as connection, Session(connection) as session:
+            work(session)
+            session.commit()
+
+    def by_a_connection() -> None:
+        with engine.begin() as connection:
+            work(connection)
+
+    for way in (by_a_session, by_a_session_within, by_a_connection):
+        with pytest.raises(IntegrityError):
+            way()
+    assert stored(app) == []
+
+
+def test_two_phases(app: Piecework, double: Double, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is stored after the second one. SQLite has none: it is told what they come to."""
+    said: list[str] = []
+
+    def do(what: str) -> Any:
+        def done(connection: Connection, xid: Any, *more: Any, **_: Any) -> None:
+            said.append(f"{what}, {len(stored(app))} stored")
+            if what in ("commit", "rollback"):
+                getattr(engine.dialect, f"do_{what}")(connection.connection)
+
+        return done
+
+    for what in ("begin", "prepare", "commit", "rollback"):
+        monkeypatch.setattr(engine.dialect, f"do_{what}_twophase", do(what))
+    with Session(engine, twophase=True) as session:
+        write(session, 1)
+        double.using(after_commit=session).later(1)
+        session.prepare()
+        double.using(after_commit=session).later(2)
+        session.commit()
+    assert stored(app) == [1, 2]
+    with engine.connect() as connection:
+        for n, end in enumerate(("commit", "rollback"), start=3):
+            transaction = connection.begin_twophase()
+            write(connection, n)
+            double.using(after_commit=connection).later(n)
+            transaction.prepare()
+            getattr(transaction, end)()
+    assert stored(app) == [1, 2, 3]
+    assert said[:3] == ["begin, 0 stored", "prepare, 0 stored", "commit, 0 stored"]
+    assert "commit, 2 stored" in said
+
+
+@pytest.mark.parametrize("held_before", [False, True])
+@pytest.mark.parametrize(
+    "name", ["before_commit", "before_flush", "after_flush", "after_begin", "after_transaction_create", "after_commit"]
+)
+def test_a_job_is_held_in_whatever_happens_on_the_way_to_a_commit(
+    app: Piecework, double: Double, engine: Engine, name: str, held_before: bool
+) -> None:
+    asked: list[bool] = []
+
+    def once(*_: Any) -> None:
+        if not asked:
+            asked.append(True)
+            double.using(after_commit=session).later(2)
+
+    with Session(engine) as session:
+        if held_before:
+            double.using(after_commit=session).later(1)
+        event.listen(session, name, once)
+        session.add(Fact())
+        session.commit()
+    assert stored(app) == [1, 2][not held_before :]
 
 
 def test_a_job_is_held_by_the_transaction_that_is_open_when_it_is_asked_for(
