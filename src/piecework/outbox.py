@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.engine.trouble import Trouble
-from piecework.errors import JobNotFound, StoreError, StoreUnavailable
+from piecework.errors import JobNotFound, SchemaOutdated, StoreError, StoreUnavailable
 from piecework.job import Filter, NewJob, Record, State
 from piecework.store import Store
 from piecework.verdicts import Snooze
@@ -66,7 +66,7 @@ class Outbox:
             raise self._later("the store is not available")
         try:
             (stored,) = self._store.add([job])
-        except StoreUnavailable as error:
+        except (StoreUnavailable, SchemaOutdated) as error:  # it is to be there again, or a carrier of its version
             if not self._trouble.left():
                 self._trouble.meet(error)
             raise self._later(str(error)) from error

@@ -13,7 +13,7 @@ import pytest
 from leaping import LeapingClock
 
 from piecework import Piecework, Step, Task, wait_for
-from piecework.errors import BadOption, JobCancelled, JobNotFound, StoreUnavailable
+from piecework.errors import BadOption, JobCancelled, JobNotFound, SchemaOutdated, StoreUnavailable
 from piecework.job import State
 from piecework.testing.drain import drain
 
@@ -194,3 +194,25 @@ def test_operations_in_the_outbox(app: Piecework, data: sqlite3.Connection) -> N
     assert operation.result(timeout=0) == {"order": 1, "paid": None, "charged": True}
     assert other.state == State.CANCELLED
     assert fulfil.where().count() == 1
+
+
+def test_a_job_waits_where_the_store_has_another_version(
+    app: Piecework,
+    double: Double,
+    data: sqlite3.Connection,
+    leaping: LeapingClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a deployment: the carriers that are replaced do not fail what those of the new version will carry."""
+
+    def outdated(jobs: Any, **where: Any) -> list[str]:
+        raise SchemaOutdated("the store is newer than this version of piecework")
+
+    job = kept(data, double, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(app.store, "add", outdated)
+        drain(app)
+        assert "newer than this version" in str(job.record().reason)
+    leaping.leap(60)
+    drain(app)
+    assert job.result(timeout=0) == 2
