@@ -35,12 +35,13 @@ from piecework.parts import (
     PartRecord,
     PartState,
     Push,
+    Resumed,
 )
 from piecework.producer import check_items, check_part, feed, hand_over, new_run, push_names
 from piecework.store import open_parts
 from piecework.store.protocol import Parts
 
-__all__ = ["DistributedJob", "DistributedState", "Done", "PartState", "distributed_job"]
+__all__ = ["DistributedJob", "DistributedState", "Done", "PartState", "Resumed", "distributed_job"]
 
 T = TypeVar("T")
 
@@ -199,18 +200,21 @@ class DistributedJob:
             if not isinstance(said, str):
                 raise BadOption(f"stop: {what} must be text, not {said!r:.100}")
         by = None if by is None else clean(by, 200)
-        return self._parts.stop(self.token, clean(reason, LONGEST_REASON), by=by, ttl=self._ttl)
+        reason = clean(reason, LONGEST_REASON)
+        return self._parts.stop(self.token, reason, call=short_token(), by=by, ttl=self._ttl)
 
-    def resume(self) -> bool:
+    def resume(self) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; hand over `open_parts` again.
 
-        Parts that failed are open again; what is done stays. Raises `TokenNotFound`.
+        Parts that failed are open again; what is done stays. Where its last part was done while the job was stopped, no
+        `done` could say so: this call finishes the job then, `then` follows, and `finished` of the answer is true, for the
+        one call that did it. Raises `TokenNotFound`.
         """
-        return self._parts.resume(self.token)
+        return self._parts.resume(self.token, call=short_token())
 
     def forget(self) -> bool:
         """Deletes the job with all its parts, whatever its state; False where there was none."""
-        return self._parts.forget([self.token]) == 1
+        return self._parts.forget([self.token], call=short_token()) == 1
 
     def _end(self, results: Mapping[str | int, Any], *, strict: bool) -> list[Done]:
         call = short_token()

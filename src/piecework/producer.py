@@ -62,11 +62,15 @@ def push_names(parts: Parts, first: Push, names: list[str]) -> None:
 
 
 def feed(parts: Parts, first: Push, items: Iterator[T]) -> Iterator[tuple[T, str]]:
-    """Pairs of item and part for whoever hands them over; parts that have ended are left out."""
+    """Pairs of item and part for whoever hands them over; parts that have ended are left out.
+
+    The run is begun before the first item is asked for: one that fails with it, or dies, has left a trace.
+    """
+    parts.push(replace(first, begins=True))
     count = 0
     for bite, is_last in _bites(_watched(parts, first, items)):
         names = [str(count + n) for n in range(len(bite))]
-        states = parts.push(replace(first, parts=tuple(names), begins=count == 0))
+        states = parts.push(replace(first, parts=tuple(names)))
         count += len(bite)
         for item, name, state in zip(bite, names, states, strict=True):
             if is_last and name == names[-1]:
@@ -76,7 +80,7 @@ def feed(parts: Parts, first: Push, items: Iterator[T]) -> Iterator[tuple[T, str
     if count:
         parts.leave(first.token, first.producer)
     else:
-        parts.push(replace(first, begins=True, close=0, complete=True))
+        parts.push(replace(first, close=0, complete=True))
 
 
 def hand_over(parts: Parts, first: Push, items: Iterator[T], each: Callable[[T, str], object]) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from piecework.job import Amendment, Claim, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework.parts import PartEnd, Push
 from piecework.store import Store
-from piecework.testing.conformance import kit
+from piecework.testing.conformance import kit, parts
 from piecework.testing.conformance.kit import a_job, a_session, add, completed, failed, fetch, fetch_one
 from piecework.testing.conformance.operations import an_operation, change, started, stepped
 
@@ -163,8 +164,50 @@ def pause(store: Store) -> Call:
     return lambda at: at.pause("q")
 
 
+# ── distributed jobs ─────────────────────────────────────────────────────────────────────────────
+
+
+def parts_push(store: Store) -> Call:
+    parts.push(store, "a")
+    first = Push(token="u", producer="p", parts=("a", "b"), begins=True, close=2, then=a_job("then"))
+    return lambda at: at.parts.push(first)
+
+
+def parts_end(store: Store) -> Call:
+    """The last part: what follows is stored with it."""
+    parts.pushed(store, "a", "b", then=a_job("then"))
+    parts.end(store, "a", call="before")
+    return lambda at: at.parts.end("t", [PartEnd("b", "call", "7")])
+
+
+def parts_stop(store: Store) -> Call:
+    parts.pushed(store, "a", otherwise=a_job("otherwise"))
+    return lambda at: at.parts.stop("t", "why", call="call", by="ann")
+
+
+def parts_resume(store: Store) -> Call:
+    parts.pushed(store, "a", "b")
+    parts.fail(store, "a", call="before")
+    parts.end(store, "b", call="before")
+    return lambda at: at.parts.resume("t", call="call")
+
+
+def parts_resume_that_finishes(store: Store) -> Call:
+    """All was done while the job was stopped."""
+    parts.pushed(store, "a", then=a_job("then"))
+    store.parts.stop("t", "why")
+    parts.end(store, "a", call="before")
+    return lambda at: at.parts.resume("t", call="call")
+
+
+def parts_forget(store: Store) -> Call:
+    parts.pushed(store, "a", "b")
+    return lambda at: at.parts.forget(["t"], call="call")
+
+
+PARTS = [parts_push, parts_end, parts_stop, parts_resume, parts_resume_that_finishes, parts_forget]
 VERBS = [
     add_plain, add_first_ever, add_bite, add_operation, seal, fetch_some, fetch_behind_the_expired, settle_some,
     settle_pieces, settle_that_fails_a_batch, settle_step, exchange, report, enlist, renew, bury, reap, cancel, retry,
-    prune, delete, amend, signal, pause,
+    prune, delete, amend, signal, pause, *PARTS,
 ]  # fmt: skip

@@ -264,6 +264,31 @@ def test_all_done_before_the_producer_came_to_its_end_the_second_run_finishes_it
     assert job.then_id is not None
 
 
+@pytest.mark.parametrize("good", [0, 1])
+def test_items_that_fail_before_any_part_is_handed_over_leave_their_error(job: DistributedJob, good: int) -> None:
+    def source() -> Iterator[int]:
+        yield from range(good)
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(job.push_each(source()))
+    record = job.record()
+    assert record.push_error is not None
+    assert (record.state, record.total, record.push_error.message) == (OPEN, 0, "the file is gone")
+    assert len(list(job.push_each(range(2)))) == 2
+    assert (job.state, job.record().push_error) == (CLOSED, None)
+
+
+def test_the_job_is_there_before_the_first_item_is_asked_for(job: DistributedJob) -> None:
+    def source() -> Iterator[int]:
+        assert (job.state, job.total, job.record().complete) == (OPEN, 0, False)
+        yield 7
+
+    pairs = job.push_each(source())
+    assert not job.exists
+    assert list(pairs) == [(7, "0")]
+
+
 def test_fewer_items_than_before_are_told_and_nothing_is_closed(job: DistributedJob) -> None:
     pairs = job.push_each(range(10))
     for _ in range(5):
@@ -421,8 +446,14 @@ def test_the_last_part_of_a_stopped_job_does_not_trigger_what_follows(app: Piece
     answer = job.done("a")
     assert (bool(answer), answer.counted, answer.stopped, answer.finished) == (False, True, True, False)
     assert (job.finished, job.then_id) == (False, None)
-    job.resume()
+    back = job.resume()
+    assert (bool(back), back.finished) == (True, True)
+    assert not job.resume()
+    assert not job.done("a").last  # one party learns it
     assert job.then_id is not None
+    run(app)
+    assert app.jobs.get(job.then_id).result(timeout=1) == "finished 1/1"
+    assert app.jobs.where().count() == 1
 
 
 def test_a_producer_learns_that_its_job_was_stopped(job: DistributedJob) -> None:

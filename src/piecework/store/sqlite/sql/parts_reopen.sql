@@ -1,2 +1,2 @@
-UPDATE piecework_part SET state = 'open', ended_at = NULL, call = NULL, error = NULL
+UPDATE piecework_part SET state = 'open', ended_at = NULL, call = NULL, result = NULL, error = NULL
 WHERE job = :job AND state = 'failed'
