@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from math import isfinite
 from typing import Any, TypeVar, overload
@@ -37,7 +37,7 @@ from piecework.parts import (
     Push,
     Resumed,
 )
-from piecework.producer import check_items, check_part, feed, hand_over, new_run, push_names
+from piecework.producer import check_items, check_part, feed, hand_over, length_of, new_run, push_names
 from piecework.store import open_parts
 from piecework.store.protocol import Parts
 
@@ -142,7 +142,7 @@ class DistributedJob:
         before, and `ProducerReplaced` where another run has begun to push meanwhile.
         """
         source: Iterator[Any] = check_items(items, "push_each: the items")
-        first = self._push(len(items) if isinstance(items, Sized) else None)
+        first = self._push(length_of(items))
         if each is None:
             return feed(self._parts, first, source)
         return hand_over(self._parts, first, source, each)

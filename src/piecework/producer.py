@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
 from typing import TypeVar
 
@@ -28,12 +28,15 @@ LARGEST_BITE = 500  # items that are registered by one trip
 QUICK = 0.05  # seconds; items that come slower are registered and handed over one by one
 NAMES_A_PUSH = 5000
 LONGEST_NAME = 500  # characters
+LARGEST_NUMBER = 10 ** (LONGEST_NAME - 1)  # with its sign it is not longer than a name
 
 
 def check_part(part: object) -> str:
     """A part's name: text, or a whole number, which is the same as its text."""
     if isinstance(part, int) and not isinstance(part, bool):
-        return str(part)
+        if not -LARGEST_NUMBER < part < LARGEST_NUMBER:  # its text could not name the part
+            raise BadPart(f"a part that is named by a number has at most {LONGEST_NAME - 1} digits")
+        return str(int(part))
     if not isinstance(part, str):
         raise BadPart(f"a part is named by text or a whole number, not by {type(part).__name__} {part!r:.100}")
     if not part or len(part) > LONGEST_NAME or clean(part, LONGEST_NAME) != part:
@@ -48,6 +51,16 @@ def check_items(items: object, what: str) -> Iterator[object]:
             f"{what} must be an iterable and not a bare string, but was {type(items).__name__} {items!r:.100}"
         )
     return iter(items)
+
+
+def length_of(items: object) -> int | None:
+    """How many items there will be, where they can tell that."""
+    if not isinstance(items, Sized):
+        return None
+    try:
+        return len(items)
+    except OverflowError:  # more than fit in a machine's word, such as `range(10**30)`
+        return None
 
 
 def push_names(parts: Parts, first: Push, names: list[str]) -> None:

@@ -318,7 +318,9 @@ def test_a_name_that_comes_twice_is_one_part_and_a_number_is_its_text(job: Distr
     assert [bool(other.done(part)) for part in ("1", 0)] == [False, True]
 
 
-@pytest.mark.parametrize("name", [None, "", 1.0, b"a", True, ("a",), "x" * 501, "a\0b", "\ud800"])
+@pytest.mark.parametrize(
+    "name", [None, "", 1.0, b"a", True, ("a",), "x" * 501, "a\0b", "\ud800", 10**500, pytest.param(10**6000, id="huge")]
+)
 def test_what_cannot_name_a_part_is_refused_and_nothing_is_stored(app: Piecework, name: Any) -> None:
     job = app.distributed_job("t")
     for call in (
@@ -331,6 +333,17 @@ def test_what_cannot_name_a_part_is_refused_and_nothing_is_stored(app: Piecework
         with pytest.raises(BadPart, match="part"):
             call()
     assert not job.exists
+
+
+def test_the_largest_number_that_names_a_part_is_the_same_part_as_its_text(job: DistributedJob) -> None:
+    number = -(10**498)
+    job.push_all([number])
+    assert job.done(str(number))
+
+
+def test_more_items_than_a_length_can_tell_are_an_unknown_number(job: DistributedJob) -> None:
+    assert next(job.push_each(range(10**30))) == (0, "0")
+    assert job.progress.total is None
 
 
 @pytest.mark.parametrize("items", ["abc", b"abc", 5, None, ""])
