@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from piecework import parting
 from piecework.errors import BadOption, BadToken, PartNotFound
 from piecework.errortext import clean, describe
-from piecework.ids import short_token
+from piecework.ids import new_id, short_token
 from piecework.job import ErrorInfo, NewJob
 from piecework.parts import (
     DistributedProgress,
@@ -158,9 +158,9 @@ class DistributedJob:
         return len(set(names))
 
     def _push(self, expected: int | None) -> Push:
-        return replace(
-            new_run(self.token), ttl=self._ttl, expected=expected, then=self._then, otherwise=self._otherwise
-        )
+        # The same handle may push again, to a job that was forgotten or one of the next day: what follows is another job.
+        then, otherwise = (job and replace(job, id=new_id()) for job in (self._then, self._otherwise))
+        return replace(new_run(self.token), ttl=self._ttl, expected=expected, then=then, otherwise=otherwise)
 
     # ── the workers ──────────────────────────────────────────────────────────────────────────────
 

@@ -121,7 +121,8 @@ def test_workers_that_die_at_every_commit_finish_the_job_and_what_follows_runs_o
     assert (job.finished, job.count, job.total) == (True, 0, ITEMS)
     assert sum(line.endswith("True") for line in script.lines()) <= 1  # who died behind its commit told nobody
     drain(app)
-    assert app.jobs.get("then").result(timeout=1) == "finished"
+    assert job.then_id is not None
+    assert app.jobs.get(job.then_id).result(timeout=1) == "finished"
     assert app.jobs.where().count() == 1
 
 
@@ -136,7 +137,8 @@ def test_the_last_worker_dies_around_the_commit_of_its_part(
     again = job.done(ITEMS - 1)  # its queue gives the part to another
     assert (bool(again), again.last, again.finished) == (not is_recorded, True, True)
     drain(app)
-    assert app.jobs.get("then").result(timeout=1) == "finished"
+    assert job.then_id is not None
+    assert app.jobs.get(job.then_id).result(timeout=1) == "finished"
     assert app.jobs.where().count() == 1
 
 

@@ -497,6 +497,18 @@ def test_a_job_is_kept_while_parts_are_open_and_forgotten_a_second_after_its_end
     assert list(app.distributed_jobs()) == []
 
 
+def test_pushed_again_by_the_same_handle_once_it_is_forgotten_a_job_has_a_follow_up_of_its_own(
+    app: Piecework, clock: FrozenClock
+) -> None:
+    job = app.distributed_job("nightly", then=declared(app).piece("nightly"), ttl=60)
+    for _ in range(3):
+        job.push_all(["a"])
+        assert job.done("a")
+        run(app)
+        clock.advance(86_400)
+    assert app.jobs.where(state="completed").count() == 3
+
+
 def test_stopped_stays_stopped_whatever_its_age(app: Piecework, clock: FrozenClock) -> None:
     job = app.distributed_job("t", ttl=1)
     job.push_all(["a"])
