@@ -13,7 +13,6 @@ A worker of another queue needs this module, the store's URL and a token, and no
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from math import isfinite
@@ -52,7 +51,6 @@ DEFAULT_URL = "sqlite:///piecework.db"
 PAGE = 500
 
 _opened: dict[str, Parts] = {}
-_opening = threading.Lock()
 
 
 def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | None = None) -> DistributedJob:
@@ -67,10 +65,9 @@ def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | Non
         job.done(part)
     """
     place = url or os.environ.get("PIECEWORK_URL") or DEFAULT_URL
-    with _opening:
-        if place not in _opened:
-            _opened[place] = open_parts(place)
-    return DistributedJob(_opened[place], token, ttl=ttl)
+    # Without a lock, which a child could be forked with: of two threads that come at once, one has made its own in vain.
+    parts = _opened.get(place) or _opened.setdefault(place, open_parts(place))
+    return DistributedJob(parts, token, ttl=ttl)
 
 
 class DistributedJob:
@@ -317,9 +314,14 @@ class DistributedJob:
 
     def _pages(self, wanted: PartState | None) -> Iterator[PartRecord]:
         after = -1
-        while page := self._parts.parts(self.token, after=after, limit=PAGE, state=wanted):
+        while True:
+            page = self._parts.parts(self.token, after=after, limit=PAGE, state=wanted)
             yield from page
+            if len(page) < PAGE:
+                break
             after = page[-1].number
+        if not page:
+            self.record()  # nothing behind a whole page may mean that the job is gone: less than all is no answer
 
     def part(self, part: str | int) -> PartRecord | None:
         """One part: its state, result and error. None where there is none of that name. Raises `TokenNotFound`."""

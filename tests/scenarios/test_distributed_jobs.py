@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from piecework import DistributedJob, Piecework
+from piecework import DistributedJob, Piecework, distributed
 from piecework.errors import (
     AlreadyClosed,
     BadOption,
@@ -26,6 +26,7 @@ from piecework.errors import (
     UnknownTask,
 )
 from piecework.parts import DistributedState
+from piecework.store import Parts
 from piecework.testing import FrozenClock
 from piecework.testing.drain import drain
 
@@ -576,12 +577,50 @@ def test_open_parts_are_read_page_by_page_while_they_are_done(job: DistributedJo
     assert (seen == sorted(seen, key=int), job.count) == (True, 1200 - done)
 
 
+def test_a_job_that_is_forgotten_while_its_parts_are_read_is_told(job: DistributedJob) -> None:
+    job.push_all(range(500))
+    assert len(list(job.parts())) == 500  # a whole page, and nothing behind it
+    job.forget()
+    job.push_all(range(501))
+    parts = job.parts()
+    next(parts)
+    job.forget()
+    with pytest.raises(TokenNotFound):
+        list(parts)
+
+
 def test_the_same_token_is_the_same_job(app: Piecework, store_url: str) -> None:
     one, two = app.distributed_job("t"), app.distributed_job("t")
     assert (one, hash(one), repr(one)) == (two, hash(two), "<distributed job t>")
     assert one != app.distributed_job("u")
     one.push_all(["a"])
     assert two.done("a")
+
+
+def test_nobody_waits_for_a_thread_that_opens_the_store_and_all_share_one(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is forked just then has a copy of that thread's moment, and not of the thread."""
+    opens, goes_on = threading.Event(), threading.Event()
+    open_parts = distributed.open_parts
+
+    def slow(url: str) -> Parts:
+        opens.set()
+        assert goes_on.wait(60)
+        return open_parts(url)
+
+    monkeypatch.setattr(distributed, "_opened", {})
+    monkeypatch.setattr(distributed, "open_parts", slow)
+    found: list[DistributedJob] = []
+    thread = threading.Thread(target=lambda: found.append(distributed.distributed_job(store_url, "t")))
+    thread.start()
+    assert opens.wait(60)
+    monkeypatch.setattr(distributed, "open_parts", open_parts)
+    found.append(distributed.distributed_job(store_url, "t"))
+    goes_on.set()
+    thread.join()
+    found.append(distributed.distributed_job(store_url, "t"))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_follow_up_may_be_an_operation(app: Piecework) -> None:
