@@ -173,7 +173,11 @@ class DistributedJob:
         return self._end({part: result}, strict=strict)[0]
 
     def done_many(self, parts: Iterable[str | int] | Mapping[str | int, Any], *, strict: bool = False) -> list[Done]:
-        """`done` for many parts in one transaction; results are given by a mapping of them to parts."""
+        """`done` for many parts, a thousand in each transaction; results are given by a mapping of parts to them.
+
+        A large call is as several small ones, one behind the other, answered as the job stands at the end. Where it raises
+        `StoreUnavailable`, some of its parts may have ended: make it again.
+        """
         check_items(parts, "done_many: the parts")
         return self._end(parts if isinstance(parts, Mapping) else dict.fromkeys(parts), strict=strict)
 
@@ -203,9 +207,10 @@ class DistributedJob:
     def resume(self) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; hand over `open_parts` again.
 
-        Parts that failed are open again; what is done stays. Where its last part was done while the job was stopped, no
-        `done` could say so: this call finishes the job then, `then` follows, and `finished` of the answer is true, for the
-        one call that did it. Raises `TokenNotFound`.
+        Parts that failed are open again; what is done stays. Many are opened in several transactions, and the job is stopped
+        until all are open: where that breaks off, make the call again. Where its last part was done while the job was
+        stopped, no `done` could say so: this call finishes the job then, `then` follows, and `finished` of the answer is
+        true, for the one call that did it. Raises `TokenNotFound`.
         """
         return self._parts.resume(self.token, call=short_token())
 

@@ -2,6 +2,9 @@
 
 Each function takes the record as it is and returns it as it is to be. A follow-up is due where its moment (`then_at`,
 `otherwise_at`) has come to be set: whoever writes the record stores that job in the same transaction.
+
+No transaction changes more than a bite of parts. A large call is as several small ones; between two of them the numbers
+are right, and whoever dies there is followed by the same call, sent again.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from piecework.parts import (
 
 CALLS_KEPT = 8  # of those that stopped or resumed a job: one is sent again at once, or never
 ENDED = DistributedState.FINISHED, DistributedState.FAILED
+BITE = 1000  # parts that one transaction ends, or opens again
+RESUMING = "it is being resumed, and its parts are opened again; where that broke off, resume it once more"
 
 
 def begun(push: Push, now: float) -> DistributedRecord:
@@ -132,13 +137,17 @@ def ended(
     if changes:
         kept = record.ttl if ttl is None else ttl
         after_all = _settled(replace(record, open=opened, failed=failed, ttl=kept, ended_at=None), now, last)
-    finished = after_all.state is DistributedState.FINISHED
-    stopped = after_all.stopped_at is not None
-    answers = [
-        Done(end.part in known, own, finished and end.part == after_all.last, finished, stopped)
-        for end, own in zip(ends, counted, strict=True)
+    answers = [Done(end.part in known, own, False, False, False) for end, own in zip(ends, counted, strict=True)]
+    return after_all, changes, answered(after_all, ends, answers)
+
+
+def answered(record: DistributedRecord, ends: Sequence[PartEnd], answers: Sequence[Done]) -> list[Done]:
+    """The answers of several bites, as the job stands behind the last of them: as if they had been one."""
+    finished, stopped = record.state is DistributedState.FINISHED, record.stopped_at is not None
+    return [
+        Done(answer.known, answer.counted, finished and end.part == record.last, finished, stopped)
+        for end, answer in zip(ends, answers, strict=True)
     ]
-    return after_all, changes, answers
 
 
 def stopped(
@@ -161,9 +170,12 @@ def stopped(
     return _keeping(after, call, finished=False), True
 
 
-def resumed(record: DistributedRecord, now: float, call: str | None) -> tuple[DistributedRecord, Resumed]:
+def resumed(
+    record: DistributedRecord, now: float, call: str | None, opened: int | None = None
+) -> tuple[DistributedRecord, Resumed]:
     """Let go on where it was stopped or has failed: the parts that failed are open again.
 
+    Where only so many of them are `opened` with this change, it is stopped until the others are.
     And what the call answers, also when it is sent again: where all parts are done, it is the one that finishes the job.
     """
     said = _said(record, call)
@@ -171,6 +183,11 @@ def resumed(record: DistributedRecord, now: float, call: str | None) -> tuple[Di
         return record, Resumed(True, said)
     if record.state not in (DistributedState.STOPPED, DistributedState.FAILED):
         return record, Resumed(False)
+    if opened is not None and opened < record.failed:
+        after = replace(record, open=record.open + opened, failed=record.failed - opened, changed_at=now)
+        if record.stopped_at is None:
+            after = replace(after, stopped_at=now, reason=RESUMING, ended_at=None, expires_at=None)
+        return after, Resumed(True)
     after = replace(
         record,
         stopped_at=None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
-from piecework.job import Amendment, Claim, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework import parting
+from piecework.job import Amendment, Claim, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
 from piecework.parts import PartEnd, Push
 from piecework.store import Store
 from piecework.testing.conformance import kit, parts
@@ -167,29 +169,44 @@ def pause(store: Store) -> Call:
 # ── distributed jobs ─────────────────────────────────────────────────────────────────────────────
 
 
+def _parts(store: Store) -> list[str]:
+    """A distributed job of more parts than the bites of these tests have."""
+    names = [f"{n}" for n in range(5)]
+    follow = {"then": a_job("then"), "otherwise": a_job("otherwise")}
+    store.parts.push(Push(token="t", producer="p", parts=tuple(names), begins=True, close=5, complete=True, **follow))
+    return names
+
+
+def _in_small_bites(call: Call) -> Call:
+    def small(store: Store) -> Any:
+        with mock.patch.object(parting, "BITE", 2):
+            return call(store)
+
+    return small
+
+
+def parts_end(store: Store) -> Call:
+    """All parts of a distributed job: its follow-up is stored with the last bite."""
+    ends = [PartEnd(name, "call", name) for name in _parts(store)]
+    return _in_small_bites(lambda at: at.parts.end("t", ends))
+
+
+def parts_resume(store: Store) -> Call:
+    """One that failed, which is stopped while its parts are opened again."""
+    error = ErrorInfo("ValueError", "bad body")
+    store.parts.end("t", [PartEnd(name, "call", None, error) for name in _parts(store)])
+    return _in_small_bites(lambda at: at.parts.resume("t", call="call"))
+
+
 def parts_push(store: Store) -> Call:
     parts.push(store, "a")
     first = Push(token="u", producer="p", parts=("a", "b"), begins=True, close=2, then=a_job("then"))
     return lambda at: at.parts.push(first)
 
 
-def parts_end(store: Store) -> Call:
-    """The last part: what follows is stored with it."""
-    parts.pushed(store, "a", "b", then=a_job("then"))
-    parts.end(store, "a", call="before")
-    return lambda at: at.parts.end("t", [PartEnd("b", "call", "7")])
-
-
 def parts_stop(store: Store) -> Call:
     parts.pushed(store, "a", otherwise=a_job("otherwise"))
     return lambda at: at.parts.stop("t", "why", call="call", by="ann")
-
-
-def parts_resume(store: Store) -> Call:
-    parts.pushed(store, "a", "b")
-    parts.fail(store, "a", call="before")
-    parts.end(store, "b", call="before")
-    return lambda at: at.parts.resume("t", call="call")
 
 
 def parts_resume_that_finishes(store: Store) -> Call:

@@ -101,7 +101,7 @@ class Stage:
         return [*(self._rows(name) for name in KEPT), {p: n for p, n in self._direct.counts().items() if n}]
 
     def _rows(self, name: str) -> list[str]:
-        """The rows of a table in their order. Numbers of arrival are left out: what was rolled back took some along."""
+        """The rows of a table. Numbers of arrival are left out: what was rolled back took some along."""
         cursor = self._admin.execute(f"SELECT * FROM piecework_{name} ORDER BY 1".encode())
         assert cursor.description is not None
         shown = [
@@ -109,7 +109,7 @@ class Stage:
             for n, column in enumerate(cursor.description)
             if column.name not in ("seq", "operation") and (name, column.name) not in NUMBERED
         ]
-        return [str([row[n] for n in shown]) for row in cursor]
+        return sorted(str([row[n] for n in shown]) for row in cursor)
 
     def close(self) -> None:
         self._direct.close()

@@ -7,6 +7,7 @@ their titles, and each shelf has its own of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -91,7 +92,12 @@ class PartsOnRows:
         self._write(body)
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        return self._write(lambda tx: self._end(tx, token, ends, ttl))
+        answers: list[Done] = []
+        for n in range(0, max(len(ends), 1), parting.BITE):
+            bite = ends[n : n + parting.BITE]
+            record, some = self._write(partial(self._end, token=token, ends=bite, ttl=ttl))
+            answers += some
+        return parting.answered(record, ends, answers)
 
     def stop(
         self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
@@ -105,15 +111,20 @@ class PartsOnRows:
         return self._write(body)
 
     def resume(self, token: str, *, call: str | None = None) -> Resumed:
-        def body(tx: Tx) -> Resumed:
+        def bite(tx: Tx) -> tuple[Resumed, bool]:
             seq, before, now = _there(tx, token)
-            after, answer = parting.resumed(before, now, call)
-            if before.failed and not after.failed:
-                tx.post("parts_reopen", job=seq)
+            opened = min(before.failed, parting.BITE)
+            after, answer = parting.resumed(before, now, call, opened)
+            if before.failed != after.failed:
+                tx.post("parts_reopen", job=seq, limit=opened)
             self._set(tx, seq, before, after)
-            return answer
+            return answer, after != before and after.stopped_at is not None
 
-        return self._write(body)
+        answer, more = self._write(bite)
+        while more:
+            last, more = self._write(bite)
+            answer = Resumed(answer.resumed, last.finished)
+        return answer
 
     def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
         def body(tx: Tx) -> int:
@@ -197,7 +208,9 @@ class PartsOnRows:
         _clear(tx, len(new) + CLEARED)
         return [PartState(known[name][0]) if name in known else PartState.OPEN for name in push.parts]
 
-    def _end(self, tx: Tx, token: str, ends: Sequence[PartEnd], ttl: float | None) -> list[Done]:
+    def _end(
+        self, tx: Tx, token: str, ends: Sequence[PartEnd], ttl: float | None
+    ) -> tuple[DistributedRecord, list[Done]]:
         seq, before, now = _there(tx, token)
         rows_of = _parts(tx, seq, [end.part for end in ends])
         known = {name: (PartState(state), call) for name, (state, call, _) in rows_of.items()}
@@ -209,7 +222,7 @@ class PartsOnRows:
             ]
             tx.post("parts_end", rows=_text(rows), moment=now)
         self._set(tx, seq, before, after)
-        return answers
+        return after, answers
 
     def _set(self, tx: Tx, seq: int, before: DistributedRecord, after: DistributedRecord) -> None:
         """Writes a record that changed, and stores the follow-ups that are due with that."""

@@ -97,8 +97,10 @@ class Parts(Protocol):
         ...
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        """Ends parts, all in one transaction, and answers what became of each.
+        """Ends parts, in their order and a bite of them at a time, and answers what became of each behind the last bite.
 
+        A bite is one transaction; a small call is one. A large one that breaks off has ended the parts of its first bites;
+        sent again, it ends the others, and all the answers are those of a call that did not break off.
         An open part is done or failed now; a failed one may be done after all. Any other end of a part changes nothing,
         and `counted` is for the call that ended it, also when that is sent again. A part that is not known changes nothing.
         When a closed job that was not stopped has no open part left, it has ended: finished where all are done, and the
@@ -123,7 +125,9 @@ class Parts(Protocol):
     def resume(self, token: str, *, call: str | None = None) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; parts that failed are open again.
 
-        One whose parts are all done is finished by it, and the answer says so. `call` as for `stop`.
+        One whose parts are all done is finished by it, and the answer says so. Many parts are opened a bite at a time, each
+        in a transaction, and the job is stopped until the last of them is: a call that breaks off leaves it so, and is made
+        again. `call` as for `stop`.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from piecework import parting
 from piecework.errors import (
     AlreadyClosed,
     DistributedJobStopped,
@@ -452,6 +453,71 @@ class StopConformance(Conformance):
         assert state(store) is DistributedState.FINISHED
 
 
+class LargeConformance(Conformance):
+    """A large call goes in bites, which nobody sees behind it."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parting, "BITE", 4)
+
+    def test_parts_that_end_in_several_bites_are_answered_as_one(self, store: Store) -> None:
+        pushed(store, *(f"{n}" for n in range(18)), then=a_job("then"))
+        ends = [PartEnd(f"{n}", "one", str(n)) for n in [*range(18), 3, 100]]
+        answers = store.parts.end("t", ends)
+        last = Done(True, True, True, True, False)
+        assert answers == [
+            *[Done(True, True, False, True, False)] * 17,
+            last,
+            answers[0],
+            Done(False, False, False, True, False),
+        ]
+        assert (state(store), numbers(store), sum(store.counts().values())) == (
+            DistributedState.FINISHED,
+            (18, 0, 0),
+            1,
+        )
+        once = whole(store)
+        assert store.parts.end("t", ends) == answers
+        assert whole(store) == once
+
+    def test_what_was_done_before_a_call_broke_off_is_its_own_when_it_is_sent_again(self, store: Store) -> None:
+        pushed(store, *(f"{n}" for n in range(10)), then=a_job("then"))
+        ends = [PartEnd(f"{n}", "one") for n in range(10)]
+        store.parts.end("t", ends[:8])
+        assert (state(store), numbers(store)) == (DistributedState.CLOSED, (10, 2, 0))
+        answers = store.parts.end("t", ends)
+        assert [answer.counted for answer in answers] == [True] * 10
+        assert [n for n, answer in enumerate(answers) if answer] == [9]
+        assert sum(store.counts().values()) == 1
+
+    def test_calls_that_end_the_same_parts_at_one_moment_share_them(self, store: Store) -> None:
+        parts = [f"{n}" for n in range(30)]
+        pushed(store, *parts, then=a_job("then"))
+
+        def call(name: str) -> int:
+            answers = store.parts.end("t", [PartEnd(part, name) for part in parts])
+            assert all(answer.known and answer.finished for answer in answers)
+            return sum(bool(answer) for answer in answers)
+
+        assert sum(together(*(lambda name=name: call(name) for name in "xyz"))) == 1
+        assert (numbers(store), sum(store.counts().values())) == ((30, 0, 0), 1)
+
+    @pytest.mark.parametrize("is_stopped", [False, True])
+    def test_many_parts_that_failed_are_open_again(self, store: Store, is_stopped: bool) -> None:
+        pushed(store, *(f"{n}" for n in range(18)), otherwise=a_job("otherwise"))
+        if is_stopped:
+            store.parts.stop("t", "why")
+        store.parts.end("t", [PartEnd(f"{n}", "one", error=BAD_BODY) for n in range(17)])
+        end(store, "17")
+        assert store.parts.resume("t")
+        assert (state(store), numbers(store), job(store).reason) == (DistributedState.CLOSED, (18, 17, 0), None)
+        assert (job(store).base_ended, job(store).expires_at) == (1, None)
+        assert not store.parts.resume("t")
+        assert sum(store.counts().values()) == 1
+        answers = store.parts.end("t", [PartEnd(f"{n}", "two") for n in range(17)])
+        assert [n for n, answer in enumerate(answers) if answer] == [16]
+
+
 class ForgetConformance(Conformance):
     """Jobs are forgotten when their time is over, and not before."""
 
@@ -625,6 +691,7 @@ class PartsConformance(
     LeaveConformance,
     EndConformance,
     StopConformance,
+    LargeConformance,
     ForgetConformance,
     PartsReadConformance,
 ):

@@ -13,6 +13,22 @@
 -- `mark`: {field, seconds} of what stays of a job that goes, or false.
 local Parts = { job = KEYS[24], part = KEYS[25], line = KEYS[26], over = KEYS[27] }
 
+local SLICE = 25 -- rows of any size that are read at once
+local WEIGHT = 1048576 -- bytes of rows that one script answers with, and a slice more
+
+-- The values of fields of a hash, in their order, until they are heavy; false where there is none.
+function Parts.rows(key, fields)
+  local found, weight = {}, 0
+  for first = 1, #fields, SLICE do
+    for _, row in ipairs(call('HMGET', key, unpack(fields, first, min(first + SLICE - 1, #fields)))) do
+      found[#found + 1] = row
+      weight = weight + (row and #row or 0)
+    end
+    if weight >= WEIGHT then break end
+  end
+  return found
+end
+
 function Parts.head(token)
   local held = call('HGET', Parts.job, token)
   return held and sub(held, 1, 22) or ''
