@@ -36,7 +36,7 @@ from piecework.job import (
     Standing,
 )
 from piecework.outcome import Settlement
-from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
+from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push, Resumed
 from piecework.store.callers import Aside
 
 
@@ -111,23 +111,31 @@ class Parts(Protocol):
         """
         ...
 
-    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+    def stop(
+        self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
+    ) -> bool:
         """Stops a job, and says whether this call did it: not where it has ended, or was stopped before.
 
         Parts still end, but the job does not; it is kept until somebody resumes it.
+        `call` names the call: one that has stopped the job, and is sent again, changes nothing and gets the same answer,
+        whoever has resumed the job meanwhile. Without it each is another call.
         """
         ...
 
-    def resume(self, token: str) -> bool:
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; parts that failed are open again.
 
-        One whose parts are all done is finished by it. Many parts are opened a bite at a time, each in a transaction, and
-        the job is stopped until the last of them is: a call that breaks off leaves it so, and is made again.
+        One whose parts are all done is finished by it, and the answer says so. Many parts are opened a bite at a time, each
+        in a transaction, and the job is stopped until the last of them is: a call that breaks off leaves it so, and is made
+        again. `call` as for `stop`.
         """
         ...
 
-    def forget(self, tokens: Sequence[str]) -> int:
-        """Deletes jobs with all their parts, whatever their state, and answers how many there were."""
+    def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
+        """Deletes jobs with all their parts, whatever their state, and answers how many there were.
+
+        `call` as for `stop`, for a minute: the same call sent again leaves a job alone that was pushed to meanwhile.
+        """
         ...
 
     def prune(self, *, limit: int = 1000) -> int:

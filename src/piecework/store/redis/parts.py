@@ -18,7 +18,17 @@ import msgspec
 from piecework import parting
 from piecework.errors import StoreError
 from piecework.job import ErrorInfo
-from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
+from piecework.parts import (
+    RESENT,
+    DistributedRecord,
+    DistributedState,
+    Done,
+    PartEnd,
+    PartRecord,
+    PartState,
+    Push,
+    Resumed,
+)
 from piecework.store.redis import enqueue
 from piecework.store.redis.client import Call, Client
 from piecework.store.redis.shard import Shard, unpack
@@ -70,6 +80,7 @@ class _Change(NamedTuple):
     changed: Sequence[
         tuple[str, bytes, _Part, PartState]
     ] = ()  # name, number, the part as it is to be, its state before
+    mark: str | None = None  # stays for a while instead of a job that goes: the call that deletes it
 
 
 class MovedError(Exception):
@@ -126,34 +137,43 @@ class RedisParts:
                 return parting.answered(record, ends, answers)
             size = min(2 * size, parting.BITE)
 
-    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+    def stop(
+        self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
+    ) -> bool:
         def decide(seen: _Seen) -> tuple[_Change, bool]:
             before = _there(token, seen)
-            after = parting.stopped(before, reason, by, seen.now, ttl)
-            return _Change(before, after), after != before
+            after, did = parting.stopped(before, reason, by, seen.now, ttl, call)
+            return _Change(before, after), did
 
         return self._change(token, (), decide)
 
-    def resume(self, token: str) -> bool:
-        def decide(seen: _Seen) -> tuple[_Change, tuple[bool, bool]]:
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
+        def decide(seen: _Seen) -> tuple[_Change, tuple[Resumed, bool]]:
             before = _there(token, seen)
             failed, _ = (
                 self._parts_behind(token, seen, PartState.FAILED, -1, parting.BITE) if before.failed else ([], True)
             )
-            after = parting.resumed(before, seen.now, len(failed))
+            after, answer = parting.resumed(before, seen.now, call, len(failed))
             changed = [_reopened(name, kept) for name, kept in failed] if after.failed != before.failed else []
-            return _Change(before, after, (), changed), (after != before, after.stopped_at is not None)
+            return _Change(before, after, (), changed), (answer, after != before and after.stopped_at is not None)
 
-        was_one, more = self._change(token, (), decide)
+        answer, more = self._change(token, (), decide)
         while more:
-            _, more = self._change(token, (), decide)
-        return was_one
+            last, more = self._change(token, (), decide)
+            answer = Resumed(answer.resumed, last.finished)
+        return answer
 
-    def forget(self, tokens: Sequence[str]) -> int:
+    def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
+        return sum(self._forget(token, call) for token in dict.fromkeys(tokens))
+
+    def _forget(self, token: str, call: str | None) -> bool:
         def decide(seen: _Seen) -> tuple[_Change, bool]:
-            return _Change(seen.record, None), seen.record is not None
+            if mark is not None and self._run(self._home(token), "parts_read", (mark, []))[1]:
+                return _Change(None, None), True  # this very call was here before
+            return _Change(seen.record, None, mark=mark), seen.record is not None
 
-        return sum(self._change(token, (), decide) for token in dict.fromkeys(tokens))
+        mark = None if call is None else f"\0{call}\0{token}"
+        return self._change(token, (), decide)
 
     def prune(self, *, limit: int = 1000) -> int:
         left = limit
@@ -297,13 +317,14 @@ class RedisParts:
             ],
             0 if change.before is None else change.before.total,
             change.before is None,
+            change.mark is not None and (change.mark, RESENT),
         )
         jobs = [] if after is None else list(parting.due(change.before, after))
         if jobs:
             asked, fixed = enqueue.told(jobs, None, None)
             self._run(self._home(token), "parts_follow", (*asked, told), *fixed)
         else:
-            title = "parts_push" if change.added else "parts_change"
+            title = "parts_push" if change.added or change.before is None else "parts_change"
             self._run(self._home(token), title, (False, False, False, False, told))
 
 
