@@ -173,6 +173,14 @@ class ReapSettled(ModelStore):
             return super().reap(worker, crashed=crashed, reason=reason, crash_limit=crash_limit)
 
 
+class ReapedGoesOn(ModelStore):
+    """A worker whose jobs were taken back gets others when a request of it arrives late."""
+
+    def fetch(self, claim: Claim) -> list[Fetched]:
+        self._t.reaped.pop(claim.worker, None)
+        return super().fetch(claim)
+
+
 class OneTransactionEach(ModelStore):
     """A fetch answers without having noted who took the jobs: two workers that ask at once get the same ones."""
 
@@ -312,6 +320,13 @@ class AssumedAcks(Client):
         return answer
 
 
+class NoLookAtTheBooks(Client):
+    """A worker that never asks what it holds by the store's books, though a fetch of it may have arrived late."""
+
+    def holds(self, worker: str) -> list[Fence]:
+        return []
+
+
 class GoesOnThoughLetGo(Client):
     """A worker that runs the next step though it was told that the operation does not run on here."""
 
@@ -374,7 +389,9 @@ BROKEN: dict[str, tuple[Protocol, type[ModelStore] | None]] = {
     "the seal is not minded": (on(SealNotMinded), SealNotMinded),
     "nothing is answered already": (on(NoAlready), NoAlready),
     "reap returns what was settled": (on(ReapSettled), ReapSettled),
+    "a reaped worker gets jobs": (on(ReapedGoesOn), ReapedGoesOn),
     "acks are assumed": (on(ModelStore, connect=lambda s: cast(Store, AssumedAcks(s))), None),
+    "late fetches are nobody's": (on(ModelStore, connect=lambda s: cast(Store, NoLookAtTheBooks(s))), None),
     "an advance without a fence": (on(AdvanceWithoutFence), AdvanceWithoutFence),
     "the place moves though the step failed": (on(MovesThoughItFailed), MovesThoughItFailed),
     "a completion without the move": (on(LineWithoutMove), LineWithoutMove),

@@ -7,6 +7,7 @@ from typing import Any
 
 from piecework.errors import UsageError
 from piecework.job import SessionRecord
+from piecework.store.reaped import numbered
 from piecework.store.redis.rows import seconds
 from piecework.store.redis.shard import Shard, given
 
@@ -61,5 +62,6 @@ def bury(shard: Shard, session: str, beat: int | None) -> int | None:
 
 def reap(shard: Shard, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:
     """The verb `reap`, in one shard."""
-    ids: list[str] = shard.run("reap", (worker, list(crashed), reason, crash_limit))
+    named = numbered(worker)
+    ids: list[str] = shard.run("reap", (worker, list(crashed), reason, crash_limit, named.session, named.number))
     return ids
