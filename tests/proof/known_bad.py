@@ -383,7 +383,11 @@ BROKEN: dict[str, tuple[Protocol, type[ModelStore] | None]] = {
         CallerComposes,
     ),
     "ids made by the store": (on(ServerIds), ServerIds),
-    "fetch without a claim number": (on(NoClaimNumber), NoClaimNumber),
+    # With the look at the books, this one is slow, and not wrong: what nobody was told of is given back later.
+    "fetch without a claim number": (
+        on(NoClaimNumber, connect=lambda s: cast(Store, NoLookAtTheBooks(s))),
+        NoClaimNumber,
+    ),
     "two workers get one job": (on(OneTransactionEach), OneTransactionEach),
     "bury without the beat": (on(BuryWithoutBeat), BuryWithoutBeat),
     "the seal is not minded": (on(SealNotMinded), SealNotMinded),
