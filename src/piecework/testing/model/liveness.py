@@ -38,6 +38,7 @@ class Liveness(Walk):
             if beat is not None and (alive is None or alive.beat != beat):
                 return None
             self._t.sessions.pop(session, None)
+            self._t.reaped = {worker: True for worker in self._t.reaped if worker.rpartition(".")[0] != session}
             ids = [job.id for job in self._t.jobs.values() if job.state is State.RUNNING and _session(job) == session]
             for id in ids:
                 self._take_away(id, "its session ended")

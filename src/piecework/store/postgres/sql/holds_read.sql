@@ -1,1 +1,1 @@
-SELECT id, run FROM piecework_job WHERE state = 'running' AND worker = :worker ORDER BY seq
+SELECT id, run FROM piecework_job WHERE state = 'running' AND worker = :worker
