@@ -84,8 +84,8 @@ def test_a_fetch_that_arrives_late_is_made_up_for_by_its_worker(
         (session,) = app.store.sessions()
         (run,) = app.store.fetch(Claim(f"{session.id}.1", 1, 5, ("late",)))
         assert run.id == job.id
-        until(lambda: job.state == "available", lambda: f"it is given back: {job.record()}")
-        assert WHY in caplog.text
+        until(lambda: WHY in caplog.text, lambda: f"it is given back: {job.record()}")
+        assert job.state == "available"
         assert [found.id for found in app.store.sessions()] == [session.id]
     assert app.worker(burst=True).run() == 1
     assert (job.state, job.record().attempt, job.record().run) == ("completed", 1, 2)
