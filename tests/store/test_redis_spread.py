@@ -16,7 +16,7 @@ from piecework import parting
 from piecework.distributed import DistributedJob
 from piecework.errors import LeaseLost, StoreError, StoreUnavailable
 from piecework.job import Filter, NewBatch, State
-from piecework.store.redis import enqueue
+from piecework.store.redis import enqueue, work
 from piecework.store.redis.homes import SLOTS, tags
 from piecework.store.redis.shard import Shard
 from piecework.store.redis.store import RedisStore
@@ -259,3 +259,17 @@ def test_a_server_alone_has_one_shard_and_a_cluster_sixteen(store: RedisStore, r
     assert len(alone._set_up().shards) == 1
     assert len(store._set_up().shards) == 16
     alone.close()
+
+
+def test_a_worker_that_was_reaped_gets_nothing_in_any_shard(store: RedisStore) -> None:
+    """A request to one of the shards may be late by itself: each of them knows."""
+    ids = {add(store, queue=queue) for queue in QUEUES}
+    runs = fetch(store, limit=len(ids), worker="w.2")
+    assert {fence.id for fence in store.holds("w.2")} == {run.id for run in runs} == ids
+    assert set(store.reap("w.2")) == ids
+    assert store.holds("w.2") == []
+    for shard in store._set_up().shards:
+        with pytest.raises(LeaseLost):
+            work.exchange(shard, (), a_claim("w.2", 5))
+        assert shard.run("heads", work.claim_row(a_claim("w.3", 5)))
+    assert {run.id for run in fetch(store, limit=len(ids), worker="w.3")} == ids

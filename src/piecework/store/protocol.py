@@ -265,7 +265,7 @@ class Store(Protocol):
         An operation comes with its globals, its plan's digest, and the signal that it waited for, if that has come.
         An operation whose wait is over without a signal is due.
         A claim that was answered before gets the same jobs again, those that still run; new ones once none does.
-        A worker whose session is not enlisted, or was buried, gets `LeaseLost`.
+        A worker that was reaped, or whose session is not enlisted or was buried, gets `LeaseLost`, and takes nothing.
         """
         ...
 
@@ -301,6 +301,14 @@ class Store(Protocol):
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         """`settle`, then `fetch`, in one transaction."""
+        ...
+
+    def holds(self, worker: str) -> list[Fence]:
+        """The runs that are this worker's by the store's books.
+
+        A request may arrive long after its worker gave it up and asked again, and then takes jobs of which nobody is told:
+        these are here, and in no answer.
+        """
         ...
 
     def transaction(self) -> AbstractContextManager[Opened]:
@@ -353,6 +361,8 @@ class Store(Protocol):
     ) -> list[str]:
         """Returns the running jobs of one worker to their queues, and answers their ids. No attempt is spent.
 
+        The worker is over: a fetch of it that arrives later, however long it was on its way, gets `LeaseLost`. So it is
+        called for workers that are known to have ended, and a session gives no other worker that number again.
         The jobs named in `crashed` are charged with a crash, and parked when that makes `crash_limit`; a job that was
         asked to stop is cancelled instead.
         """

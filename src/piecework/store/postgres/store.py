@@ -375,6 +375,9 @@ class PostgresStore:
 
         return self._write(reported) if progress else self._read(reported)
 
+    def holds(self, worker: str) -> list[Fence]:
+        return [Fence(*row) for row in self._read(lambda tx: tx.rows("holds_read", worker=worker))]
+
     def set_status(self, fence: Fence, status: str) -> bool:
         return bool(self._in(Gate.OPEN, lambda tx: tx.run("set_status", id=fence.id, run=fence.run, status=status)))
 
@@ -409,6 +412,7 @@ class PostgresStore:
         blamed = set(crashed)
 
         def reaped(tx: Transaction) -> list[str]:
+            operators.give_up(tx, worker)
             return operators.hand_back(
                 tx, worker, worker + "\x01", crashed=blamed, reason=reason, crash_limit=crash_limit
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from piecework.errors import UsageError
 from piecework.job import SessionRecord
+from piecework.store.reaped import numbered
 from piecework.store.redis.rows import seconds
 from piecework.store.redis.shard import Shard, given
 
@@ -68,8 +69,10 @@ def bury(shard: Shard, session: str, beat: int | None) -> int | None:
 
 def reap(shard: Shard, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:
     """The verb `reap`, in one shard."""
+    named = numbered(worker)
+    told = worker, list(crashed), reason, crash_limit, named.session, named.number
     returned: list[str] = []
-    told, more = (worker, list(crashed), reason, crash_limit), True
+    more = True
     while more:
         ids, more = shard.run("reap", told)
         returned += ids

@@ -182,6 +182,9 @@ class Spread:
             return work.report(self.one, worker, progress)
         return [id for ids in self.everywhere("report", work.report_row(worker, progress)) for id in ids]
 
+    def holds(self, worker: str) -> list[Fence]:
+        return [Fence(*run) for runs in self.everywhere("holds", (worker,)) for run in runs]
+
     def set_status(self, fence: Fence, status: str) -> bool:
         return bool(self.shard_of(fence.id).run("set_status", (fence.id, fence.run, status)))
 

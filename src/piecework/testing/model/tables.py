@@ -58,6 +58,7 @@ class Tables:
     history: dict[str, tuple[AttemptRecord, ...]] = field(default_factory=dict)
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     claims: dict[tuple[str, int], tuple[Fence, ...]] = field(default_factory=dict)  # (worker, number) -> the answer
+    reaped: dict[str, bool] = field(default_factory=dict)  # workers that get nothing any more
     paused: dict[str, bool] = field(default_factory=dict)
     operations: dict[str, OperationRecord] = field(default_factory=dict)  # job -> all but its globals, which are …
     globals: dict[str, dict[str, Change]] = field(default_factory=dict)  # … job -> key -> value and terms

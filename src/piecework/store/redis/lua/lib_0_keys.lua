@@ -52,7 +52,8 @@
 --                i place id               the id of a signal, taken or not
 --                d place moment body      a line of what was done by hand
 --                j place id               the id of such a deed
---   session    HASH  id -> packed {beat, started_at, seen_at, name, host, pid, polled_at}
+--   session    HASH  id -> packed {beat, started_at, seen_at, name, host, pid, polled_at, whether it is being ended (mark.lua),
+--                    the numbers of its workers that are over, as ranges: first, last, first, last, … (reap.lua)}
 --   paused     SET   queues
 --   sleepers   ZSET  who waits for a hint, by when they stop waiting; its name is also the channel of hints
 --
