@@ -22,9 +22,11 @@ import psycopg
 from psycopg import IsolationLevel, Pipeline
 from psycopg.pq import TransactionStatus
 
-from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, UsageError
+from piecework.errors import KeyHeld, SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.failpoints import failpoint
-from piecework.store.postgres.transaction import Collided, Con, Row
+from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, HELD, Patience, by_key
+from piecework.store.postgres.silence import Impatient, Silent
+from piecework.store.postgres.transaction import Collided, Con, Locks, Row
 from piecework.store.postgres.url import Place
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ _NO_TABLES = ("42P01", "42703", "3F000")
 _NOT_TEXT = ("22P05", "22021")
 _NOT_PREPARED = ("26000", "42P05")  # by this client, because another one had the connection in between
 _TRY_AGAIN = {
-    "55P03": "is locked by others for too long",
+    HELD: "is locked by others for too long",
     "57014": "was told to cancel, or reached its statement_timeout",
     "25006": "is read-only",
     "53100": "has no room left on its disk",
@@ -85,8 +87,9 @@ class Database:
         self._denied = place.pooler is False  # the URL says that there is no pooler
         self._draw = draw
         number = gate_number(place.schema)
+        self._patience = LOCK_SECONDS
         limits = (
-            f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
+            f"set_config('lock_timeout', '{_ms(LOCK_SECONDS)}ms', true), "
             f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "
             # The planner thinks a fetch long, which it is not: it would be compiled anew each time, for 25 to 70 ms.
             "set_config('jit', 'off', true)"
@@ -94,17 +97,21 @@ class Database:
         # Planning a fetch takes longer than fetching, so what is prepared is planned once; and through the indexes, because
         # a plan made while the table was small is kept when it has grown.
         planned = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
+        alone = f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text"
         self._opening = {
             Gate.OPEN: f"SELECT {limits}, {planned}".encode(),
             Gate.SHARED: f"SELECT {limits}, {planned}, {Gate.SHARED.value}({number}, 1)::text".encode(),
-            Gate.ALONE: f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text".encode(),
+            # For the gate it waits long; behind it, all others wait for whatever it waits for.
+            Gate.ALONE: f"{alone}, set_config('lock_timeout', '{BRIEF_MS}ms', true)".encode(),
         }
+        self._patiently_alone = alone.encode()
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._free: list[Con] = []
         self._changed = threading.Condition()
+        self._turn = threading.Lock()  # of those that look again for what others hold
         self._used = 0
         self._identity: Row | None = None  # of the server as it was last asked
         self._known: WeakSet[Any] = WeakSet()  # connections of callers, to this very database
@@ -121,29 +128,38 @@ class Database:
         con = self._connect()
         if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
             con.execute(b"SET jit = off")
-            con.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
+            con.execute(f"SET lock_timeout = '{_ms(self._patience)}ms'".encode())
         con.prepared_max = PREPARED
         return con
 
     def connect_for_task(self) -> Con:
         """A new connection as the driver makes them, for one run's own statements; whoever asks for it closes it."""
         con = self._connect()
+        con.silence = None  # what the task says may take its time
         con.isolation_level = IsolationLevel.READ_COMMITTED  # as of all of ours: see BEGIN
         return con
 
-    def _connect(self) -> Con:
+    def _connect(self) -> Impatient:
         try:
-            con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
+            con = Impatient.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
         if self.place.pooler is None:
             self.place = self.place._replace(pooler=_is_handed_round(con))
         con.prepare_threshold = None if self.place.pooler else 5
+        con.silence = self.place.silence
         return con
 
-    def opening(self, gate: Gate) -> bytes:
-        """What a transaction says first: its limits, and how it passes the gate."""
-        return self._opening[gate]
+    def opening(self, gate: Gate, *, patient: bool = False) -> bytes:
+        """What a transaction says first: its limits, and how it passes the gate.
+
+        One that is `patient` waits long behind the gate, too: what it has done before is not to be done again.
+        """
+        return self._patiently_alone if patient and gate is Gate.ALONE else self._opening[gate]
+
+    def locks(self, *, again: bool) -> Locks:
+        """How long a transaction waits for what others hold; `again` where it was found held before."""
+        return Locks(_ms(self._patience), AGAIN_MS if again else BRIEF_MS)
 
     @contextmanager
     def _connection(self) -> Iterator[Con]:
@@ -187,16 +203,26 @@ class Database:
     def write(self, body: Callable[[Con, Pipeline | None], T], gate: Gate, *, piped: bool = True) -> T:
         """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
-        Its statements are sent without waiting for answers, unless it is not `piped`.
+        Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held before:
+        the connection outlives an error then.
         """
-        return self._sent(lambda con: self._transaction(con, body, gate, piped=piped))
+        return self._sent(lambda con, again: self._transaction(con, body, gate, piped=piped and not again))
+
+    def change(self, body: Callable[[Con], T]) -> T:
+        """One transaction that changes the tables, alone; it may take its time."""
+
+        def work(con: Con, _: bool) -> T:
+            with _without_limit(con):
+                return self._transaction(con, lambda con, _: body(con), Gate.ALONE, patient=True)
+
+        return self._sent(work)
 
     def write_one(self, statement: bytes, params: Mapping[str, Any]) -> None:
         """One statement that is a transaction by itself; else as `write`.
 
         Only the limits of the session hold for it, and behind a pooler there are none.
         """
-        self._sent(lambda con: self._transaction(con, _nothing, None, piped=False, last=(statement, params)))
+        self._sent(lambda con, _: self._transaction(con, _nothing, None, piped=False, last=(statement, params)))
 
     def _transaction(
         self,
@@ -205,18 +231,21 @@ class Database:
         gate: Gate | None,
         *,
         piped: bool = True,
+        patient: bool = False,
         last: tuple[Any, ...] = (b"COMMIT",),
     ) -> T:
         try:
             with _told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
                 if gate is not None:
                     con.execute(BEGIN)
-                    con.execute(self.opening(gate))
+                    con.execute(self.opening(gate, patient=patient))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(*last)
         except BaseException as error:
-            if isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
+            if isinstance(error, psycopg.errors.LockNotAvailable) and not piped:
+                con.execute(b"ROLLBACK")
+            elif isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
                 # What was to be prepared behind the statement that failed was skipped, and the driver believes it is there.
                 con.close()
             elif not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
@@ -227,25 +256,34 @@ class Database:
 
     def read(self, body: Callable[[Con], T]) -> T:
         """Statements that only look, each at a moment of its own."""
-        return self._sent(body)
+        return self._sent(lambda con, _: body(con))
 
     def read_by_index(self, body: Callable[[Con], T]) -> T:
         """Statements that only look, with the plans of work: through the indexes, whatever is known of the tables."""
-        return self._sent(lambda con: self._transaction(con, lambda con, _: body(con), Gate.OPEN))
+        return self._sent(lambda con, _: self._transaction(con, lambda con, _: body(con), Gate.OPEN))
 
-    def _sent(self, work: Callable[[Con], T]) -> T:
-        """Calls, and calls again: once after a connection was lost, a few times after two calls got into each other's way."""
+    def _sent(self, work: Callable[[Con, bool], T]) -> T:
+        """Calls, and calls again: once after a connection was lost, a few times after two calls got into each other's way.
+
+        And for a while where others hold what it wants; then `work` is told so.
+        """
         lost = collided = 0
+        patience = Patience(self._patience, self._turn, self._draw)
         while True:
             try:
-                with self._connection() as con:
-                    return work(con)
+                with patience.turn(), self._connection() as con:
+                    return work(con, patience.tries > 0)
             except Collided as error:
                 collided += 1
                 if collided > COLLISIONS:
                     raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
             except psycopg.Error as error:
                 denied = self._denied and error.sqlstate in _NOT_PREPARED  # the URL is to be mended, not the connection
+                if patience.lasts(error):
+                    continue
+                if isinstance(error, Silent):
+                    self.close()
+                    raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {error}") from error
                 if _is_lost(error.sqlstate, str(error), error) and not lost and not denied:
                     lost += 1
                     self.close()  # the others went the same way, most likely
@@ -290,6 +328,11 @@ class Database:
             raise StoreError(
                 f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
                 "likely; say ?pooler=yes in the store's URL"
+            ) from error
+        if code == HELD and by_key(error):
+            raise KeyHeld(
+                f"the store {shown}: somebody's transaction that is still open has taken the unique key, or gives it back; it "
+                f"was waited for ({said}). Nothing was stored"
             ) from error
         if code in _TRY_AGAIN or code in _COLLIDED or lost:
             what = _TRY_AGAIN.get(code, "lost the connection" if code not in _COLLIDED else "is too busy")
@@ -349,6 +392,21 @@ def _is_handed_round(con: Con) -> bool:
     """Whether a pooler is between: it says a number of its own for the process that serves this connection."""
     row = con.execute(b"SELECT pg_backend_pid()").fetchone()
     return row is not None and row[0] != con.info.backend_pid
+
+
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+@contextmanager
+def _without_limit(con: Con) -> Iterator[None]:
+    """The server may say nothing for as long as it likes."""
+    assert isinstance(con, Impatient)
+    before, con.silence = con.silence, None
+    try:
+        yield
+    finally:
+        con.silence = before
 
 
 def _nothing(con: Con, pipeline: Pipeline | None) -> None:

@@ -99,8 +99,8 @@ class PostgresStore:
 
     The URL is libpq's, ``postgresql://user:password@host:5432/database``, with options of piecework's own:
     ``?schema=piecework`` says where the tables are, ``?connections=3`` how many connections a process holds at most
-    (one more listens for hints), and ``?pooler=yes`` that a pooler hands connections round between transactions,
-    which is found out where nothing is said.
+    (one more listens for hints), ``?pooler=yes`` that a pooler hands connections round between transactions, which is
+    found out where nothing is said, and ``?silence=60`` how many seconds a call waits for a server that says nothing.
     Time is the server's, unless a clock is given.
     """
 
@@ -121,9 +121,9 @@ class PostgresStore:
         self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
         self._repair_from = ""
         self._front = Front()
-        # A caller's transaction may have begun long ago, and a delay is counted from the call.
-        theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
-        self._within = Within(self.db, theirs)
+        # A caller's transaction, or a task's, may have begun long ago: a delay is counted from the call, an end is when it ends.
+        self._theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
+        self._within = Within(self.db, self._theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held_up = False  # whether the last fetch met jobs whose time has come and that others hold
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
@@ -143,7 +143,8 @@ class PostgresStore:
         self._set_up()
 
         def work(con: Con, pipeline: Pipeline | None) -> T:
-            tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE)
+            locks = self.db.locks(again=pipeline is None)
+            tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE, locks=locks)
             answer = body(tx)
             self._lines += tx.finish()
             return answer
@@ -364,7 +365,7 @@ class PostgresStore:
 
     def transaction(self) -> AbstractContextManager[effects.Effects]:
         self._set_up()
-        return effects.opened(self.db, self._statements, self._now)
+        return effects.opened(self.db, self._theirs, self._now)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         def reported(tx: Transaction) -> list[str]:

@@ -1,0 +1,54 @@
+"""A connection that notices when its server says nothing any more, though the network is whole.
+
+A server that was stopped, or whatever swallows what passes between, keeps a connection open and never answers; TCP's own
+limits see nothing wrong in that, and the driver would wait for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import Connection
+
+from piecework.store.postgres.transaction import Row
+
+T = TypeVar("T")
+
+
+class Silent(psycopg.OperationalError):
+    """The server has said nothing for too long; the connection is closed."""
+
+
+class Impatient(Connection[Row]):
+    """The driver's connection, with an end to each of its waits."""
+
+    silence: float | None = None  # seconds without a word from the server after which it is given up
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """As the driver's own, which every call that waits for the server goes through. Raises `Silent`."""
+        if self.silence is None:
+            return super().wait(gen, *args, **options)
+        try:
+            return super().wait(_limited(gen, self.silence), *args, **options)
+        except Silent:
+            self.close()  # at once: else the driver would try to end in order what it began, and wait again
+            raise
+
+
+def _limited(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
+    """The same steps. The driver takes one each tenth of a second, ready or not."""
+    until = time.monotonic() + seconds
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if ready:
+                until = time.monotonic() + seconds
+            wanted = gen.send(ready)
+            if not ready and time.monotonic() > until:
+                raise Silent(f"the server has said nothing for {seconds:g} s")
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
