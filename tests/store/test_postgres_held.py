@@ -258,6 +258,18 @@ def test_a_job_that_says_something_in_its_own_transaction_is_cancelled_at_once(
     assert (record.state, record.status) == (State.COMPLETED, '"half"')
 
 
+def test_a_run_has_finished_when_it_was_settled(store: PostgresStore, another: PostgresStore) -> None:
+    """And not when its transaction began, though now() says that there all the while."""
+    run = running(store)
+    with store.transaction() as effects:
+        effects.connection.execute("SELECT 1")
+        began = another.now()
+        effects.settle(completed(run))
+    (record,) = store.get([run.id])
+    assert record.finished_at is not None
+    assert record.finished_at > began
+
+
 def test_a_change_of_the_tables_may_wait_behind_the_gate(
     store: PostgresStore, caller: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
