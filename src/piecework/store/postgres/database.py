@@ -7,6 +7,7 @@ free, so a pooler may stand between. The gate is taken first of all; see docs/ad
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -25,7 +26,7 @@ from psycopg.pq import TransactionStatus
 from piecework.errors import KeyHeld, SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.failpoints import failpoint
 from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, HELD, Patience, by_key
-from piecework.store.postgres.silence import Impatient, Silent
+from piecework.store.postgres.silence import Impatient, Silent, silent_for
 from piecework.store.postgres.transaction import Collided, Con, Locks, Row
 from piecework.store.postgres.url import Place
 
@@ -135,7 +136,6 @@ class Database:
     def connect_for_task(self) -> Con:
         """A new connection as the driver makes them, for one run's own statements; whoever asks for it closes it."""
         con = self._connect()
-        con.silence = None  # what the task says may take its time
         con.isolation_level = IsolationLevel.READ_COMMITTED  # as of all of ours: see BEGIN
         return con
 
@@ -147,7 +147,7 @@ class Database:
         if self.place.pooler is None:
             self.place = self.place._replace(pooler=_is_handed_round(con))
         con.prepare_threshold = None if self.place.pooler else 5
-        con.silence = self.place.silence
+        con.silence = self.place.silence or math.inf
         return con
 
     def opening(self, gate: Gate, *, patient: bool = False) -> bytes:
@@ -200,19 +200,31 @@ class Database:
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
-    def write(self, body: Callable[[Con, Pipeline | None], T], gate: Gate, *, piped: bool = True) -> T:
+    def write(
+        self,
+        body: Callable[[Con, Pipeline | None], T],
+        gate: Gate,
+        *,
+        piped: bool = True,
+        silence: float = math.inf,
+    ) -> T:
         """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
         Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held before:
-        the connection outlives an error then.
+        the connection outlives an error then. `silence` is for how many seconds the server may say nothing, at most.
         """
-        return self._sent(lambda con, again: self._transaction(con, body, gate, piped=piped and not again))
+
+        def work(con: Con, again: bool) -> T:
+            with silent_for(con, min(silence, self.place.silence or math.inf)):
+                return self._transaction(con, body, gate, piped=piped and not again)
+
+        return self._sent(work)
 
     def change(self, body: Callable[[Con], T]) -> T:
         """One transaction that changes the tables, alone; it may take its time."""
 
         def work(con: Con, _: bool) -> T:
-            with _without_limit(con):
+            with silent_for(con, math.inf):
                 return self._transaction(con, lambda con, _: body(con), Gate.ALONE, patient=True)
 
         return self._sent(work)
@@ -396,17 +408,6 @@ def _is_handed_round(con: Con) -> bool:
 
 def _ms(seconds: float) -> int:
     return round(1000 * seconds)
-
-
-@contextmanager
-def _without_limit(con: Con) -> Iterator[None]:
-    """The server may say nothing for as long as it likes."""
-    assert isinstance(con, Impatient)
-    before, con.silence = con.silence, None
-    try:
-        yield
-    finally:
-        con.silence = before
 
 
 def _nothing(con: Con, pipeline: Pipeline | None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NoReturn
 
 import psycopg
@@ -16,6 +17,7 @@ from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.settle import Settling
+from piecework.store.postgres.silence import silent_for
 from piecework.store.postgres.transaction import Alone, Con, Row, Statements, Transaction
 
 # What the task's own transaction brings about, and would again in the next run: too long idle, too long open, told to be
@@ -46,6 +48,10 @@ class Effects:
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here. The gate is taken only now: others do not wait for what the task does."""
+        with self._ours():
+            self._settle(settlement)
+
+    def _settle(self, settlement: Settlement) -> None:
         self._check()
         try:
             try:
@@ -63,6 +69,10 @@ class Effects:
 
         It is written at the end: until then its row would be locked, and who cancels the job would wait behind the gate.
         """
+        with self._ours():
+            self._set_status(fence, status)
+
+    def _set_status(self, fence: Fence, status: str) -> None:
         self._check()
         tx = Transaction(self.connection, self._statements, self._now())
         try:
@@ -102,6 +112,10 @@ class Effects:
         if began != self._began:  # it is another transaction, which goes on after the task's
             raise TransactionEnded(ENDED)
 
+    def _ours(self) -> AbstractContextManager[None]:
+        """What is said inside of it is piecework's, and does not take as long as a task likes."""
+        return silent_for(self.connection, self._db.place.silence or math.inf)
+
     def _ask_when(self) -> Row | None:
         return Cursor(self.connection, row_factory=tuple_row).execute(BEGAN).fetchone()
 
@@ -132,7 +146,8 @@ def opened(db: Database, statements: Statements, now: Callable[[], float | None]
     try:
         with con.transaction() as block:  # in which the driver lets nobody commit or roll back
             effects = Effects(con, db, statements, now)
-            yield effects
+            with silent_for(con, math.inf):
+                yield effects
             if not effects.settled:
                 raise psycopg.Rollback(block)
     except psycopg.Error as error:

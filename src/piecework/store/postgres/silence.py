@@ -6,8 +6,10 @@ limits see nothing wrong in that, and the driver would wait for ever.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -25,17 +27,28 @@ class Silent(psycopg.OperationalError):
 class Impatient(Connection[Row]):
     """The driver's connection, with an end to each of its waits."""
 
-    silence: float | None = None  # seconds without a word from the server after which it is given up
+    silence = math.inf  # seconds without a word from the server after which it is given up
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """As the driver's own, which every call that waits for the server goes through. Raises `Silent`."""
-        if self.silence is None:
+        if self.silence == math.inf:
             return super().wait(gen, *args, **options)
         try:
             return super().wait(_limited(gen, self.silence), *args, **options)
         except Silent:
-            self.close()  # at once: else the driver would try to end in order what it began, and wait again
+            self.pgconn.finish()  # at once: else the driver would try to end in order what it began, and wait again
             raise
+
+
+@contextmanager
+def silent_for(con: Connection[Any], seconds: float) -> Iterator[None]:
+    """Inside of it, the server may say nothing for so long."""
+    assert isinstance(con, Impatient)
+    before, con.silence = con.silence, seconds
+    try:
+        yield
+    finally:
+        con.silence = before
 
 
 def _limited(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:

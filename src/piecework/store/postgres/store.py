@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -88,6 +89,7 @@ from piecework.store.postgres.within import Within, line_of
 
 CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 HELD_PAUSE = 0.1  # seconds until jobs are asked for again whose time has come and that others hold
+BEAT_SILENCE = 8.0  # seconds without a word after which a beat gives up: another has to come through within the lease
 FOLD_LINES = 1000  # lines of counters after which a process folds them
 FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
 
@@ -139,7 +141,7 @@ class PostgresStore:
     def _now(self) -> float | None:
         return None if self._server_time else self.clock.now()
 
-    def _in(self, gate: Gate, body: Callable[[Transaction], T]) -> T:
+    def _in(self, gate: Gate, body: Callable[[Transaction], T], *, silence: float = math.inf) -> T:
         self._set_up()
 
         def work(con: Con, pipeline: Pipeline | None) -> T:
@@ -149,7 +151,7 @@ class PostgresStore:
             self._lines += tx.finish()
             return answer
 
-        answer = self.db.write(work, gate)
+        answer = self.db.write(work, gate, silence=silence)
         self._wrote(0)
         return answer
 
@@ -387,7 +389,10 @@ class PostgresStore:
         self._write(lambda tx: tx.post("session_add", **msgspec.structs.asdict(session)))
 
     def renew(self, session: str, *, polled: float | None = None) -> bool:
-        return bool(self._in(Gate.OPEN, lambda tx: tx.run("session_renew", id=session, polled=polled)))
+        def renewed(tx: Transaction) -> bool:
+            return bool(tx.run("session_renew", id=session, polled=polled))
+
+        return self._in(Gate.OPEN, renewed, silence=BEAT_SILENCE)
 
     def sessions(self) -> list[SessionRecord]:
         names = SessionRecord.__struct_fields__
