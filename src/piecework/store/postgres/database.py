@@ -6,7 +6,6 @@ free, so a pooler may stand between. The gate is taken first of all; see docs/ad
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -23,10 +22,11 @@ import psycopg
 from psycopg import IsolationLevel, Pipeline
 from psycopg.pq import TransactionStatus
 
-from piecework.errors import KeyHeld, SchemaOutdated, StoreError, StoreUnavailable, UsageError
+from piecework.errors import StoreUnavailable
 from piecework.failpoints import failpoint
-from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, HELD, Patience, by_key
+from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, Patience
 from piecework.store.postgres.silence import Impatient, Silent, silent_for
+from piecework.store.postgres.telling import COLLIDED, NOT_PREPARED, first_line, is_lost, tell, told_by_us
 from piecework.store.postgres.transaction import Collided, Con, Locks, Row
 from piecework.store.postgres.url import Place
 
@@ -50,21 +50,6 @@ IDENTITY = (
     b"SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text, "
     b"extract(epoch FROM pg_postmaster_start_time())::text"
 )
-
-_COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
-_LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
-_NO_TABLES = ("42P01", "42703", "3F000")
-_NOT_TEXT = ("22P05", "22021")
-_NOT_PREPARED = ("26000", "42P05")  # by this client, because another one had the connection in between
-_TRY_AGAIN = {
-    HELD: "is locked by others for too long",
-    "57014": "was told to cancel, or reached its statement_timeout",
-    "25006": "is read-only",
-    "53100": "has no room left on its disk",
-    "53200": "is out of memory",
-    "53300": "takes no more connections",
-    "58030": "cannot read or write its files",
-}
 
 
 class Gate(Enum):
@@ -143,7 +128,7 @@ class Database:
         try:
             con = Impatient.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
+            raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {first_line(error)}") from error
         if self.place.pooler is None:
             self.place = self.place._replace(pooler=_is_handed_round(con))
         con.prepare_threshold = None if self.place.pooler else 5
@@ -247,7 +232,7 @@ class Database:
         last: tuple[Any, ...] = (b"COMMIT",),
     ) -> T:
         try:
-            with _told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
+            with told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
                 if gate is not None:
                     con.execute(BEGIN)
                     con.execute(self.opening(gate, patient=patient))
@@ -290,16 +275,16 @@ class Database:
                 if collided > COLLISIONS:
                     raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
             except psycopg.Error as error:
-                denied = self._denied and error.sqlstate in _NOT_PREPARED  # the URL is to be mended, not the connection
+                denied = self._denied and error.sqlstate in NOT_PREPARED  # the URL is to be mended, not the connection
                 if patience.lasts(error):
                     continue
                 if isinstance(error, Silent):
                     self.close()
                     raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {error}") from error
-                if _is_lost(error.sqlstate, str(error), error) and not lost and not denied:
+                if is_lost(error.sqlstate, str(error), error) and not lost and not denied:
                     lost += 1
                     self.close()  # the others went the same way, most likely
-                elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
+                elif error.sqlstate in COLLIDED and collided < COLLISIONS:
                     collided += 1
                     time.sleep(PAUSE * (collided - 1) * (0.5 + self._draw()))  # two would meet again and again
                 else:
@@ -331,73 +316,11 @@ class Database:
         """Turns the driver's error into the store's."""
         if error.sqlstate == "25006":
             self.close()  # another server may be the writable one by now
-        self.tell(error.sqlstate, _said(error), error)
+        self.tell(error.sqlstate, first_line(error), error)
 
     def tell(self, code: str | None, said: str, error: Exception) -> NoReturn:
         """The store's error for what a server or a driver said, here or on a caller's connection."""
-        shown, code, lost = self.place.shown, code or "", _is_lost(code, said, error)
-        if code in _NOT_PREPARED:
-            raise StoreError(
-                f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
-                "likely; say ?pooler=yes in the store's URL"
-            ) from error
-        if code == HELD and by_key(error):
-            raise KeyHeld(
-                f"the store {shown}: somebody's transaction that is still open has taken the unique key, or gives it back; it "
-                f"was waited for ({said}). Nothing was stored"
-            ) from error
-        if code in _TRY_AGAIN or code in _COLLIDED or lost:
-            what = _TRY_AGAIN.get(code, "lost the connection" if code not in _COLLIDED else "is too busy")
-            raise StoreUnavailable(f"the store {shown} {what} ({said})") from error
-        if code in _NO_TABLES:
-            raise SchemaOutdated(
-                f"the store {shown} lacks what this version of piecework needs ({said}); run: piecework migrate"
-            ) from error
-        if code in _NOT_TEXT or (not code and "NUL" in said):
-            raise UsageError(
-                f"the store {shown} keeps no NUL character in its texts ({said}); leave it out of names, keys and reasons"
-            ) from error
-        if code == "42501":
-            raise StoreError(
-                f"the store {shown} does not let this role do that ({said}); grant it USAGE on the schema and SELECT, INSERT, "
-                "UPDATE, DELETE on its tables"
-            ) from error
-        raise StoreError(f"the store {shown} failed: {said}") from error
-
-
-class _Silence(logging.Filter):
-    """Keeps the driver from telling of each connection that was lost, where the error says so anyway."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.here = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not getattr(self.here, "silent", False)
-
-
-_silence = _Silence()
-logging.getLogger("psycopg").addFilter(_silence)
-
-
-@contextmanager
-def _told_by_us() -> Iterator[None]:
-    """What the driver has to say inside goes into the error that is raised, and not into the log as well."""
-    _silence.here.silent = True
-    try:
-        yield
-    finally:
-        _silence.here.silent = False
-
-
-def _is_lost(code: str | None, said: str, error: Exception) -> bool:
-    if not code:
-        return getattr(error, "connection_invalidated", False) or isinstance(
-            error, psycopg.OperationalError | psycopg.InterfaceError
-        )
-    if code == "0A000":  # a statement that was prepared before the tables changed
-        return "cached plan" in said
-    return code in _LOST or code in _NOT_PREPARED or code.startswith("08")
+        tell(self.place.shown, code, said, error)
 
 
 def _is_handed_round(con: Con) -> bool:
@@ -416,9 +339,3 @@ def _nothing(con: Con, pipeline: Pipeline | None) -> None:
 
 def _is_idle(con: Con) -> bool:
     return not con.closed and con.info.transaction_status is TransactionStatus.IDLE
-
-
-def _said(error: psycopg.Error) -> str:
-    """The first line of what the server or the library said; it names no password."""
-    said = error.diag.message_primary or str(error) or type(error).__name__
-    return said.strip().split("\n")[0]
