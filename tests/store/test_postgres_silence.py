@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.proxy import Proxy
 from tests.servers import Postgres
 from tests.support import until
@@ -21,6 +22,7 @@ from piecework.job import Filter, State
 from piecework.store import open_store
 from piecework.store.postgres import store as shelf
 from piecework.store.postgres.store import PostgresStore
+from piecework.store.postgres.url import parse
 from piecework.testing.conformance.kit import (
     SESSIONS,
     a_job,
@@ -137,6 +139,14 @@ def test_what_takes_long_by_right_may_take_long(url: str) -> None:
         effects.connection.execute("SELECT pg_sleep(0.7)")
     store.db.change(lambda con: con.execute("SELECT pg_sleep(0.7)"))
     store.close()
+
+
+def test_the_networks_own_limits_are_set_unless_the_url_sets_them() -> None:
+    """A machine that is gone, or a network, is noticed by TCP: also by who only listens."""
+    usual = conninfo_to_dict(parse("postgresql://localhost/db").conninfo)
+    assert (usual["tcp_user_timeout"], usual["keepalives_idle"], usual["connect_timeout"]) == ("20000", "10", "10")
+    own = conninfo_to_dict(parse("postgresql://localhost/db?tcp_user_timeout=5000&keepalives_idle=60").conninfo)
+    assert (own["tcp_user_timeout"], own["keepalives_idle"], own["connect_timeout"]) == ("5000", "60", "10")
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "nan", "inf"])

@@ -90,7 +90,8 @@ class Database:
             # For the gate it waits long; behind it, all others wait for whatever it waits for.
             Gate.ALONE: f"{alone}, set_config('lock_timeout', '{BRIEF_MS}ms', true)".encode(),
         }
-        self._patiently_alone = alone.encode()
+        self._alone_again = f"{alone}, set_config('lock_timeout', '{AGAIN_MS}ms', true)".encode()
+        self._alone_and_patient = alone.encode()
         self._reset()
 
     def _reset(self) -> None:
@@ -135,12 +136,15 @@ class Database:
         con.silence = self.place.silence or math.inf
         return con
 
-    def opening(self, gate: Gate, *, patient: bool = False) -> bytes:
+    def opening(self, gate: Gate, *, patient: bool = False, again: bool = False) -> bytes:
         """What a transaction says first: its limits, and how it passes the gate.
 
-        One that is `patient` waits long behind the gate, too: what it has done before is not to be done again.
+        One that is `patient` waits long behind the gate, too: what it has done before is not to be done again. One that
+        found something held there, and comes `again`, hardly waits.
         """
-        return self._patiently_alone if patient and gate is Gate.ALONE else self._opening[gate]
+        if gate is Gate.ALONE and (patient or again):
+            return self._alone_and_patient if patient else self._alone_again
+        return self._opening[gate]
 
     def locks(self, *, again: bool) -> Locks:
         """How long a transaction waits for what others hold; `again` where it was found held before."""
@@ -201,7 +205,7 @@ class Database:
 
         def work(con: Con, again: bool) -> T:
             with silent_for(con, min(silence, self.place.silence or math.inf)):
-                return self._transaction(con, body, gate, piped=piped and not again)
+                return self._transaction(con, body, gate, piped=piped and not again, again=again)
 
         return self._sent(work)
 
@@ -229,13 +233,14 @@ class Database:
         *,
         piped: bool = True,
         patient: bool = False,
+        again: bool = False,
         last: tuple[Any, ...] = (b"COMMIT",),
     ) -> T:
         try:
             with told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
                 if gate is not None:
                     con.execute(BEGIN)
-                    con.execute(self.opening(gate, patient=patient))
+                    con.execute(self.opening(gate, patient=patient, again=again))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(*last)

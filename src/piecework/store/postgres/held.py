@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import psycopg
 
 BRIEF_MS = 20  # how long a statement waits that others wait for
-AGAIN_MS = 1  # … and when it looks again: it pauses between
+AGAIN_MS = 1  # … and when it looks again, after a pause
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25  # seconds
 HELD = "55P03"
 _BY_KEY = (
