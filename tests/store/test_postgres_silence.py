@@ -141,6 +141,14 @@ def test_what_takes_long_by_right_may_take_long(url: str) -> None:
     store.close()
 
 
+def test_who_waits_for_a_hint_may_wait_longer(url: str) -> None:
+    """There is nothing to say."""
+    store = PostgresStore(f"{url}&silence=0.5")
+    store.migrate()
+    until(lambda: not store.wait(0.8), "all is quiet")
+    store.close()
+
+
 def test_the_networks_own_limits_are_set_unless_the_url_sets_them() -> None:
     """A machine that is gone, or a network, is noticed by TCP: also by who only listens."""
     usual = conninfo_to_dict(parse("postgresql://localhost/db").conninfo)
