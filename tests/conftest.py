@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.schemas import Schemas
-from tests.servers import Postgres, ServerMissing
+from tests.servers import UNSYNCED, Postgres, ServerMissing
 
 from piecework.store import Store, open_store
 from piecework.store.postgres.store import PostgresStore
@@ -38,7 +38,7 @@ GIVE_BACK: dict[str, Callable[[str], None]] = {"postgres": lambda url: schemas()
 def _begun() -> Postgres | str:
     """The server, or why there is none: tried once, not again for each of a thousand tests."""
     try:
-        postgres = Postgres()
+        postgres = Postgres(**UNSYNCED)
         atexit.register(postgres.stop)
         return postgres.start()
     except ServerMissing as missing:
