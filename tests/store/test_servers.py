@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 from tests.schemas import Schemas
 from tests.servers import Postgres
 
@@ -39,3 +40,13 @@ def test_a_schema_that_is_given_back_is_given_again_and_empty(postgres: Postgres
     assert schemas.take() == url
     with closing(open_store(url)) as store:
         assert everything(store) == []
+
+
+def test_a_schema_to_which_somebody_is_connected_is_given_again_when_he_is_gone(postgres: Postgres) -> None:
+    schemas = Schemas(postgres, "late")
+    first, second = schemas.take(), schemas.take()
+    with psycopg.connect(postgres.url):
+        schemas.give_back(first)
+        assert schemas.take() not in (first, second)
+    schemas.give_back(second)
+    assert {schemas.take(), schemas.take()} == {first, second}
