@@ -30,11 +30,11 @@ _OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client ba
 class Schemas:
     """The schemas of a server, by the URL of the store in each; all of them migrated and empty when they are given."""
 
-    def __init__(self, server: Postgres, named: str = "t") -> None:
+    def __init__(self, server: Postgres) -> None:
         self._server = server
         self._free: list[str] = []
         self._left: list[str] = []  # which somebody may still be connected to
-        self._names = (f"{named}_{n}" for n in itertools.count(1))
+        self._names = itertools.count(1)
         self._con: psycopg.Connection[Any] | None = None
         self._warm: list[psycopg.Connection[Any]] = []  # of stores that are closed, for the next one
 
@@ -42,7 +42,7 @@ class Schemas:
         """The URL of a store without a row."""
         if self._free:
             return self._free.pop()
-        url = f"{self._server.url}?schema={next(self._names)}"
+        url = f"{self._server.url}?schema=t_{next(self._names)}"
         store = PostgresStore(url)
         store.migrate()
         store.close()
