@@ -29,9 +29,11 @@ WHAT = {
     "one by one": "`later`, one by one, jobs/s",
     "many": "`later_many`, jobs/s",
     "drain": "drained by one worker process, jobs/s",
+    "cpu": "… the worker's CPU, µs a job",
     "latency": "`later` → start in an idle worker, ms",
     "latency_p95": "… of which 95 % are below, ms",
 }
+COARSE = {"one by one", "many", "drain"}  # told in whole jobs
 Found = dict[str, dict[str, list[float]]]  # what -> store -> a value for each round
 
 
@@ -40,6 +42,12 @@ class Shelf(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.idle_cpu = 0.0  # seconds that a worker takes to start and to stop
+
+    def warm(self) -> None:
+        """Learns what a worker costs that finds nothing to do."""
+        with self.empty() as store:
+            self.idle_cpu = measure.starting(store, processes=1)
 
     @abstractmethod
     def empty(self) -> AbstractContextManager[Any]:
@@ -49,7 +57,8 @@ class Shelf(ABC):
         return measure.later_many(store, n)
 
     def drain(self, store: Any, n: int) -> Reading:
-        return measure.drain(store, n, processes=1, idle_cpu=0.0)
+        """`store` has `n` jobs. What starting a worker costs is not in its CPU."""
+        return measure.drain(store, n, processes=1, idle_cpu=self.idle_cpu)
 
 
 class OnFile(Shelf):
@@ -91,7 +100,7 @@ class OnRedis(Shelf):
         return redis_measure.later_many(store, n)
 
     def drain(self, store: Any, n: int) -> Reading:
-        return redis_measure.drain(store, n, processes=1).reading
+        return redis_measure.drain(store, n, processes=1, idle_cpu=self.idle_cpu).reading
 
 
 @contextmanager
@@ -126,6 +135,8 @@ def main(rounds: int, jobs: int, singles: int, samples: int, folder: Path | None
     """Measure piecework on SQLite, PostgreSQL and Redis in one run, each in its turn."""
     found: Found = defaultdict(lambda: defaultdict(list))
     with shelves(folder) as all_of_them:
+        for shelf in all_of_them:
+            shelf.warm()
         for number in range(1, rounds + 1):
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
             _singly(all_of_them, found, singles)
@@ -151,7 +162,9 @@ def _singly(all_of_them: Sequence[Shelf], found: Found, n: int) -> None:
 def _measure(shelf: Shelf, found: Found, jobs: int, samples: int) -> None:
     with shelf.empty() as store:
         _note(found, "many", shelf, shelf.many(store, jobs))
-        _note(found, "drain", shelf, shelf.drain(store, jobs))
+        drain = shelf.drain(store, jobs)
+        _note(found, "drain", shelf, drain)
+        _note(found, "cpu", shelf, Reading(drain.cpu or 0.0))
     with shelf.empty() as store:
         for name, reading in measure.latency(store, samples).items():
             _note(found, name, shelf, reading)
@@ -176,7 +189,7 @@ def _print(all_of_them: Sequence[Shelf], found: Found, jobs: int) -> None:
 
 
 def _spread(values: list[float], what: str) -> str:
-    digits = ",.1f" if what.startswith("latency") else ",.0f"
+    digits = ",.0f" if what in COARSE else ",.1f"
     return f"{statistics.median(values):{digits}} ({min(values):{digits}}–{max(values):{digits}})"
 
 
