@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test test-all check simulate sweep strace pgbouncer redis bench bench-redis bench-shop soak postgres clean
+.PHONY: help demo demo-crash test test-all check simulate sweep strace pgbouncer redis bench bench-redis bench-stores bench-shop soak postgres clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(CORE) ## Measure speed against the limits of the same database; run it 
 
 bench-redis: $(TOOLS) ## Measure speed on Redis against a bare loop (ARGS=--peers for Celery and others beside, pip install piecework[bench])
 	@$(BIN)/python -m bench.redis $(ARGS)
+
+bench-stores: $(TOOLS) ## Measure the stores side by side in one run: adding, draining, latency
+	@$(BIN)/python -m bench.stores $(ARGS)
 
 bench-shop: $(TOOLS) ## 6 purchases a second of 7 s each on 42 places of 5 processes, in real time (ARGS='--slots 40')
 	@$(BIN)/python -m bench.shop $(ARGS)

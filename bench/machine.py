@@ -13,7 +13,7 @@ IN_MEMORY = {"tmpfs", "ramfs"}
 
 def describe(folder: Path, synchronous: str) -> dict[str, str]:
     """What the numbers depend on, where the store is a file."""
-    return _hardware() | {
+    return hardware() | {
         "sqlite": sqlite3.sqlite_version,
         "synchronous": synchronous,
         "file system": file_system(folder),
@@ -22,10 +22,11 @@ def describe(folder: Path, synchronous: str) -> dict[str, str]:
 
 def describe_server(folder: Path, version: str) -> dict[str, str]:
     """What the numbers depend on, where the store is a server on the same machine."""
-    return _hardware() | {"postgresql": version, "fsync": "on", "file system": file_system(folder)}
+    return hardware() | {"postgresql": version, "fsync": "on", "file system": file_system(folder)}
 
 
-def _hardware() -> dict[str, str]:
+def hardware() -> dict[str, str]:
+    """The machine and the interpreter."""
     return {
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -82,24 +83,38 @@ def bytes_a_job(store: Store, n: int) -> Reading:
     return Reading((store.weigh() - before) / n)
 
 
+def logged(con: redis.Redis) -> int:
+    """Bytes that the server has written to its log so far."""
+    told: Any = con.info("persistence")
+    return int(told["aof_current_size"])
+
+
 # ── draining ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def drain(store: Store, n: int, *, processes: int) -> Weighed:
-    """From the first job's start to the last one's end, as the store has them."""
+def starting(store: Store) -> float:
+    """CPU seconds of a worker that finds nothing to do and ends: the least of three, the first of which may compile."""
+    return min(worker.drain(store.url, store.log) for _ in range(3))
+
+
+def drain(store: Store, n: int, *, processes: int, idle_cpu: float = 0.0) -> Weighed:
+    """From the first job's start to the last one's end, as the store has them.
+
+    `idle_cpu` is what starting and stopping such a worker costs by itself.
+    """
     before = server_cpu(store.server)
-    cpu = worker.drain(store.url, store.log, processes=processes)
+    cpu = worker.drain(store.url, store.log, processes=processes) - idle_cpu
     after = server_cpu(store.server)
     _expect_counts(store, {(QUEUE, "completed"): n})
     began, ended = _span(store, "noop", n)
     return Weighed(Reading(n / (ended - began), 1e6 * cpu / n), 1e6 * (after - before) / n)
 
 
-def split(store: Store, n: int) -> Weighed:
+def split(store: Store, n: int, *, idle_cpu: float = 0.0) -> Weighed:
     """From the splitter's first line to the end of the compose, which reads every result."""
     before = server_cpu(store.server)
     job = store.jobs.fan.later(n)
-    cpu = worker.drain(store.url, store.log)
+    cpu = worker.drain(store.url, store.log) - idle_cpu
     after = server_cpu(store.server)
     _expect_counts(store, {(QUEUE, "completed"): n + 1})
     _span(store, "noop", n)

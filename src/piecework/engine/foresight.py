@@ -6,7 +6,7 @@ from piecework.clock import Clock
 from piecework.engine.pool import FLUSH
 
 MAX_AHEAD = 2 * FLUSH  # jobs fetched beyond what runs
-AHEAD_SECONDS = 0.03  # … but never more than the pool was seen to run in this time
+AHEAD_SECONDS = 0.06  # … but no more than the pool was seen to run in this time, half of it while a trip is under way
 SHORT_SIGHT, LONG_SIGHT = 0.01, 0.25  # seconds over which the speed of jobs is judged
 
 

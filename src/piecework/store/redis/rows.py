@@ -115,12 +115,13 @@ def is_operation(changing: list[Any]) -> bool:
 
 def fetched(changing: list[Any], fixed: list[Any], beside: tuple[list[Any], list[Any]] | None) -> Fetched:
     """A job as a worker gets it: its row, what never changes of it, and of an operation its own row and its globals."""
-    n = len(changing)
-    state = (*changing, *_NOTHING[n:20]) if n < 20 else changing
+    n = len(changing)  # up to STARTED at least: it runs
+    cursor = or_none(changing[17]) if n > 17 else None
+    crashes = (changing[19] or 0) if n > 19 else 0
     id, task, root, _, options, args = fixed[:6]
     return Fetched(
-        id, state[1] or 0, task, state[2], state[3] or 0, state[5] or 0, state[19] or 0, or_none(state[7]),
-        or_none(root), or_none(state[17]), or_none(options), float(state[11]), args,
+        id, changing[1] or 0, task, changing[2], changing[3] or 0, changing[5] or 0, crashes, or_none(changing[7]),
+        or_none(root), cursor, or_none(options), float(changing[11]), args,
         operation_run(*beside) if beside is not None else None,
     )  # fmt: skip
 
