@@ -10,6 +10,7 @@ import click
 from piecework.app import Piecework
 from piecework.appref import app_reference
 from piecework.cli.common import app_option, counted, find_app, json_option, plain, print_json, store_option
+from piecework.cli.outbox import outbox_findings
 from piecework.cli.release import operations_findings
 from piecework.job import Finding
 from piecework.store import Store
@@ -54,7 +55,8 @@ def command(release: str | None, reference: str | None, url: str | None, as_json
     readable = not any(finding.level == "error" for finding in about_store) and store.is_set_up()
     has_code = named is not None or (url is None and app_reference(None) is not None)
     about_operations = operations_findings(app.registry, store) if readable and has_code else ()
-    findings = chain([_settings(app, store)], about_store, about_operations)
+    about_outbox = outbox_findings(app.outbox) if app.outbox is not None else ()
+    findings = chain([_settings(app, store)], about_store, about_outbox, about_operations)
     return _print_json(findings) if as_json else _print(findings)
 
 
