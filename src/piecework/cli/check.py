@@ -50,12 +50,12 @@ def command(release: str | None, reference: str | None, url: str | None, as_json
         raise click.UsageError(f"{release!r} names no app; write module:attribute, such as myproject.jobs:app")
     named = release or reference
     app = find_app(named, None if named else url, may_be_new=True)
-    store = app.store if url is None or named is None else Piecework(url).store
+    store = app.store if url is None or named is None else Piecework(url, outbox=None).store
     about_store = store.examine()
     readable = not any(finding.level == "error" for finding in about_store) and store.is_set_up()
     has_code = named is not None or (url is None and app_reference(None) is not None)
     about_operations = operations_findings(app.registry, store) if readable and has_code else ()
-    about_outbox = outbox_findings(app.outbox) if app.outbox is not None else ()
+    about_outbox = outbox_findings(app.outbox, about_store) if app.outbox is not None else ()
     findings = chain([_settings(app, store)], about_store, about_outbox, about_operations)
     return _print_json(findings) if as_json else _print(findings)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from shlex import quote
 
 import msgspec
@@ -12,16 +12,19 @@ from piecework.job import Filter, Finding, State
 from piecework.outbox import QUEUE, Outbox
 from piecework.store import Store, redacted
 
-WAITING = State.AVAILABLE, State.RUNNING, State.PARKED
+WAITING, STUCK = (State.AVAILABLE, State.RUNNING), (State.FAILED, State.PARKED)
 LONG = 60.0  # seconds after which something is amiss: a carrier comes by at once, and again some seconds after a failure
 
 
-def outbox_findings(outbox: Outbox) -> Iterator[Finding]:
-    """Whether the outbox itself is sound, how many jobs wait in it and since when, and what could not be carried."""
+def outbox_findings(outbox: Outbox, said: Sequence[Finding] = ()) -> Iterator[Finding]:
+    """How many jobs wait in the outbox and since when, what could not be carried, and what is amiss with its database.
+
+    What was said of the app's store already, of the same library or server, is not said again.
+    """
     store = outbox.box.store
     about = store.examine()
     for finding in about:
-        if finding.level != "ok":
+        if finding.level != "ok" and finding not in said:
             yield msgspec.structs.replace(finding, subject=f"outbox {finding.subject}")
     if any(finding.level == "error" for finding in about):
         return
@@ -30,8 +33,9 @@ def outbox_findings(outbox: Outbox) -> Iterator[Finding]:
         return
     counts = store.counts()
     yield _waiting(store, sum(counts.get((QUEUE, state), 0) for state in WAITING))
-    if n := counts.get((QUEUE, State.FAILED), 0):
-        yield _failed(store, n)
+    for state in STUCK:
+        if n := counts.get((QUEUE, state), 0):
+            yield _stuck(store, state, n)
 
 
 def _waiting(store: Store, n: int) -> Finding:
@@ -46,14 +50,14 @@ def _waiting(store: Store, n: int) -> Finding:
     return Finding("warning", "outbox", f"{said}; workers of this app carry them: is one running, and what does its log say?")
 
 
-def _failed(store: Store, n: int) -> Finding:
+def _stuck(store: Store, state: State, n: int) -> Finding:
     why = ""
-    for record in store.find(Filter(queue=QUEUE, state=State.FAILED), limit=1):
-        if record.error:
-            why = f" ({record.error.type}: {record.error.message})"
+    for record in store.find(Filter(queue=QUEUE, state=state), limit=1):
+        found = f"{record.error.type}: {record.error.message}" if record.error else record.reason
+        why = f" ({found})" if found else ""
     return Finding(
         "warning",
         "outbox",
         f"{counted(n, 'job')} could not be carried over{why}; once that is mended: "
-        f"piecework jobs retry --store {quote(redacted(store.url))} --queue {QUEUE} --state failed",
+        f"piecework jobs retry --store {quote(redacted(store.url))} --queue {QUEUE} --state {state}",
     )
