@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from enum import Enum
 
 CHUNK = 1 << 18
+LOOK_SECONDS = 0.01  # how often it is looked for more while all is stalled
 _HARD = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 
 
@@ -48,6 +49,7 @@ class Proxy:
         self.accepted = 0  # connections, ever
         self.passed = 0  # messages of clients, since `arm`
         self.struck = False  # whether the armed message came by
+        self._held: dict[_Pair, bytes] = {}  # what clients have said since `stall`
         # Bound and deaf: while nobody listens, clients are refused, and nobody else gets the port.
         self._holder = self._bound(0)
         self.port = int(self._holder.getsockname()[1])
@@ -94,6 +96,12 @@ class Proxy:
         """Everything is accepted, and nothing is passed on, in either direction."""
         with self._lock:
             self._stalled = True
+
+    @property
+    def held(self) -> bytes:
+        """What clients have said since `stall`, as far as it has come here, one after the other."""
+        with self._lock:
+            return b"".join(self._held.values())
 
     def cut(self) -> None:
         """Ends what is connected now."""
@@ -170,6 +178,15 @@ class Proxy:
         with self._lock:
             self._lock.wait_for(lambda: not self._stalled or pair.is_cut)
 
+    def _hold(self, pair: _Pair, data: bytes) -> bytes:
+        """Waits for the end of a stall; returns what the client has said by then, who may have hung up since."""
+        with self._lock:
+            while self._stalled and not pair.is_cut:
+                data = self._held[pair] = data + pair.said_since()
+                self._lock.wait(LOOK_SECONDS)
+            self._held.pop(pair, None)
+        return data
+
     def _wake(self) -> None:
         with self._lock:
             self._lock.notify_all()
@@ -208,10 +225,17 @@ class _Pair:
         for s in (self._client, self._server):
             _shut(s, socket.SHUT_RDWR)
 
+    def said_since(self) -> bytes:
+        """What the client has said and nobody has read, without waiting for it."""
+        try:
+            return self._client.recv(CHUNK, socket.MSG_DONTWAIT)
+        except OSError:  # nothing, or it is gone
+            return b""
+
     def _pump_up(self) -> None:
         try:
             while data := self._client.recv(CHUNK):
-                self._proxy._wait_for_flow(self)
+                data = self._proxy._hold(self, data)
                 if self.is_cut:
                     break
                 cut = self._proxy._judge()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from piecework.errors import BadOption
 from piecework.job import NewJob
@@ -19,38 +20,83 @@ log = logging.getLogger("piecework.aftercommit")
 
 Add = Callable[[Sequence[NewJob]], list[str]]
 
-_HELD = "piecework.held"  # in the session's own notes
+
+class Held:
+    """Jobs that are held; their handles ask it what became of them."""
+
+    def __init__(self, jobs: Sequence[NewJob], add: Add) -> None:
+        self._jobs = jobs
+        self._add = add
+        self._stored: dict[str, str] = {}
+        self._cancelled: set[str] = set()
+        self._lost: str | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the jobs: of one whose unique key another had before, that of the other, once that is known."""
+        return [self._stored.get(job.id, job.id) for job in self._jobs]
+
+    def store(self) -> None:
+        """Adds the jobs now. Raises what the store raises."""
+        jobs = [job for job in self._jobs if job.id not in self._cancelled]
+        if jobs:
+            self._stored = {job.id: id for job, id in zip(jobs, self._add(jobs), strict=True)}
+
+    def committed(self) -> None:
+        """Adds the jobs after a commit: where that fails it is logged, for no error could undo what has been committed."""
+        try:
+            self.store()
+        except Exception as error:
+            self._lost = f"{type(error).__name__}: {error}"
+            ids = ", ".join(job.id for job in self._jobs[:10]) + (", …" if len(self._jobs) > 10 else "")
+            log.exception("lost: jobs that were held until a transaction committed could not be added then: %s", ids)
+
+    def stored_as(self, id: str) -> str | None:
+        """The id under which a job is in the store; None as long as it is not."""
+        return self._stored.get(id)
+
+    def cancel(self, id: str) -> bool:
+        """Forgets one that is not in the store; False where there is none left to forget."""
+        if self._stored or self._lost is not None or id in self._cancelled:
+            return False
+        self._cancelled.add(id)
+        return True
+
+    def why_not(self, id: str) -> str:
+        """Why a job is not in the store."""
+        if id in self._cancelled:
+            return f"job {id} is not stored: it was cancelled while it was held"
+        if self._lost is not None:
+            return f"job {id} was lost: it could not be added when the transaction had committed: {self._lost}"
+        return f"job {id} is not stored: it is held until its transaction commits, or was forgotten with it"
 
 
-def hold(jobs: Sequence[NewJob], behind: Any, add: Add) -> list[str]:
-    """Adds the jobs once the transaction of a session or connection has committed, and answers their ids now.
+def hold(jobs: Sequence[NewJob], behind: Any, add: Add) -> Held:
+    """Adds the jobs once the transaction of a session or connection has committed.
 
-    A rollback forgets them; that of a savepoint those held since it began. Where adding fails, that is logged, and what
-    else is held is added all the same: the transaction has committed, and no error could undo it.
+    A rollback forgets them; that of a savepoint those held since it began. What has joined a transaction that had been
+    begun before waits for that one. Where nothing is to be waited for, they are added at once. Where adding fails after
+    a commit, that is logged, and what else is held is added all the same.
     Raises `BadOption` for what has no transaction to wait for.
     """
-    session = _session(behind)
-    if session is not None:
-        _behind_session(session, partial(_add, jobs, add))
-    elif (connection := _django(behind)) is not None:
-        connection.on_commit(partial(_add, jobs, add), robust=True)
+    held = Held(jobs, add)
+    if (session := _session(behind)) is not None:
+        _behind_session(session, held)
+    elif (connection := _connection(behind)) is not None:
+        _behind_connection(connection, held)
+    elif (django := _django(behind)) is not None:
+        _behind_django(django, held)
     else:
         raise BadOption(
-            f"after_commit= takes a Session of SQLAlchemy (scoped or asynchronous ones too) or Django's connection, not "
-            f"{type(behind).__module__}.{type(behind).__qualname__}"
+            f"after_commit= takes a Session or Connection of SQLAlchemy (scoped or asynchronous ones too) or Django's "
+            f"connection, not {type(behind).__module__}.{type(behind).__qualname__}"
         )
-    return [job.id for job in jobs]
+    return held
 
 
-def _add(jobs: Sequence[NewJob], add: Add) -> None:
-    try:
-        add(jobs)
-    except Exception:
-        ids = ", ".join(job.id for job in jobs[:10]) + (", …" if len(jobs) > 10 else "")
-        log.exception("lost: jobs that were held until a transaction committed could not be added then: %s", ids)
+# ── sessions of SQLAlchemy ───────────────────────────────────────────────────────────────────────
 
-
-# ── SQLAlchemy ───────────────────────────────────────────────────────────────────────────────────
+_KEPT = "piecework.held"  # in the session's own notes: (the transaction in which it was asked for, what is held)
 
 
 def _session(behind: Any) -> Any:
@@ -65,43 +111,172 @@ def _session(behind: Any) -> Any:
     return behind if isinstance(behind, orm.Session) else None
 
 
-def _behind_session(session: Any, adding: Callable[[], None]) -> None:
-    if _HELD not in session.info:
-        from sqlalchemy import event
+def _behind_session(session: Any, held: Held) -> None:
+    if not session.in_transaction():
+        if not session.autobegin:
+            raise _not_begun("session")
+        session.begin()  # as with `session.add`: what is asked for is part of what is committed or rolled back next
+    root = session.get_transaction()
+    if _has_committed(root):  # asked for by a listener to that very commit, before ours or after it
+        _committed(session)
+        _behind_all(_still_open(root), held)
+    elif session.bind in _connections(within := session.get_nested_transaction() or root):
+        _behind_connection(session.bind, held)  # whose transaction it may have joined, or its savepoint by now
+    else:
+        _listen(session)
+        kept = session.info[_KEPT]
+        if kept and not _is_in(kept[-1][0], root):
+            kept.clear()  # of a transaction that was closed without a commit
+        kept.append((within, held))
 
-        session.info[_HELD] = []
-        event.listen(
-            session, "after_commit", _committed, insert=True
-        )  # another listener that raises must not lose them
-        event.listen(session, "after_soft_rollback", _rolled_back)
-        event.listen(session, "after_transaction_end", _ended)
-    # A session that has done nothing yet begins its transaction with its first statement; there is none to roll back to.
-    session.info[_HELD].append((session.get_nested_transaction() or session.get_transaction(), adding))
+
+def _listen(session: Any) -> None:
+    if _KEPT in session.info:
+        return
+    from sqlalchemy import event
+
+    session.info[_KEPT] = []
+    event.listen(session, "after_commit", _committed, insert=True)  # another listener that raises must not lose them
+    event.listen(session, "after_soft_rollback", _forget)
 
 
 def _committed(session: Any) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was let go
-    held, session.info[_HELD] = session.info[_HELD], []
-    for _, adding in held:
-        adding()
+    root, kept = session.get_transaction(), session.info.get(_KEPT, [])
+    still_open = _still_open(root)
+    while kept:
+        within, held = kept.pop(0)
+        if _is_in(within, root):  # and not of a transaction that was closed without a commit
+            _behind_all(still_open, held)
 
 
-def _rolled_back(session: Any, over: Any) -> None:
+def _forget(session: Any, over: Any) -> None:
     """Forgets what was held in a transaction that is rolled back, and in savepoints within it."""
-    session.info[_HELD] = [held for held in session.info[_HELD] if not _is_in(held[0], over)]
-
-
-def _ended(session: Any, over: Any) -> None:
-    """A session that is closed is not rolled back; what it did is gone all the same."""
-    if over.parent is None:
-        session.info[_HELD] = []
+    session.info[_KEPT] = [(within, held) for within, held in session.info[_KEPT] if not _is_in(within, over)]
 
 
 def _is_in(transaction: Any, over: Any) -> bool:
     while transaction is not None and transaction is not over:
         transaction = transaction.parent
-    return transaction is over or over.parent is None
+    return transaction is over
+
+
+def _has_committed(root: Any) -> bool:
+    return getattr(root._state, "name", None) == "COMMITTED"
+
+
+def _connections(transaction: Any) -> list[Any]:
+    """The connections that a transaction of a session has come to: SQLAlchemy has no public name for them."""
+    return [connection for connection in transaction._connections if _connection(connection) is not None]
+
+
+def _still_open(root: Any) -> list[Any]:
+    """The transactions that a session had joined, and which its own commit has not committed."""
+    return [open for connection in _connections(root) if (open := connection.get_transaction()) is not None]
+
+
+# ── connections of SQLAlchemy ────────────────────────────────────────────────────────────────────
+
+
+class _Line:
+    """What is held behind the transaction of one connection, and how much was when each of its savepoints began.
+
+    A savepoint that is not noted began before anything was held.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[Callable[[], None]] = []
+        self.savepoints: list[int] = []
+
+    def undone(self) -> None:
+        """The innermost savepoint was rolled back."""
+        del self.held[self.savepoints.pop() if self.savepoints else 0 :]
+
+    def let_go(self) -> None:
+        """The innermost savepoint was let go."""
+        if self.savepoints:
+            self.savepoints.pop()
+
+
+_lines: WeakKeyDictionary[Any, _Line] = WeakKeyDictionary()  # by root transaction
+
+
+def _connection(behind: Any) -> Any:
+    """SQLAlchemy's synchronous connection in what was given; None where there is none."""
+    core, aio = sys.modules.get("sqlalchemy"), sys.modules.get("sqlalchemy.ext.asyncio")
+    if aio is not None and isinstance(behind, aio.AsyncConnection):
+        behind = behind.sync_connection
+    return behind if core is not None and isinstance(behind, core.Connection) else None
+
+
+def _behind_connection(connection: Any, held: Held) -> None:
+    transaction = connection.get_transaction()
+    if transaction is None or not transaction.is_active:
+        raise _not_begun("connection")
+    _line_of(transaction).held.append(held.committed)
+
+
+def _not_begun(what: str) -> BadOption:
+    return BadOption(
+        f"after_commit= waits for the transaction of this {what}, which has begun none: begin it first. Or leave out "
+        "after_commit=, and the job is stored at once"
+    )
+
+
+def _behind_all(transactions: Sequence[Any], held: Held) -> None:
+    """Waits for one after the other of those that are open, and adds the jobs behind the last."""
+    for n, transaction in enumerate(transactions, start=1):
+        if transaction.is_active:
+            _line_of(transaction).held.append(partial(_behind_all, transactions[n:], held))
+            return
+    held.committed()
+
+
+def _line_of(transaction: Any) -> _Line:
+    if transaction not in _lines:
+        kind: Any = type(transaction)
+        transaction.__class__ = _telling(kind)
+        _lines[transaction] = _Line()
+        _listen_to_savepoints(transaction.connection)
+    return _lines[transaction]
+
+
+@cache
+def _telling(kind: Any) -> type:
+    """A class of transactions that tell when they have committed: SQLAlchemy's own event comes before the commit."""
+
+    def commit(self: Any) -> None:
+        kind.commit(self)
+        for add in _lines.pop(self).held:
+            add()
+
+    return type(kind.__name__, (kind,), {"__slots__": (), "commit": commit})
+
+
+def _listen_to_savepoints(connection: Any) -> None:
+    from sqlalchemy import event
+
+    for name, listener in _OF_SAVEPOINTS.items():
+        if not event.contains(connection, name, listener):
+            event.listen(connection, name, listener)
+
+
+def _line_on(connection: Any) -> _Line:
+    transaction = connection.get_transaction()
+    return (None if transaction is None else _lines.get(transaction)) or _Line()
+
+
+def _saved(connection: Any, name: str | None) -> None:
+    line = _line_on(connection)
+    line.savepoints.append(len(line.held))
+
+
+_OF_SAVEPOINTS: dict[str, Callable[..., None]] = {
+    "savepoint": _saved,
+    "rollback_savepoint": lambda connection, name, context: _line_on(connection).undone(),
+    "release_savepoint": lambda connection, name, context: _line_on(connection).let_go(),
+}
 
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────
@@ -112,3 +287,15 @@ def _django(behind: Any) -> Any:
     if proxies is not None and isinstance(behind, proxies.ConnectionProxy):
         return behind
     return behind if wrappers is not None and isinstance(behind, wrappers.BaseDatabaseWrapper) else None
+
+
+def _behind_django(connection: Any, held: Held) -> None:
+    if connection.in_atomic_block:
+        connection.on_commit(held.committed, robust=True)
+    elif connection.get_autocommit():
+        held.store()
+    else:
+        raise BadOption(
+            "after_commit= cannot tell when this connection commits: its autocommit was turned off, where Django takes no "
+            "on_commit(). Call it inside `with transaction.atomic():`"
+        )

@@ -7,10 +7,11 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
+from weakref import WeakValueDictionary
 
 from msgspec import UNSET, UnsetType
 
-from piecework.aftercommit import hold
+from piecework.aftercommit import Held, hold
 from piecework.aio import Edge
 from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
@@ -111,6 +112,7 @@ class Piecework:
         self._tasks: dict[str, Task[Any, Any, Any]] = {}
         self._calls = Calls(self)
         self.outbox = self._open_outbox()
+        self.held: WeakValueDictionary[str, Held] = WeakValueDictionary()  # by the ids of jobs behind a commit
 
     def __repr__(self) -> str:
         return f"<piecework app with {len(self.registry)} tasks on {self.store.url}>"
@@ -507,7 +509,9 @@ class Piecework:
     def add(self, jobs: Sequence[NewJob], *, within: Any = None, after_commit: Any = None) -> list[str]:
         """Stores jobs that tasks have made: at once, in a caller's transaction, or when that has been committed."""
         if after_commit is not None:
-            return hold(jobs, after_commit, self.store.add)
+            held = hold(jobs, after_commit, self.store.add)
+            self.held.update(dict.fromkeys(held.ids, held))
+            return held.ids
         if within is not None and self.outbox is not None:
             return self.outbox.add(jobs, within)
         return self.store.add(jobs, within=within)

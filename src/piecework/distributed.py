@@ -13,8 +13,7 @@ A worker of another queue needs this module, the store's URL and a token, and no
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from math import isfinite
 from typing import Any, TypeVar, overload
@@ -24,7 +23,7 @@ from msgspec.structs import replace
 from piecework import parting
 from piecework.errors import BadOption, BadToken, PartNotFound
 from piecework.errortext import clean, describe
-from piecework.ids import short_token
+from piecework.ids import new_id, short_token
 from piecework.job import ErrorInfo, NewJob
 from piecework.parts import (
     DistributedProgress,
@@ -35,12 +34,13 @@ from piecework.parts import (
     PartRecord,
     PartState,
     Push,
+    Resumed,
 )
-from piecework.producer import check_items, check_part, feed, hand_over, new_run, push_names
+from piecework.producer import check_items, check_part, feed, hand_over, length_of, new_run, push_names
 from piecework.store import open_parts
 from piecework.store.protocol import Parts
 
-__all__ = ["DistributedJob", "DistributedState", "Done", "PartState", "distributed_job"]
+__all__ = ["DistributedJob", "DistributedState", "Done", "PartState", "Resumed", "distributed_job"]
 
 T = TypeVar("T")
 
@@ -51,7 +51,6 @@ DEFAULT_URL = "sqlite:///piecework.db"
 PAGE = 500
 
 _opened: dict[str, Parts] = {}
-_opening = threading.Lock()
 
 
 def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | None = None) -> DistributedJob:
@@ -66,10 +65,9 @@ def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | Non
         job.done(part)
     """
     place = url or os.environ.get("PIECEWORK_URL") or DEFAULT_URL
-    with _opening:
-        if place not in _opened:
-            _opened[place] = open_parts(place)
-    return DistributedJob(_opened[place], token, ttl=ttl)
+    # Without a lock, which a child could be forked with: of two threads that come at once, one has made its own in vain.
+    parts = _opened.get(place) or _opened.setdefault(place, open_parts(place))
+    return DistributedJob(parts, token, ttl=ttl)
 
 
 class DistributedJob:
@@ -141,7 +139,7 @@ class DistributedJob:
         before, and `ProducerReplaced` where another run has begun to push meanwhile.
         """
         source: Iterator[Any] = check_items(items, "push_each: the items")
-        first = self._push(len(items) if isinstance(items, Sized) else None)
+        first = self._push(length_of(items))
         if each is None:
             return feed(self._parts, first, source)
         return hand_over(self._parts, first, source, each)
@@ -157,9 +155,9 @@ class DistributedJob:
         return len(set(names))
 
     def _push(self, expected: int | None) -> Push:
-        return replace(
-            new_run(self.token), ttl=self._ttl, expected=expected, then=self._then, otherwise=self._otherwise
-        )
+        # The same handle may push again, to a job that was forgotten or one of the next day: what follows is another job.
+        then, otherwise = (job and replace(job, id=new_id()) for job in (self._then, self._otherwise))
+        return replace(new_run(self.token), ttl=self._ttl, expected=expected, then=then, otherwise=otherwise)
 
     # ── the workers ──────────────────────────────────────────────────────────────────────────────
 
@@ -175,7 +173,11 @@ class DistributedJob:
         return self._end({part: result}, strict=strict)[0]
 
     def done_many(self, parts: Iterable[str | int] | Mapping[str | int, Any], *, strict: bool = False) -> list[Done]:
-        """`done` for many parts in one transaction; results are given by a mapping of them to parts."""
+        """`done` for many parts, a thousand in each transaction; results are given by a mapping of parts to them.
+
+        A large call is as several small ones, one behind the other, answered as the job stands at the end. Where it raises
+        `StoreUnavailable`, some of its parts may have ended: make it again.
+        """
         check_items(parts, "done_many: the parts")
         return self._end(parts if isinstance(parts, Mapping) else dict.fromkeys(parts), strict=strict)
 
@@ -199,18 +201,22 @@ class DistributedJob:
             if not isinstance(said, str):
                 raise BadOption(f"stop: {what} must be text, not {said!r:.100}")
         by = None if by is None else clean(by, 200)
-        return self._parts.stop(self.token, clean(reason, LONGEST_REASON), by=by, ttl=self._ttl)
+        reason = clean(reason, LONGEST_REASON)
+        return self._parts.stop(self.token, reason, call=short_token(), by=by, ttl=self._ttl)
 
-    def resume(self) -> bool:
+    def resume(self) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; hand over `open_parts` again.
 
-        Parts that failed are open again; what is done stays. Raises `TokenNotFound`.
+        Parts that failed are open again; what is done stays. Many are opened in several transactions, and the job is stopped
+        until all are open: where that breaks off, make the call again. Where its last part was done while the job was
+        stopped, no `done` could say so: this call finishes the job then, `then` follows, and `finished` of the answer is
+        true, for the one call that did it. Raises `TokenNotFound`.
         """
-        return self._parts.resume(self.token)
+        return self._parts.resume(self.token, call=short_token())
 
     def forget(self) -> bool:
         """Deletes the job with all its parts, whatever its state; False where there was none."""
-        return self._parts.forget([self.token]) == 1
+        return self._parts.forget([self.token], call=short_token()) == 1
 
     def _end(self, results: Mapping[str | int, Any], *, strict: bool) -> list[Done]:
         call = short_token()
@@ -313,9 +319,14 @@ class DistributedJob:
 
     def _pages(self, wanted: PartState | None) -> Iterator[PartRecord]:
         after = -1
-        while page := self._parts.parts(self.token, after=after, limit=PAGE, state=wanted):
+        while True:
+            page = self._parts.parts(self.token, after=after, limit=PAGE, state=wanted)
             yield from page
+            if len(page) < PAGE:
+                break
             after = page[-1].number
+        if not page:
+            self.record()  # nothing behind a whole page may mean that the job is gone: less than all is no answer
 
     def part(self, part: str | int) -> PartRecord | None:
         """One part: its state, result and error. None where there is none of that name. Raises `TokenNotFound`."""

@@ -118,6 +118,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached, is locked, or has no room; the same call may be sent again."""
 
 
+class KeyHeld(StoreUnavailable):
+    """A transaction that is still open has taken the unique key, so it is not known whether there is such a job."""
+
+
 class SchemaOutdated(StoreError):
     """The store's schema is older or newer than this version of piecework can work with."""
 

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
+from piecework.errors import UsageError
+
 
 class State(StrEnum):
     """Where a job stands. A job that is `available` and not yet due is what people call scheduled."""
@@ -400,10 +402,25 @@ class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     error: ErrorInfo | None
 
 
+def check_asked(what: str, text: object) -> None:
+    """Raises `UsageError` for what no store can look for, because none could keep it."""
+    if isinstance(text, str) and "\0" not in text:
+        if text.isascii():
+            return
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return
+    raise UsageError(f"{what} must be text that can be stored, without NUL and lone surrogates, not {text!r:.100}")
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Which jobs an operator's verb or a listing means. Every field that is set must match.
 
     A moment `…_from` is the first one that matches, and a moment `…_before` the first one that does not.
+    Raises `UsageError` for text that no store could keep.
     """
 
     ids: tuple[str, ...] | None = None
@@ -422,6 +439,14 @@ class Filter(msgspec.Struct, frozen=True):
     created_before: float | None = None
     finished_from: float | None = None  # only jobs that have ended
     finished_before: float | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("queue", "task", "batch", "root", "key", "worker", "identity"):
+            if (text := getattr(self, what)) is not None:
+                check_asked(what, text)
+        for what, texts in (("an id", self.ids), ("a term", self.terms), ("a tag", self.tags)):
+            for text in texts or ():
+                check_asked(what, text)
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from piecework.job import (
     Record,
     State,
     as_utc,
+    check_asked,
 )
 from piecework.labels import identity_text
 from piecework.options import check_moment, check_queue, check_seconds, check_tags, check_text
@@ -81,6 +82,8 @@ class Job(Generic[R]):
     def __init__(self, app: Piecework, id: str, known: Record | None = None) -> None:
         self._app = app
         self._known = known
+        check_asked("an id", id)
+        self._held = app.held.get(id)
         self.id = id
 
     def __repr__(self) -> str:
@@ -95,12 +98,33 @@ class Job(Generic[R]):
     # ── reads ────────────────────────────────────────────────────────────────────────────────────
 
     def record(self) -> Record:
-        """Everything the store keeps of the job, now. Raises `JobNotFound`."""
-        found = self._app.store.get([self.id])
-        if not found:
+        """Everything the store keeps of the job, now. Raises `JobNotFound`.
+
+        A job that is still in the app's outbox is `waiting`, with that reason.
+        """
+        if (record := self._stored()) is not None:
+            return record
+        found = self._carried_to()
+        if not isinstance(found, str):
+            return found
+        self.id = found  # that of another job, where that one had its unique key before
+        if (record := self._stored()) is None:
             raise JobNotFound(f"no job {self.id}: it never existed, or was pruned")
-        self._known = found[0]
-        return found[0]
+        return record
+
+    def _stored(self) -> Record | None:
+        """The job as the store has it; None where it has none of this id."""
+        if found := self._app.store.get([self.id]):
+            self._known = found[0]
+        return found[0] if found else None
+
+    def _carried_to(self) -> Record | str:
+        """The id under which the job came to the store, or what the outbox keeps of it. Raises `JobNotFound`."""
+        if self._held is not None:
+            if (stored := self._held.stored_as(self.id)) is None:
+                raise JobNotFound(self._held.why_not(self.id))
+            return stored
+        return self.id if self._app.outbox is None else self._app.outbox.look(self.id)
 
     @property
     def known(self) -> Record:
@@ -226,9 +250,7 @@ class Job(Generic[R]):
 
     def _ended(self, *, patient: bool) -> tuple[bool, Any]:
         """Whether the job has ended, and its result; raises what a job that did not complete raises."""
-        record = self._arrived()
-        if record is None:
-            return False, None
+        record = self.record()
         if record.state is State.COMPLETED:
             return True, self._result(record)
         if record.state is State.FAILED:
@@ -241,28 +263,13 @@ class Job(Generic[R]):
             raise JobParked(f"job {self.id} ({record.task}) is parked: {record.reason or 'no reason was given'}")
         return False, None
 
-    def _arrived(self) -> Record | None:
-        """The job as `record()` reads it; None while it is in the app's outbox."""
-        try:
-            return self.record()
-        except JobNotFound:
-            if self._app.outbox is None:
-                raise
-            carried = self._app.outbox.carried(self.id)
-        if carried is None:
-            return None
-        self.id = carried  # that of another job, where that one had its unique key
-        return self.record()
-
     def _result(self, record: Record) -> Any:
         """What the completed job came to."""
         return self._app.decode_result(record)
 
     def _late(self, timeout: float | None) -> ResultTimeout:
-        if self._known is None:
-            return ResultTimeout(f"job {self.id} has not been carried to the store after {timeout:g} s")
-        record = self._known
-        why = f" ({record.reason})" if record.state is State.PARKED else ""
+        record = self.known
+        why = f" ({record.reason})" if record.reason and record.state in (State.PARKED, State.WAITING) else ""
         return ResultTimeout(f"job {self.id} ({record.task}) is still {record.state}{why} after {timeout:g} s")
 
     # ── verbs ────────────────────────────────────────────────────────────────────────────────────
@@ -274,7 +281,25 @@ class Job(Generic[R]):
         for a reason or a name that is no text.
         """
         why, who = why_and_who("cancel", reason, by)
-        return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who) > 0
+        return self._cancel(why, who)
+
+    def _cancel(self, why: str, who: str, *, undo: bool = False) -> bool:
+        def in_store() -> bool:
+            return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who, undo=undo) > 0
+
+        return in_store() or self._cancel_beside(why, who, in_store)
+
+    def _cancel_beside(self, why: str, who: str, in_store: Callable[[], bool]) -> bool:
+        """Cancels it where it is held until a commit, or in the outbox; and in the store, if it came there meanwhile."""
+        if self._held is not None:
+            if self._held.cancel(self.id):
+                return True
+            before, self.id = self.id, self._held.stored_as(self.id) or self.id
+            return before != self.id and in_store()
+        done = self._app.outbox is not None and self._app.outbox.cancel(self.id, reason=why, by=who)
+        if isinstance(done, str):
+            self.id = done
+        return bool(done) and (in_store() or done is True)
 
     async def acancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> bool:
         """`cancel`, awaited."""
@@ -288,7 +313,7 @@ class Job(Generic[R]):
         and host of this process) are kept in the lines of operations that come back, and of no other jobs.
         """
         why, who = why_and_who("retry", reason, by)
-        if self._app.store.retry(Filter(ids=(self.id,)), by=who, reason=why):
+        if self._app.store.retry(Filter(ids=(self.id,)), by=who, reason=why) or self._recall(why, who):
             return True
         record = self.record()
         if record.state not in RETRIABLE:
@@ -305,7 +330,13 @@ class Job(Generic[R]):
         What has completed is not run again. False if it was not cancelled. `reason` and `by` are kept as with `retry`.
         """
         why, who = why_and_who("resume", reason, by)
-        return self._app.store.retry(Filter(ids=(self.id,)), resume=True, by=who, reason=why) > 0
+        back = self._app.store.retry(Filter(ids=(self.id,)), resume=True, by=who, reason=why) > 0
+        return back or self._recall(why, who, resume=True)
+
+    def _recall(self, why: str, who: str, *, resume: bool = False) -> bool:
+        """Brings it back where it ended in the outbox."""
+        outbox = self._app.outbox
+        return outbox is not None and outbox.retry(self.id, reason=why, by=who, resume=resume)
 
     async def aresume(self, reason: str = "", *, by: str | None = None) -> bool:
         """`resume`, awaited."""
@@ -429,11 +460,12 @@ class Jobs:
         self._app = app
 
     def get(self, id: str) -> Job[Any]:
-        """A handle to a stored job. Raises `JobNotFound`."""
-        found = self._app.store.get([id])
-        if not found:
-            raise JobNotFound(f"no job {id}: it never existed, or was pruned")
-        return self._app.handle(id, found[0])
+        """A handle to a stored job. Raises `JobNotFound`, and `UsageError` for what cannot be an id."""
+        found: Job[Any] = Job(self._app, id)
+        record = found.record()
+        job = self._app.handle(record.id, record)
+        job._known = found._known  # nothing is known for good of what is still in the outbox
+        return job
 
     async def aget(self, id: str) -> Job[Any]:
         """`get`, awaited."""
@@ -460,7 +492,8 @@ class Jobs:
 
         `identity` is that of a call (7 and "7" are one); `tags` is one, or several that a job must all have. Moments are
         aware datetimes, those after which included and those before which not; only what has ended has finished.
-        Raises `UsageError` for a state that does not exist, and for what is no moment, tag or identity.
+        Raises `UsageError` for a state that does not exist, for what is no moment, tag or identity, and for text that no
+        store could keep.
 
         Example: ``app.jobs.where(tags="import", state="failed", finished_after=yesterday).retry()``
         """
@@ -553,6 +586,8 @@ class Query:
 
     def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Job[Any]]:
         """One page, beginning behind the job `after`."""
+        if after is not None:
+            check_asked("after", after)
         records = self._app.store.find(self._which, after=after, limit=limit, newest=newest)
         return [self._app.handle(record.id, record) for record in records]
 

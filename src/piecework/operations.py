@@ -24,7 +24,6 @@ from piecework.job import (
     Answer,
     AttemptRecord,
     Change,
-    Filter,
     NewSignal,
     OperationRecord,
     Record,
@@ -64,9 +63,12 @@ class Operation(Job[S]):
     def kept(self) -> OperationRecord:
         """What the store keeps of the operation beside its job, now. Raises `JobNotFound`."""
         found = self._app.store.operations([self.id])
-        if not found:
-            raise JobNotFound(f"no operation {self.id}: it never existed, or was pruned")
-        return found[0]
+        if found:
+            return found[0]
+        before, record = self.id, self.record()
+        if self.id != before:  # its key was that of another, to which the handle leads by now
+            return self.kept()
+        raise JobNotFound(f"no operation {self.id}: {record.reason or f'this is a job of {record.task}'}")
 
     @property
     def globals(self) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class Operation(Job[S]):
         One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
         text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
-        self.record()
+        self.kept()
         return self._app.store.signal(self.id, NewSignal(id=new_id(), name=name, payload=text, by=who))
 
     async def asignal(self, name: str, payload: Any = None, *, by: str | None = None) -> bool:
@@ -193,7 +195,7 @@ class Operation(Job[S]):
         end all the same while it is asked to stop, and be it the last.
         """
         why, who = why_and_who("cancel", reason, by)
-        return self._app.store.cancel(Filter(ids=(self.id,)), reason=why, by=who, undo=undo) > 0
+        return self._cancel(why, who, undo=undo)
 
     async def acancel(
         self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False

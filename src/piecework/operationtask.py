@@ -126,7 +126,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
         if self._options.within is None:
             return await self._app.edge.call(self.later, *args, **kwargs)
         job = self._new_job(new_id(), args, kwargs)
-        (stored,) = await self._app.aadd([job], within=self._options.within)
+        (stored,) = await self._app.aadd([job], within=self._where()["within"])
         if stored != job.id:
             await self._app.edge.call(self._is_ours, stored, job.key)
         return Operation(self._app, stored)
@@ -144,7 +144,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
             return self.later_many(calls)
         if self._options.within is None:
             return await self._app.edge.call(self.later_many, calls)
-        stored = await self._app.aadd(self._new_jobs(calls), within=self._options.within)
+        stored = await self._app.aadd(self._new_jobs(calls), within=self._where()["within"])
         return [Operation(self._app, id) for id in stored]
 
     @overload

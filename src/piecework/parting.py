@@ -2,6 +2,9 @@
 
 Each function takes the record as it is and returns it as it is to be. A follow-up is due where its moment (`then_at`,
 `otherwise_at`) has come to be set: whoever writes the record stores that job in the same transaction.
+
+No transaction changes more than a bite of parts. A large call is as several small ones; between two of them the numbers
+are right, and whoever dies there is followed by the same call, sent again.
 """
 
 from __future__ import annotations
@@ -21,9 +24,13 @@ from piecework.parts import (
     PartEnd,
     PartState,
     Push,
+    Resumed,
 )
 
+CALLS_KEPT = 8  # of those that stopped or resumed a job: one is sent again at once, or never
 ENDED = DistributedState.FINISHED, DistributedState.FAILED
+BITE = 1000  # parts that one transaction ends, or opens again
+RESUMING = "it is being resumed, and its parts are opened again; where that broke off, resume it once more"
 
 
 def begun(push: Push, now: float) -> DistributedRecord:
@@ -130,20 +137,28 @@ def ended(
     if changes:
         kept = record.ttl if ttl is None else ttl
         after_all = _settled(replace(record, open=opened, failed=failed, ttl=kept, ended_at=None), now, last)
-    finished = after_all.state is DistributedState.FINISHED
-    stopped = after_all.stopped_at is not None
-    answers = [
-        Done(end.part in known, own, finished and end.part == after_all.last, finished, stopped)
-        for end, own in zip(ends, counted, strict=True)
+    answers = [Done(end.part in known, own, False, False, False) for end, own in zip(ends, counted, strict=True)]
+    return after_all, changes, answered(after_all, ends, answers)
+
+
+def answered(record: DistributedRecord, ends: Sequence[PartEnd], answers: Sequence[Done]) -> list[Done]:
+    """The answers of several bites, as the job stands behind the last of them: as if they had been one."""
+    finished, stopped = record.state is DistributedState.FINISHED, record.stopped_at is not None
+    return [
+        Done(answer.known, answer.counted, finished and end.part == record.last, finished, stopped)
+        for end, answer in zip(ends, answers, strict=True)
     ]
-    return after_all, changes, answers
 
 
-def stopped(record: DistributedRecord, reason: str, by: str | None, now: float, ttl: float | None) -> DistributedRecord:
-    """Stopped, unless it has ended or was stopped before."""
+def stopped(
+    record: DistributedRecord, reason: str, by: str | None, now: float, ttl: float | None, call: str | None
+) -> tuple[DistributedRecord, bool]:
+    """Stopped, unless it has ended or was stopped before; and whether this call did it, also when it is sent again."""
+    if _said(record, call) is not None:
+        return record, True
     if record.stopped_at is not None or record.state in ENDED:
-        return record
-    return replace(
+        return record, False
+    after = replace(
         record,
         stopped_at=now,
         stopped_by=by,
@@ -152,12 +167,27 @@ def stopped(record: DistributedRecord, reason: str, by: str | None, now: float, 
         ttl=record.ttl if ttl is None else ttl,
         otherwise_at=_due(record.otherwise, record.otherwise_at, now),
     )
+    return _keeping(after, call, finished=False), True
 
 
-def resumed(record: DistributedRecord, now: float) -> DistributedRecord:
-    """Let go on where it was stopped or has failed: the parts that failed are open again."""
+def resumed(
+    record: DistributedRecord, now: float, call: str | None, opened: int | None = None
+) -> tuple[DistributedRecord, Resumed]:
+    """Let go on where it was stopped or has failed: the parts that failed are open again.
+
+    Where only so many of them are `opened` with this change, it is stopped until the others are.
+    And what the call answers, also when it is sent again: where all parts are done, it is the one that finishes the job.
+    """
+    said = _said(record, call)
+    if said is not None:
+        return record, Resumed(True, said)
     if record.state not in (DistributedState.STOPPED, DistributedState.FAILED):
-        return record
+        return record, Resumed(False)
+    if opened is not None and opened < record.failed:
+        after = replace(record, open=record.open + opened, failed=record.failed - opened, changed_at=now)
+        if record.stopped_at is None:
+            after = replace(after, stopped_at=now, reason=RESUMING, ended_at=None, expires_at=None)
+        return after, Resumed(True)
     after = replace(
         record,
         stopped_at=None,
@@ -168,7 +198,9 @@ def resumed(record: DistributedRecord, now: float) -> DistributedRecord:
         base_at=now,
         base_ended=record.done,
     )
-    return _settled(after, now, None)
+    after = _settled(after, now, None)
+    finished = after.state is DistributedState.FINISHED
+    return _keeping(after, call, finished=finished), Resumed(True, finished)
 
 
 def due(before: DistributedRecord | None, after: DistributedRecord) -> Iterable[NewJob]:
@@ -215,6 +247,17 @@ def _settled(record: DistributedRecord, now: float, last: str | None) -> Distrib
     if state is DistributedState.FAILED:
         return replace(after, otherwise_at=_due(record.otherwise, record.otherwise_at, now))
     return replace(after, last=record.last or last, then_at=_due(record.then, record.then_at, now))
+
+
+def _said(record: DistributedRecord, call: str | None) -> bool | None:
+    """Whether the job was finished by a call that has stopped or resumed it; None where this call has not."""
+    return None if call is None else dict(record.calls).get(call)
+
+
+def _keeping(record: DistributedRecord, call: str | None, *, finished: bool) -> DistributedRecord:
+    if call is None:
+        return record
+    return replace(record, calls=(*record.calls, (call, finished))[-CALLS_KEPT:])
 
 
 def _due(job: NewJob | None, at: float | None, now: float) -> float | None:

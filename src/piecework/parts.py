@@ -13,6 +13,7 @@ import msgspec
 from piecework.job import ErrorInfo, NewJob
 
 DAY = 86_400.0  # how long a job that has ended is kept, unless its producer says otherwise
+RESENT = 60.0  # seconds for which it is known who deleted a job: a call whose answer was lost is sent again sooner
 
 
 class DistributedState(StrEnum):
@@ -74,6 +75,19 @@ class Done(msgspec.Struct, frozen=True):
         return self.counted and self.last
 
 
+class Resumed(msgspec.Struct, frozen=True):
+    """What became of `resume`. True where the job was stopped or had failed, and goes on.
+
+    `finished`: nothing was left to be done, so that this call finished the job; no `done` says `last` then.
+    """
+
+    resumed: bool
+    finished: bool = False
+
+    def __bool__(self) -> bool:
+        return self.resumed
+
+
 class PartRecord(msgspec.Struct, frozen=True):
     """One part, as the store keeps it: `number` is its place in the order in which parts were offered."""
 
@@ -113,6 +127,7 @@ class DistributedRecord(msgspec.Struct, frozen=True, kw_only=True):
     then_at: float | None = None  # when that was stored as a job
     otherwise: NewJob | None = None
     otherwise_at: float | None = None
+    calls: tuple[tuple[str, bool], ...] = ()  # the latest that stopped or resumed it, and whether that finished it
 
     @property
     def state(self) -> DistributedState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
 from typing import TypeVar
 
@@ -28,12 +28,15 @@ LARGEST_BITE = 500  # items that are registered by one trip
 QUICK = 0.05  # seconds; items that come slower are registered and handed over one by one
 NAMES_A_PUSH = 5000
 LONGEST_NAME = 500  # characters
+LARGEST_NUMBER = 10 ** (LONGEST_NAME - 1)  # with its sign it is not longer than a name
 
 
 def check_part(part: object) -> str:
     """A part's name: text, or a whole number, which is the same as its text."""
     if isinstance(part, int) and not isinstance(part, bool):
-        return str(part)
+        if not -LARGEST_NUMBER < part < LARGEST_NUMBER:  # its text could not name the part
+            raise BadPart(f"a part that is named by a number has at most {LONGEST_NAME - 1} digits")
+        return str(int(part))
     if not isinstance(part, str):
         raise BadPart(f"a part is named by text or a whole number, not by {type(part).__name__} {part!r:.100}")
     if not part or len(part) > LONGEST_NAME or clean(part, LONGEST_NAME) != part:
@@ -50,6 +53,16 @@ def check_items(items: object, what: str) -> Iterator[object]:
     return iter(items)
 
 
+def length_of(items: object) -> int | None:
+    """How many items there will be, where they can tell that."""
+    if not isinstance(items, Sized):
+        return None
+    try:
+        return len(items)
+    except OverflowError:  # more than fit in a machine's word, such as `range(10**30)`
+        return None
+
+
 def push_names(parts: Parts, first: Push, names: list[str]) -> None:
     """Registers named parts and closes the job with the last of them."""
     unique = list(dict.fromkeys(names))
@@ -62,11 +75,15 @@ def push_names(parts: Parts, first: Push, names: list[str]) -> None:
 
 
 def feed(parts: Parts, first: Push, items: Iterator[T]) -> Iterator[tuple[T, str]]:
-    """Pairs of item and part for whoever hands them over; parts that have ended are left out."""
+    """Pairs of item and part for whoever hands them over; parts that have ended are left out.
+
+    The run is begun before the first item is asked for: one that fails with it, or dies, has left a trace.
+    """
+    parts.push(replace(first, begins=True))
     count = 0
     for bite, is_last in _bites(_watched(parts, first, items)):
         names = [str(count + n) for n in range(len(bite))]
-        states = parts.push(replace(first, parts=tuple(names), begins=count == 0))
+        states = parts.push(replace(first, parts=tuple(names)))
         count += len(bite)
         for item, name, state in zip(bite, names, states, strict=True):
             if is_last and name == names[-1]:
@@ -76,7 +93,7 @@ def feed(parts: Parts, first: Push, items: Iterator[T]) -> Iterator[tuple[T, str
     if count:
         parts.leave(first.token, first.producer)
     else:
-        parts.push(replace(first, begins=True, close=0, complete=True))
+        parts.push(replace(first, close=0, complete=True))
 
 
 def hand_over(parts: Parts, first: Push, items: Iterator[T], each: Callable[[T, str], object]) -> int:

@@ -108,7 +108,7 @@ class Task(Asked[P, R], Generic[P, C, R]):
         if self._options.within is None:
             return await self._app.edge.call(self.later, *args, **kwargs)
         job = self._new_job(new_id(), args, kwargs)
-        (stored,) = await self._app.aadd([job], within=self._options.within)
+        (stored,) = await self._app.aadd([job], within=self._where()["within"])
         return self._stored(job, stored)
 
     def later_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
@@ -124,7 +124,7 @@ class Task(Asked[P, R], Generic[P, C, R]):
             return self.later_many(calls)
         if self._options.within is None:
             return await self._app.edge.call(self.later_many, calls)
-        stored = await self._app.aadd(self._new_jobs(calls), within=self._options.within)
+        stored = await self._app.aadd(self._new_jobs(calls), within=self._where()["within"])
         return [Job(self._app, id) for id in stored]
 
     def piece(self, *args: P.args, **kwargs: P.kwargs) -> Piece[R]:
@@ -139,8 +139,16 @@ class Task(Asked[P, R], Generic[P, C, R]):
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _where(self) -> dict[str, Any]:
-        """In whose transaction the jobs are stored, or behind which."""
-        return {"within": self._options.within, "after_commit": self._options.after_commit}
+        """In whose transaction the jobs are stored, or behind which. Raises `BadOption` for what is not known then."""
+        within, after_commit = self._options.within, self._options.after_commit
+        if self._options.on_duplicate == "raise":
+            late = "after_commit=" if after_commit is not None else "within= with an outbox"
+            if after_commit is not None or (within is not None and self._app.outbox is not None):
+                raise BadOption(
+                    f'{self.name}: on_duplicate="raise" cannot be kept with {late}: whether the key is free is seen when the '
+                    "job comes to the store, and the handle leads to the job that has it then"
+                )
+        return {"within": within, "after_commit": after_commit}
 
     def _piece_options(self) -> None:
         """Raises `BadOption` for what `using` may say of a job, and not of a piece."""

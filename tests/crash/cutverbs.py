@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
-from piecework.job import Amendment, Claim, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework import parting
+from piecework.job import Amendment, Claim, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework.parts import PartEnd, Push
 from piecework.store import Store
-from piecework.testing.conformance import kit
+from piecework.testing.conformance import kit, parts
 from piecework.testing.conformance.kit import a_job, a_session, add, completed, failed, fetch, fetch_one
 from piecework.testing.conformance.operations import an_operation, change, started, stepped
 
@@ -163,8 +166,65 @@ def pause(store: Store) -> Call:
     return lambda at: at.pause("q")
 
 
+# ── distributed jobs ─────────────────────────────────────────────────────────────────────────────
+
+
+def _parts(store: Store) -> list[str]:
+    """A distributed job of more parts than the bites of these tests have."""
+    names = [f"{n}" for n in range(5)]
+    follow = {"then": a_job("then"), "otherwise": a_job("otherwise")}
+    store.parts.push(Push(token="t", producer="p", parts=tuple(names), begins=True, close=5, complete=True, **follow))
+    return names
+
+
+def _in_small_bites(call: Call) -> Call:
+    def small(store: Store) -> Any:
+        with mock.patch.object(parting, "BITE", 2):
+            return call(store)
+
+    return small
+
+
+def parts_end(store: Store) -> Call:
+    """All parts of a distributed job: its follow-up is stored with the last bite."""
+    ends = [PartEnd(name, "call", name) for name in _parts(store)]
+    return _in_small_bites(lambda at: at.parts.end("t", ends))
+
+
+def parts_resume(store: Store) -> Call:
+    """One that failed, which is stopped while its parts are opened again."""
+    error = ErrorInfo("ValueError", "bad body")
+    store.parts.end("t", [PartEnd(name, "call", None, error) for name in _parts(store)])
+    return _in_small_bites(lambda at: at.parts.resume("t", call="call"))
+
+
+def parts_push(store: Store) -> Call:
+    parts.push(store, "a")
+    first = Push(token="u", producer="p", parts=("a", "b"), begins=True, close=2, then=a_job("then"))
+    return lambda at: at.parts.push(first)
+
+
+def parts_stop(store: Store) -> Call:
+    parts.pushed(store, "a", otherwise=a_job("otherwise"))
+    return lambda at: at.parts.stop("t", "why", call="call", by="ann")
+
+
+def parts_resume_that_finishes(store: Store) -> Call:
+    """All was done while the job was stopped."""
+    parts.pushed(store, "a", then=a_job("then"))
+    store.parts.stop("t", "why")
+    parts.end(store, "a", call="before")
+    return lambda at: at.parts.resume("t", call="call")
+
+
+def parts_forget(store: Store) -> Call:
+    parts.pushed(store, "a", "b")
+    return lambda at: at.parts.forget(["t"], call="call")
+
+
+PARTS = [parts_push, parts_end, parts_stop, parts_resume, parts_resume_that_finishes, parts_forget]
 VERBS = [
     add_plain, add_first_ever, add_bite, add_operation, seal, fetch_some, fetch_behind_the_expired, settle_some,
     settle_pieces, settle_that_fails_a_batch, settle_step, exchange, report, enlist, renew, bury, reap, cancel, retry,
-    prune, delete, amend, signal, pause,
+    prune, delete, amend, signal, pause, *PARTS,
 ]  # fmt: skip

@@ -104,6 +104,15 @@ def test_a_producer_that_dies_at_every_commit_counts_each_part_once(script: Scri
     assert list(job.open_parts()) == [str(n) for n in range(ITEMS)]
 
 
+def test_a_producer_that_dies_before_its_first_part_has_left_a_trace(script: Script, job: DistributedJob) -> None:
+    assert script.dies("push", "store.after_commit=kill:1")
+    record = job.record()
+    assert (record.state, record.total, record.complete, record.push_error) == ("open", 0, False, None)
+    assert script.lines() == []
+    assert not script.dies("push")
+    assert (job.total, job.closed) == (ITEMS, True)
+
+
 def test_workers_that_die_at_every_commit_finish_the_job_and_what_follows_runs_once(
     script: Script, job: DistributedJob, app: Piecework
 ) -> None:
@@ -112,7 +121,8 @@ def test_workers_that_die_at_every_commit_finish_the_job_and_what_follows_runs_o
     assert (job.finished, job.count, job.total) == (True, 0, ITEMS)
     assert sum(line.endswith("True") for line in script.lines()) <= 1  # who died behind its commit told nobody
     drain(app)
-    assert app.jobs.get("then").result(timeout=1) == "finished"
+    assert job.then_id is not None
+    assert app.jobs.get(job.then_id).result(timeout=1) == "finished"
     assert app.jobs.where().count() == 1
 
 
@@ -127,7 +137,8 @@ def test_the_last_worker_dies_around_the_commit_of_its_part(
     again = job.done(ITEMS - 1)  # its queue gives the part to another
     assert (bool(again), again.last, again.finished) == (not is_recorded, True, True)
     drain(app)
-    assert app.jobs.get("then").result(timeout=1) == "finished"
+    assert job.then_id is not None
+    assert app.jobs.get(job.then_id).result(timeout=1) == "finished"
     assert app.jobs.where().count() == 1
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import redis as driver
-from cutverbs import VERBS, Call, add_first_ever, prune, renew
+from cutverbs import PARTS, VERBS, Call, add_first_ever, prune, renew
 from tests.proxy import Cut, Proxy
 from tests.redis_servers import Redis
 from tests.support import until
 
 from piecework.errors import StoreUnavailable
 from piecework.store import Store
+from piecework.store.redis import enqueue
 from piecework.store.redis.store import RedisStore
 from piecework.testing import FrozenClock
 from piecework.testing.conformance import kit
@@ -72,11 +74,17 @@ class Stage:
         """All that is under the prefix."""
         assert_sound(self._direct)
         kinds: dict[bytes, Callable[[bytes], Any]] = {
-            b"hash": self._server.hgetall,
+            b"hash": self._hash,
             b"zset": lambda key: self._server.zrange(key, 0, -1, withscores=True),
             b"set": self._server.smembers,
         }
         return {key.decode(): kinds[self._server.type(key)](key) for key in self._keys()}
+
+    def _hash(self, key: bytes) -> dict[bytes, bytes]:
+        """A hash; of distributed jobs without how often each was written: who comes too late comes again in smaller bites."""
+        found: dict[bytes, bytes] = self._server.hgetall(key)
+        is_counted = key.endswith(b":distributed")
+        return {name: row[:14] + row[22:] if is_counted else row for name, row in found.items()}
 
     def close(self) -> None:
         self._direct.close()
@@ -90,7 +98,18 @@ def stage(redis: Redis, proxy: Proxy) -> Iterator[Stage]:
     stage.close()
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+def add_in_bites(store: Store) -> Call:
+    """A call so large that it is stored in bites, all or none of them."""
+    jobs = [kit.a_job(f"j{n}", key=f"k{n // 2}" if n < 6 else None) for n in range(8)]
+
+    def small(at: Store) -> Any:
+        with mock.patch.object(enqueue, "BITE", 4):
+            return at.add(jobs)
+
+    return small
+
+
+@pytest.mark.parametrize("verb", [*VERBS, add_in_bites], ids=lambda verb: verb.__name__)
 def test_a_verb_that_is_cut_at_any_message_leaves_what_it_leaves_without(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, verb: Callable[[Store], Call]
 ) -> None:
@@ -100,6 +119,7 @@ def test_a_verb_that_is_cut_at_any_message_leaves_what_it_leaves_without(
     answers.append(call(sender))  # sent a second time, it may say that there was nothing left to do
     twice = stage.left()
     assert verb is renew or once == twice
+    assert verb not in PARTS or answers[0] == answers[1]
     sender.close()
     strikes = 0
     for done in itertools.count():  # messages that the server has

@@ -11,14 +11,28 @@ import msgspec
 from piecework import Job, Piecework, fixed
 from piecework.codec import ResultCodec, Signature
 from piecework.ids import new_id
-from piecework.job import Amendment, Answer, AttemptRecord, NewJob, NewOperation, NewSignal, Record, Wait
+from piecework.job import (
+    Amendment,
+    Answer,
+    AttemptRecord,
+    Claim,
+    Fetched,
+    NewJob,
+    NewOperation,
+    NewSignal,
+    Record,
+    State,
+    Wait,
+)
 from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
+from piecework.outcome import Settlement
 from piecework.plan import Plan, read_cursor
 from piecework.registry import TaskSpec, kind_of
 from piecework.split import Piece
 from piecework.stepping import start_globals
 from piecework.task import Task
+from piecework.testing.conformance.kit import a_session
 
 Given = Callable[..., Any] | StepSpec
 SOON = {"retry": fixed(0)}
@@ -163,3 +177,18 @@ class Running:
     def amend(self, what: str, **said: Any) -> Answer:
         cursor = self.record.cursor or ""
         return self.app.store.amend(self.id, cursor, Amendment(id=new_id(), what=what, by="a test", **said))
+
+
+def take_away(app: Piecework, id: str) -> None:
+    """Another worker gets a job that runs, and hands it back: the run that goes on does not own it any more."""
+    store = app.store
+    (job,) = store.get([id])
+    store.enlist(a_session("other"))
+    _, (run,) = store.exchange([_released(job)], Claim("other.1", 1, 1))
+    assert (run.id, run.run) == (id, job.run + 1)
+    assert store.settle([_released(run)]) == [Answer.OK]
+    store.bury("other")
+
+
+def _released(job: Record | Fetched) -> Settlement:
+    return Settlement(job.id, job.run, State.AVAILABLE, job.attempt, job.queue, batch=job.batch)

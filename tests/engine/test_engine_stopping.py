@@ -245,6 +245,7 @@ def test_an_expired_piece_counts_as_cancelled_in_its_batch(app: Piecework, plain
     assert books(path) == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_hundred_thousand_expire_at_once_and_the_job_behind_them_runs(app: Piecework, plain: Any, path: Path) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     calls = [(n,) for n in range(10_000)]

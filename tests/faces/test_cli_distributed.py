@@ -107,6 +107,10 @@ def test_jobs_are_stopped_resumed_and_forgotten(filled: Piecework, call: Call) -
     assert call("resume", "import-6", "import-2", "import-1").output == (
         "import-6: resumed; 1 part open\nimport-2: resumed; 1 part open\nimport-1 was neither stopped nor has failed\n"
     )
+    job = filled.distributed_job("import-6")
+    job.stop()
+    job.done("a")
+    assert call("resume", "import-6").output == "import-6: resumed; nothing was left to do: finished\n"
     assert call("forget", "import-6", "import-7").output == "import-6: forgotten\nimport-7 is not there\n"
     assert not filled.distributed_job("import-6").exists
 

@@ -14,7 +14,7 @@ from piecework.failpoints import NAMES
 SHELVES = [("store/sqlite", "SqliteStore"), ("store/postgres", "PostgresStore")]
 READS = {
     *("examine", "sessions", "get", "find", "count", "counts", "batch", "pieces", "attempts", "paused"),
-    "standing",
+    *("standing", "holds"),
     *("operations", "plan", "amendments", "signals"),
     *("now", "is_set_up", "oldest_due", "wait", "next_due", "close"),
 }

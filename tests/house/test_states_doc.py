@@ -116,9 +116,12 @@ def tracked() -> set[tuple[str, str, str]]:
 def _tried(
     job: DistributedRecord, parts: tuple[PartState, ...]
 ) -> Iterator[tuple[str, DistributedRecord, tuple[PartState, ...]]]:
-    yield "stop", parting.stopped(job, "", None, 0.0, None), parts
-    back = parting.resumed(job, 0.0)
+    yield "stop", parting.stopped(job, "", None, 0.0, None, None)[0], parts
+    back = parting.resumed(job, 0.0, None)[0]
     yield "resume", back, tuple(PartState.OPEN if p is PartState.FAILED and back is not job else p for p in parts)
+    if back is not job and job.failed > 1:  # more than a bite of them is
+        first = parts.index(PartState.FAILED)
+        yield "resume", parting.resumed(job, 0.0, None, 1)[0], (*parts[:first], PartState.OPEN, *parts[first + 1 :])
     if job.stopped_at is None and not job.sealed:
         yield "push", parting.pushed(job, Push(token="t", producer="p", close=len(parts)), 0, 0.0), parts
     known = {str(n): (part, None) for n, part in enumerate(parts)}

@@ -159,8 +159,7 @@ class StoreMachine(Twins):
     @precondition(lambda self: self.claims)
     @rule(worker=workers)
     def fetch_again(self, worker: str) -> None:
-        claim = self.claims.get(worker)
-        if claim is not None and self.model.fetch(claim):  # of one of which nothing runs any more, a store may not know
+        if (claim := self.asked_again(worker)) is not None:
             self.both("fetch", claim)
 
     def draw_run(self, data: st.DataObject, splitter: bool | None = None) -> Fetched | None:
@@ -321,20 +320,20 @@ class StoreMachine(Twins):
         number=st.integers(0, 3),
     )
     def liveness(self, what: str, worker: str, number: int) -> None:
-        session = worker.partition(".")[0]
-        mine = [job.id for job in self.model.find(Filter(worker=worker, state=State.RUNNING))]
+        session, name = worker.partition(".")[0], self.named(worker)
+        mine = [job.id for job in self.model.find(Filter(worker=name, state=State.RUNNING))]
         if what == "renew":
             self.both("renew", session)
         elif what == "bury":
             self.both("bury", session, number if number < 3 else None)
             self.both("renew", session)
-            self.both("fetch", Claim(worker, 0, 0))
+            self.both("fetch", Claim(name, 0, 0))
             self.enlist(session)
         elif what == "report":
-            self.both("report", worker, {id: Progress(number) for id in mine[:2]})
+            self.both("report", name, {id: Progress(number) for id in mine[:2]})
         else:
             crashed = mine[:1] if what == "crash" else []
-            self.both("reap", worker, crashed=crashed, reason="died", crash_limit=max(number, 1))
+            self.reap(worker, crashed, max(number, 1))
 
     # ── operators ────────────────────────────────────────────────────────────────────────────────
 

@@ -147,8 +147,7 @@ class OperationMachine(Twins):
 
     @rule(worker=workers)
     def fetch_again(self, worker: str) -> None:
-        claim = self.claims.get(worker)
-        if claim is not None and self.model.fetch(claim):
+        if (claim := self.asked_again(worker)) is not None:
             self.both_runs(claim)
 
     def draw_run(self, data: st.DataObject, *, operation: bool) -> Fetched | None:
@@ -450,16 +449,16 @@ class OperationMachine(Twins):
 
     @rule(what=st.sampled_from(["reap", "crash", "crash", "bury", "report"]), worker=workers, number=st.integers(1, 3))
     def liveness(self, what: str, worker: str, number: int) -> None:
-        session = worker.partition(".")[0]
-        mine = [job.id for job in self.model.find(Filter(worker=worker, state=State.RUNNING))]
+        session, name = worker.partition(".")[0], self.named(worker)
+        mine = [job.id for job in self.model.find(Filter(worker=name, state=State.RUNNING))]
         if what == "bury":
             self.both("bury", session)
             self.enlist(session)
         elif what == "report":
-            self.both("report", worker, {})
+            self.both("report", name, {})
         else:
             crashed = mine[:1] if what == "crash" else []
-            self.both("reap", worker, crashed=crashed, reason="died", crash_limit=number)
+            self.reap(worker, crashed, number)
 
     # ── what must hold after every step ──────────────────────────────────────────────────────────
 

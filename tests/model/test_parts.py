@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from piecework.errors import PieceworkError
 from piecework.job import ErrorInfo, Filter, NewJob
-from piecework.parts import DistributedRecord, Done, PartEnd, PartState, Push
+from piecework.parts import DistributedRecord, Done, PartEnd, PartState, Push, Resumed
 from piecework.store.protocol import Parts, Store
 from piecework.testing import FrozenClock, ModelStore
 from piecework.testing.model.parts import ModelParts
@@ -50,13 +50,14 @@ def draw(chance: random.Random, follow_ups: int) -> Callable[[Parts], Any]:
         )
         for _ in range(chance.randint(1, 3))
     ]
+    call = chance.choice((None, f"v{follow_ups}"))
     verbs: list[tuple[int, Callable[[Parts], Any]]] = [
         (6, lambda parts: parts.push(push)),
         (2, lambda parts: parts.leave(token, run, left_with)),
         (9, lambda parts: parts.end(token, ends, ttl=ttl)),
-        (1, lambda parts: parts.stop(token, "why", by="ann", ttl=ttl)),
-        (2, lambda parts: parts.resume(token)),
-        (1, lambda parts: parts.forget([token])),
+        (1, lambda parts: parts.stop(token, "why", call=call, by="ann", ttl=ttl)),
+        (2, lambda parts: parts.resume(token, call=call)),
+        (1, lambda parts: parts.forget([token], call=call)),
     ]
     return chance.choices([verb for _, verb in verbs], [weight for weight, _ in verbs])[0]
 
@@ -129,7 +130,14 @@ class ForgetsStops(ModelParts):
         return super()._is_over(job) or (job.stopped_at or self._store.now()) + job.ttl < self._store.now()
 
 
-@pytest.mark.parametrize("bad", [CountsOnlyCalls, StoresNothing, ForgetsStops])
+class ForgetsCalls(ModelParts):
+    """Takes a call that is sent again for another."""
+
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
+        return super().resume(token)
+
+
+@pytest.mark.parametrize("bad", [CountsOnlyCalls, StoresNothing, ForgetsStops, ForgetsCalls])
 def test_a_store_that_does_something_else_is_found(
     bad: type[ModelParts], clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

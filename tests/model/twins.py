@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -39,6 +40,7 @@ class Twins(RuleBasedStateMachine):
         self.sent: list[tuple[Any, ...]] = []  # calls of `add`, to be sent again
         self.batches: list[str] = []
         self.runs: list[Fetched] = []
+        self.lives: Counter[str] = Counter()  # one of `WORKERS` → how many of its kind are over
         self.claims: dict[str, Claim] = {}
 
     def teardown(self) -> None:
@@ -65,8 +67,29 @@ class Twins(RuleBasedStateMachine):
 
     def claim(self, worker: str, limit: int, queues: tuple[str, ...] | None) -> Claim:
         self.number += 1
-        self.claims[worker] = Claim(worker, self.number, limit, queues)
+        self.claims[worker] = Claim(self.named(worker), self.number, limit, queues)
         return self.claims[worker]
+
+    def named(self, worker: str) -> str:
+        """What one of `WORKERS` is called in this life: nobody is called as one that was reaped."""
+        session, _, number = worker.partition(".")
+        return f"{session}.{int(number) + len(WORKERS) * self.lives[worker]}"
+
+    def asked_again(self, worker: str) -> Claim | None:
+        """A worker's last claim, if some of what it got runs: one of which nothing does any more is as good as new."""
+        claim = self.claims.get(worker)
+        if claim is None:
+            return None
+        got = self.model._t.claims.get((claim.worker, claim.number), ())
+        return claim if any(self.model._owns(fence) for fence in got) else None
+
+    def reap(self, worker: str, crashed: list[str], crash_limit: int) -> None:
+        """It is over. What it asked for before, and arrives late, gets it nothing."""
+        name = self.named(worker)
+        self.both("reap", name, crashed=crashed, reason="died", crash_limit=crash_limit)
+        self.both("fetch", self.claims.pop(worker, Claim(name, 0, 3)))
+        assert self.both("holds", name) == []
+        self.lives[worker] += 1
 
     def took(self, answer: Any) -> None:
         if isinstance(answer, list):

@@ -15,6 +15,8 @@ from piecework.testing.conformance import StoreConformance
 from piecework.testing.simulation import Toys, play
 
 HISTORIES = 2000  # of which at least one must notice
+# A suite on a model needs no database's driver, and no plugin: half of the time would go to importing them.
+BARE = ("--noconftest", "-c", os.devnull, "-p", "no:asyncio", "-p", "no:hypothesispytest", "-p", "no:pytest_cov")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def test_the_conformance_suite_catches(name: str) -> None:
             "no:cacheprovider",
             "-p",
             "no:xdist",
+            *BARE,
             f"{__file__}::TestSuite",
         ],
         env={**os.environ, "PIECEWORK_BROKEN": name, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -14,7 +14,6 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
-from tests.callers import OfDjango
 
 from piecework import Piecework, Task
 from piecework.errors import BadOption, JobNotFound, StoreUnavailable
@@ -196,29 +195,66 @@ def test_scoped_and_asynchronous_sessions(app: Piecework, double: Double, sessio
     assert stored(app) == ['{"n":1}', '{"n":2}', '{"n":3}']
 
 
-def test_djangos_transactions(app: Piecework, double: Double, tmp_path: Path) -> None:
-    from django.db import transaction
+def test_the_handle_says_where_the_job_is(app: Piecework, double: Double, session: Session) -> None:
+    held = double.using(after_commit=session)
+    job = held.later(1)
+    for ask in (job.record, lambda: app.jobs.get(job.id), lambda: job.result(timeout=0)):
+        with pytest.raises(JobNotFound, match="it is held until its transaction commits"):
+            ask()
+    session.rollback()
+    with pytest.raises(JobNotFound, match="or was forgotten with it"):
+        job.record()
+    job = held.later(2)
+    session.commit()
+    assert app.jobs.get(job.id) == job
+    assert job.state == "available"
 
-    caller = OfDjango(f"sqlite:///{tmp_path}/data.db")
-    held = double.using(after_commit=caller.given)
-    using = caller.given.alias
-    try:
-        with transaction.atomic(using=using):
-            held.later(1)
-            with suppress(RuntimeError), transaction.atomic(using=using):
-                held.later(2)
-                raise RuntimeError("undo")
-            with transaction.atomic(using=using):
-                held.later(3)
-            assert stored(app) == []
-        assert stored(app) == ['{"n":1}', '{"n":3}']
-        with suppress(RuntimeError), transaction.atomic(using=using):
-            held.later(4)
-            raise RuntimeError("undo")
-        held.later(5)  # outside of a transaction there is nothing to wait for
-        assert stored(app)[2:] == ['{"n":5}']
-    finally:
-        caller.close()
+
+def test_the_handle_of_a_duplicate_leads_to_the_job_that_is_there(
+    app: Piecework, double: Double, session: Session
+) -> None:
+    first = double.using(key="once").later(1)
+    held = double.using(after_commit=session, key="once")
+    read, cancelled = held.later(2), held.later(3)
+    one, other = double.using(after_commit=session, key="twice").later(4), held.using(key="twice").later(5)
+    session.commit()
+    assert read.record().id == first.id
+    assert read == first
+    assert other.arguments == {"n": 4}
+    assert other == one
+    assert cancelled.cancel()
+    assert first.state == "cancelled"
+    with pytest.raises(BadOption, match='on_duplicate="raise" cannot be kept with after_commit='):
+        held.using(on_duplicate="raise").later(6)
+
+
+def test_a_job_is_cancelled_while_it_is_held(app: Piecework, double: Double, session: Session) -> None:
+    held = double.using(after_commit=session)
+    one, (two, three) = held.later(1), held.later_many([(2,), (3,)])
+    assert one.cancel()
+    assert two.cancel()
+    assert not two.cancel()
+    session.commit()
+    assert stored(app) == ['{"n":3}']
+    assert not one.cancel()
+    assert three.cancel()
+    with pytest.raises(JobNotFound, match="cancelled while it was held"):
+        one.record()
+
+
+def test_the_handle_of_a_lost_job_says_so(
+    app: Piecework, double: Double, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(jobs: Any, **where: Any) -> list[str]:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.store, "add", away)
+        job = double.using(after_commit=session).later(1)
+        session.commit()
+    with pytest.raises(JobNotFound, match="was lost: .* StoreUnavailable: away"):
+        job.result(timeout=0)
+    assert not job.cancel()
 
 
 @pytest.mark.parametrize("nothing", [object(), "default", True, {}])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from piecework import DistributedJob, Piecework
+from piecework import DistributedJob, Piecework, distributed
 from piecework.errors import (
     AlreadyClosed,
     BadOption,
@@ -26,6 +26,7 @@ from piecework.errors import (
     UnknownTask,
 )
 from piecework.parts import DistributedState
+from piecework.store import Parts
 from piecework.testing import FrozenClock
 from piecework.testing.drain import drain
 
@@ -99,6 +100,7 @@ def test_items_are_streamed(job: DistributedJob) -> None:
     assert job.state is OPEN
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("falsy", [[0, "", None, False, [], 0.0]])
 def test_items_that_are_false_are_items(job: DistributedJob, falsy: list[Any]) -> None:
     assert list(job.push_each(falsy)) == [(item, str(n)) for n, item in enumerate(falsy)]
@@ -264,6 +266,31 @@ def test_all_done_before_the_producer_came_to_its_end_the_second_run_finishes_it
     assert job.then_id is not None
 
 
+@pytest.mark.parametrize("good", [0, 1])
+def test_items_that_fail_before_any_part_is_handed_over_leave_their_error(job: DistributedJob, good: int) -> None:
+    def source() -> Iterator[int]:
+        yield from range(good)
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(job.push_each(source()))
+    record = job.record()
+    assert record.push_error is not None
+    assert (record.state, record.total, record.push_error.message) == (OPEN, 0, "the file is gone")
+    assert len(list(job.push_each(range(2)))) == 2
+    assert (job.state, job.record().push_error) == (CLOSED, None)
+
+
+def test_the_job_is_there_before_the_first_item_is_asked_for(job: DistributedJob) -> None:
+    def source() -> Iterator[int]:
+        assert (job.state, job.total, job.record().complete) == (OPEN, 0, False)
+        yield 7
+
+    pairs = job.push_each(source())
+    assert not job.exists
+    assert list(pairs) == [(7, "0")]
+
+
 def test_fewer_items_than_before_are_told_and_nothing_is_closed(job: DistributedJob) -> None:
     pairs = job.push_each(range(10))
     for _ in range(5):
@@ -293,7 +320,10 @@ def test_a_name_that_comes_twice_is_one_part_and_a_number_is_its_text(job: Distr
     assert [bool(other.done(part)) for part in ("1", 0)] == [False, True]
 
 
-@pytest.mark.parametrize("name", [None, "", 1.0, b"a", True, ("a",), "x" * 501, "a\0b", "\ud800"])
+@pytest.mark.elsewhere(shelf=())
+@pytest.mark.parametrize(
+    "name", [None, "", 1.0, b"a", True, ("a",), "x" * 501, "a\0b", "\ud800", 10**500, pytest.param(10**6000, id="huge")]
+)
 def test_what_cannot_name_a_part_is_refused_and_nothing_is_stored(app: Piecework, name: Any) -> None:
     job = app.distributed_job("t")
     for call in (
@@ -308,6 +338,18 @@ def test_what_cannot_name_a_part_is_refused_and_nothing_is_stored(app: Piecework
     assert not job.exists
 
 
+def test_the_largest_number_that_names_a_part_is_the_same_part_as_its_text(job: DistributedJob) -> None:
+    number = -(10**498)
+    job.push_all([number])
+    assert job.done(str(number))
+
+
+def test_more_items_than_a_length_can_tell_are_an_unknown_number(job: DistributedJob) -> None:
+    assert next(job.push_each(range(10**30))) == (0, "0")
+    assert job.progress.total is None
+
+
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("items", ["abc", b"abc", 5, None, ""])
 def test_what_cannot_be_iterated_and_a_bare_string_are_refused_at_the_call(job: DistributedJob, items: Any) -> None:
     for call in (job.push_each, job.push_all, job.done_many, lambda items: job.push_each(items, print)):
@@ -316,18 +358,21 @@ def test_what_cannot_be_iterated_and_a_bare_string_are_refused_at_the_call(job: 
     assert not job.exists
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("token", [None, "", 7, b"t", "x" * 201, "a\0"])
 def test_what_cannot_be_a_token_is_refused(app: Piecework, token: Any) -> None:
     with pytest.raises(BadToken, match="a token is text of 1 to 200 characters"):
         app.distributed_job(token)
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "day", True, 1e12])
 def test_what_cannot_be_a_ttl_is_refused(app: Piecework, ttl: Any) -> None:
     with pytest.raises(BadOption, match="ttl must be"):
         app.distributed_job("t", ttl=ttl)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_what_cannot_follow_is_refused(app: Piecework) -> None:
     report = declared(app)
     other = Piecework("sqlite://:memory:")
@@ -421,8 +466,14 @@ def test_the_last_part_of_a_stopped_job_does_not_trigger_what_follows(app: Piece
     answer = job.done("a")
     assert (bool(answer), answer.counted, answer.stopped, answer.finished) == (False, True, True, False)
     assert (job.finished, job.then_id) == (False, None)
-    job.resume()
+    back = job.resume()
+    assert (bool(back), back.finished) == (True, True)
+    assert not job.resume()
+    assert not job.done("a").last  # one party learns it
     assert job.then_id is not None
+    run(app)
+    assert app.jobs.get(job.then_id).result(timeout=1) == "finished 1/1"
+    assert app.jobs.where().count() == 1
 
 
 def test_a_producer_learns_that_its_job_was_stopped(job: DistributedJob) -> None:
@@ -451,6 +502,18 @@ def test_a_job_is_kept_while_parts_are_open_and_forgotten_a_second_after_its_end
     clock.advance(0.6)
     assert not job.exists
     assert list(app.distributed_jobs()) == []
+
+
+def test_pushed_again_by_the_same_handle_once_it_is_forgotten_a_job_has_a_follow_up_of_its_own(
+    app: Piecework, clock: FrozenClock
+) -> None:
+    job = app.distributed_job("nightly", then=declared(app).piece("nightly"), ttl=60)
+    for _ in range(3):
+        job.push_all(["a"])
+        assert job.done("a")
+        run(app)
+        clock.advance(86_400)
+    assert app.jobs.where(state="completed").count() == 3
 
 
 def test_stopped_stays_stopped_whatever_its_age(app: Piecework, clock: FrozenClock) -> None:
@@ -520,12 +583,50 @@ def test_open_parts_are_read_page_by_page_while_they_are_done(job: DistributedJo
     assert (seen == sorted(seen, key=int), job.count) == (True, 1200 - done)
 
 
+def test_a_job_that_is_forgotten_while_its_parts_are_read_is_told(job: DistributedJob) -> None:
+    job.push_all(range(500))
+    assert len(list(job.parts())) == 500  # a whole page, and nothing behind it
+    job.forget()
+    job.push_all(range(501))
+    parts = job.parts()
+    next(parts)
+    job.forget()
+    with pytest.raises(TokenNotFound):
+        list(parts)
+
+
 def test_the_same_token_is_the_same_job(app: Piecework, store_url: str) -> None:
     one, two = app.distributed_job("t"), app.distributed_job("t")
     assert (one, hash(one), repr(one)) == (two, hash(two), "<distributed job t>")
     assert one != app.distributed_job("u")
     one.push_all(["a"])
     assert two.done("a")
+
+
+def test_nobody_waits_for_a_thread_that_opens_the_store_and_all_share_one(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is forked just then has a copy of that thread's moment, and not of the thread."""
+    opens, goes_on = threading.Event(), threading.Event()
+    open_parts = distributed.open_parts
+
+    def slow(url: str) -> Parts:
+        opens.set()
+        assert goes_on.wait(60)
+        return open_parts(url)
+
+    monkeypatch.setattr(distributed, "_opened", {})
+    monkeypatch.setattr(distributed, "open_parts", slow)
+    found: list[DistributedJob] = []
+    thread = threading.Thread(target=lambda: found.append(distributed.distributed_job(store_url, "t")))
+    thread.start()
+    assert opens.wait(60)
+    monkeypatch.setattr(distributed, "open_parts", open_parts)
+    found.append(distributed.distributed_job(store_url, "t"))
+    goes_on.set()
+    thread.join()
+    found.append(distributed.distributed_job(store_url, "t"))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_follow_up_may_be_an_operation(app: Piecework) -> None:

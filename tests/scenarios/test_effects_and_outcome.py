@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -18,7 +19,9 @@ from support import until
 from tests.callers import make_table, numbers_in, table_of
 
 from piecework import Fail, Piece, Pieces, Piecework, Snooze, State, current
-from piecework.errors import BadOption, JobFailed, UsageError
+from piecework.engine import absence
+from piecework.errors import BadOption, JobFailed, StoreUnavailable, UsageError
+from piecework.outcome import Again, Release
 from piecework.testing.drain import drain
 
 
@@ -249,6 +252,41 @@ def test_a_store_that_was_away_at_the_end_takes_no_attempt(app: Piecework, write
     assert (job.state, numbers_in(store_url)) == (State.COMPLETED, [2])
 
 
+def test_a_store_that_is_away_each_time_takes_an_attempt_in_the_end(
+    app: Piecework, write: Any, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another store, or the task's own fault: else the job would go to and fro for ever."""
+    monkeypatch.setattr(absence, "FIRST_PAUSE", 0.0)
+
+    @app.task(transaction=True, attempts=2, retry=0)
+    def charge() -> None:
+        write(current.run)
+        raise StoreUnavailable("away")
+
+    job = charge.later()
+    until(lambda: [drain(app)] and job.state.finished, lambda: f"it has failed: {job.record()}")
+    assert (job.state, job.record().attempt, numbers_in(store_url)) == (State.FAILED, 2, [])
+    assert "away" in str(job.record().error)
+    in_a_row = ["released", *["snoozed"] * (absence.TIMES - 1)]
+    assert [line.outcome for line in job.attempts()] == [*in_a_row, "retry", *in_a_row, "failed"]
+
+
+def test_a_job_that_is_given_back_again_and_again_waits_longer_each_time() -> None:
+    """A store that is away for a minute costs nothing but the minute, and not the worker's time."""
+    delays: list[float] = []
+
+    class Told:
+        """A store that knows only how often the job was given back."""
+
+        def attempts(self, *_: Any, **__: Any) -> list[Any]:
+            return [SimpleNamespace(reason=f"{absence.AWAY}no")] * len(delays) + [SimpleNamespace(reason=None)]
+
+    run = SimpleNamespace(id="j", run=2)
+    while isinstance(outcome := absence.given_back(Told(), run, ValueError("no")), Again | Release):  # type: ignore[arg-type]
+        delays.append(outcome.delay if isinstance(outcome, Again) else 0.0)
+    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0]
+
+
 @pytest.mark.parametrize("shelf", ["postgres"])
 @pytest.mark.parametrize(
     ("how", "said"),
@@ -277,6 +315,21 @@ def test_what_a_task_does_to_its_transaction_takes_an_attempt(
     drain(app)
     assert (job.state, job.record().run, numbers_in(store_url)) == (State.FAILED, 1, [])
     assert said in str(job.record().error)
+
+
+@pytest.mark.parametrize("shelf", ["postgres"])
+@pytest.mark.parametrize("what", ["RESET ALL", "SET TIME ZONE 'Asia/Tokyo'", "SET extra_float_digits = -10"])
+def test_settings_of_the_session_are_the_tasks_own(app: Piecework, write: Any, store_url: str, what: str) -> None:
+    @app.task(transaction=True, attempts=1)
+    def charge() -> None:
+        write(1)
+        current.connection.execute(what)
+        current.set_status({"half": True})
+        write(2)
+
+    job = charge.later()
+    drain(app)
+    assert (job.state, numbers_in(store_url)) == (State.COMPLETED, [1, 2])
 
 
 @pytest.mark.parametrize("shelf", ["postgres"])

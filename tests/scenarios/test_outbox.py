@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,15 @@ from leaping import LeapingClock
 from tests.callers import ALL, Caller, make_table, numbers_in, opened, table_of
 
 from piecework import Piecework, Step, Task
-from piecework.errors import BadSettings, JobNotFound, ResultTimeout, StoreError, StoreUnavailable, WithinNotSupported
+from piecework.errors import (
+    BadSettings,
+    JobCancelled,
+    JobNotFound,
+    ResultTimeout,
+    StoreError,
+    StoreUnavailable,
+    WithinNotSupported,
+)  # fmt: skip
 from piecework.job import State
 from piecework.testing.drain import drain
 
@@ -87,6 +97,7 @@ def test_what_is_committed_is_carried_over_and_run(
     caller.commit()
     with pytest.raises(ResultTimeout, match="has not been carried"):
         job.result(timeout=0)
+    assert not any(app.jobs.counts().values())
     drain(app)
     assert [each.result(timeout=0) for each in (job, *many)] == [42, 2, 4]
     assert app.jobs.get(job.id).task == "double"
@@ -167,22 +178,35 @@ def test_jobs_wait_as_long_as_the_store_is_away_or_takes_nobodys(
     caller: Caller,
     leaping: LeapingClock,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """One of them tries now and then, and it is told once that the store is away, and once that it is there again."""
+    tried = []
+
     def away(jobs: Any, **where: Any) -> list[str]:
+        tried.append(jobs[0].id)
         raise error
 
     caller.begin()
-    job = caller.later(double, 21)
+    jobs = caller.later_many(double, [(n,) for n in range(12)])
     caller.commit()
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "piecework.outbox"):
         patch.setattr(app.store, "add", away)
-        for _ in range(20):
+        for _ in range(8):
             drain(app)
             leaping.leap(5)
-    with pytest.raises(ResultTimeout):
-        job.result(timeout=0)
-    drain(app)
-    assert job.result(timeout=0) == 42
+    with pytest.raises(ResultTimeout, match="has not been carried to the store yet"):
+        jobs[0].result(timeout=0)
+    assert 1 < len(tried) < 8 * len(jobs)
+    leaping.leap(60)
+    with caplog.at_level(logging.INFO, "piecework.outbox"):
+        drain(app)
+    assert [job.result(timeout=0) for job in jobs] == [2 * n for n in range(12)]
+    told = [record.message for record in caplog.records if record.name == "piecework.outbox"]
+    assert [message.partition(",")[0].partition(" after")[0] for message in told] == [
+        "the store is not available",
+        "the store is available again",
+    ]
 
 
 @one_of_each
@@ -247,6 +271,128 @@ def test_kill_9_while_it_is_carried_neither_loses_nor_doubles(
     assert app.jobs.where().count() == 3
 
 
+DIES_WITH_IT_ADDED = """
+import os, signal
+from carried import app
+
+add = app.store.add
+
+def once(jobs, **where):
+    add(jobs, **where)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+app.store.add = once
+app.worker(burst=True).run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "caller"), [("sqlite", "sqlite-sqlite3"), ("redis", "postgres-psycopg")], indirect=True
+)
+def test_kill_9_between_the_adding_and_the_note_of_it(
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    elsewhere: str,
+    store_url: str,
+    tmp_path: Path,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The heir adds it again, which changes nothing; what was cancelled meanwhile stays cancelled."""
+    monkeypatch.setattr("piecework.outbox.IN_HAND_SECONDS", 0.1)
+    caller.begin()
+    job, cancelled = caller.later(double, 21), caller.later(double, 1)
+    caller.commit()
+    (tmp_path / "carried.py").write_text(MODULE)
+    path = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
+    env = {**os.environ, "PYTHONPATH": path, "STORE": elsewhere, "OUTBOX": store_url}
+    died = subprocess.run([sys.executable, "-c", DIES_WITH_IT_ADDED], env=env, timeout=60, capture_output=True)
+    assert died.returncode == -signal.SIGKILL
+    added = [found.id for found in app.jobs.where()]
+    assert added
+    assert set(added) <= {job.id, cancelled.id}
+    assert cancelled.cancel()  # wherever it is: there, in the outbox, or in the hand of the dead
+    heir = Piecework(elsewhere, outbox=store_url, lease=1)
+    heir.task(name="double")(lambda n: 2 * n)
+    with heir.worker():
+        assert job.result(timeout=30) == 42
+        until(lambda: cancelled.state == State.CANCELLED)
+    heir.close()
+    assert sorted(found.id for found in app.jobs.where()) == sorted({*added, job.id})
+    assert job.record().run == 1
+
+
+@one_of_each
+def test_commits_race_the_carrier(
+    app: Piecework, double: Double, caller: Caller, request: pytest.FixtureRequest, store_url: str
+) -> None:
+    """Whoever commits while others are carried finds each of them done, and nobody finds what was rolled back."""
+    shelf, _, kind = request.node.callspec.params["caller"].partition("-")
+    committed: list[Any] = []
+    undone: list[Any] = []
+
+    def work(n: int) -> None:
+        with opened(shelf, kind, store_url) as own:
+            for m in range(6):
+                own.begin()
+                own.execute(f"INSERT INTO {table_of(store_url)} VALUES ({10 * n + m})")
+                job = own.later(double, 10 * n + m)
+                if m % 3 == 2:
+                    own.rollback()
+                    undone.append(job)
+                else:
+                    own.commit()
+                    committed.append((10 * n + m, job))
+
+    callers = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    with app.worker(concurrency=4):
+        for each in callers:
+            each.start()
+        for each in callers:
+            each.join(60)
+        assert [job.result(timeout=60) for _, job in committed] == [2 * n for n, _ in committed]
+    assert len(committed) == 12
+    assert sorted(n for n, _ in committed) == sorted(numbers_in(store_url))
+    assert app.jobs.where().count() == 12
+    for job in undone:
+        with pytest.raises(JobNotFound):
+            job.record()
+
+
+@one_of_each
+def test_the_app_works_on_while_the_database_of_its_outbox_is_away(
+    app: Piecework,
+    double: Double,
+    caller: Caller,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert app.outbox is not None
+    box, refused = app.outbox.box.store, []
+    caller.begin()
+    kept = caller.later(double, 21)
+    caller.commit()
+
+    def away(*args: Any, **more: Any) -> Any:
+        refused.append(args)
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+        for verb in ("enlist", "renew", "exchange", "fetch", "report", "reap", "get"):
+            patch.setattr(box, verb, away)
+        with app.worker(concurrency=2):
+            assert double.later(1).result(timeout=30) == 2
+            until(lambda: len(refused) > 2)
+            with pytest.raises(StoreUnavailable):
+                kept.result(timeout=0)
+            patch.undo()
+            assert kept.result(timeout=30) == 42
+    told = [record.message for record in caplog.records if "not available" in record.message]
+    assert len(told) <= 2  # of the outbox, and of the handle that waited
+
+
 @one_of_each
 def test_a_connection_to_another_database_is_refused(
     app: Piecework, double: Double, caller: Caller, tmp_path: Path
@@ -284,7 +430,8 @@ def test_what_came_too_late_to_be_begun_is_not_carried(tmp_path: Path, leaping: 
         late, in_time = (double.using(within=data, expires=seconds).later(1) for seconds in (5, 500))
     leaping.leap(60)
     drain(app)
-    with pytest.raises(JobNotFound, match="had not been begun by the time"):
+    with pytest.raises(JobCancelled, match="had not been begun by the time"):
         late.result(timeout=0)
+    assert late.state == State.CANCELLED
     assert in_time.result(timeout=0) == 2
     app.close()

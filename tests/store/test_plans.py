@@ -71,6 +71,7 @@ WAYS = {
     "add_stored": [BY_ID, BY_ID, "piecework_job_key", "piecework_job_piece", "piecework_job_place"],
     "report_progress": [RUNNING],
     "report_stopping": [RUNNING],
+    "holds_read": [RUNNING],
     "reap_rows": [RUNNING],
     "stop_running": [RUNNING],
     "prune_jobs": [BY_SEQ],

@@ -13,7 +13,7 @@ from support import books
 from tests.redis_bites import small_bites
 
 from piecework.errors import StoreUnavailable
-from piecework.job import BatchState, Filter, NewBatch, OnFailure, State
+from piecework.job import Amendment, Answer, BatchState, Filter, NewBatch, NewSignal, OnFailure, State, Wait
 from piecework.store import Store, open_store
 from piecework.store.redis.shard import Shard
 from piecework.testing import FrozenClock
@@ -36,6 +36,7 @@ from piecework.testing.conformance.kit import (
     leaves,
     offer,
     pieces_of,
+    retried,
     settle,
     split,
     splitting,
@@ -43,7 +44,7 @@ from piecework.testing.conformance.kit import (
     tally,
     waiting,
 )
-from piecework.testing.conformance.operations import started, stepped
+from piecework.testing.conformance.operations import change, started, stepped
 from piecework.testing.conformance.operators import nest, only
 
 N = 40
@@ -163,6 +164,98 @@ def test_a_long_history_is_read_in_bites(store: Store) -> None:
         run = fetch_one(store)
     assert [line.run for line in store.attempts(run.id)] == list(range(1, 11))
     assert [line.run for line in store.attempts(run.id, newest=True, before=9, limit=5)] == [8, 7, 6, 5, 4]
+
+
+def test_what_was_told_to_an_operation_is_read_in_bites(store: Store) -> None:
+    """In the order in which it came, whatever its name; what was taken is in another list."""
+    run = started(store)
+    names = ["yes", "no", "yes", "ä", "no"] * 3
+    for n, name in enumerate(names):
+        store.signal(run.id, NewSignal(id=f"s{n}", name=name, payload=str(n)))
+    settle(store, stepped(run, "main/b/2", State.WAITING, wait=Wait("no", into="said")))
+    for n in range(12):
+        by_hand = Amendment(id=f"a{n}", what="edited", by="me", changes=(change("n", n),))
+        assert store.amend(run.id, "main/b/2", by_hand) is Answer.OK
+    assert [(told.id, told.name) for told in store.signals(run.id)] == [(f"s{n}", name) for n, name in enumerate(names)]
+    assert [told.taken_at is not None for told in store.signals(run.id)].index(True) == 1
+    assert [deed.id for deed in store.amendments(run.id)] == [f"a{n}" for n in range(12)]
+
+
+@pytest.mark.parametrize("offered", [N - 1, N - 8, 0])
+def test_a_large_split_that_was_offered_otherwise_is_looked_through_in_bites(
+    store: Store, monkeypatch: pytest.MonkeyPatch, offered: int
+) -> None:
+    run = splitting(store)
+    offer(store, run, pieces_of(run, [f"p{n}" for n in range(N)]))
+    settle(store, retried(run))
+    again = fetch_one(store, queue=SPLITS)
+    offer(store, again, pieces_of(again, [f"p{n}" for n in range(offered)]))
+    looks, call = [], Shard.run
+    monkeypatch.setattr(Shard, "run", lambda shard, title, *told: (looks.append(title), call(shard, title, *told))[1])
+    assert settle(store, waiting(again, offered)) is Answer.OK
+    (found,) = store.get([again.id])
+    assert found.error is not None
+    named = [f"p{n}" for n in range(offered, N)][:5]
+    assert (found.state, found.error.type) == (State.FAILED, "SplitChanged")
+    assert f": {', '.join(named)}{', …' if N - offered > 5 else ''}. Make" in found.error.message
+    assert (looks.count("strays") > 2) == (offered > 5)
+    assert settle(store, waiting(again, offered)) is Answer.ALREADY
+
+
+def test_a_large_split_whose_missing_pieces_were_cancelled_is_sealed(store: Store) -> None:
+    run = splitting(store)
+    offer(store, run, pieces_of(run, [f"p{n}" for n in range(N)]))
+    settle(store, retried(run))
+    again = fetch_one(store, queue=SPLITS)
+    store.cancel(Filter(ids=(store.pieces(again.id)[-1].id,)), reason="left over")
+    offer(store, again, pieces_of(again, [f"p{n}" for n in range(N - 1)]))
+    assert settle(store, waiting(again, N - 1)) is Answer.OK
+    assert (state(store, again.id), batch(store, again.id).sealed) == (State.WAITING, True)
+
+
+# ── who is gone ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_jobs_of_a_session_come_back_in_bites(store: Store, moves: list[int]) -> None:
+    store.add([a_job() for _ in range(23)])
+    fetch(store, 23)
+    moves.clear()
+    assert store.bury("w", beat=0) == 23
+    assert sorted(n for n in moves if n) == [3, 5, 5, 5, 5]
+    assert [session.id for session in store.sessions()] == ["composer", "splitter"]
+    assert store.bury("w") == 0
+
+
+def test_a_burial_that_broke_off_is_ended_by_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add([a_job() for _ in range(23)])
+    fetch(store, 23)
+    with monkeypatch.context() as patched:
+        run, left = Shard.run, [None] * 2
+
+        def broken(shard: Shard, title: str, *told: Any) -> Any:
+            if not left:
+                raise StoreUnavailable("the store is away")
+            left.pop()
+            return run(shard, title, *told)
+
+        patched.setattr(Shard, "run", broken)
+        with pytest.raises(StoreUnavailable):
+            store.bury("w", beat=0)
+    assert [store.count(Filter(state=state)) for state in (State.AVAILABLE, State.RUNNING)] == [10, 13]
+    assert not store.renew("w")
+    assert [session.beat for session in store.sessions() if session.id == "w"] == [0]
+    assert store.bury("w", beat=1) is None
+    assert store.bury("w", beat=0) == 13
+    assert [store.count(Filter(state=state)) for state in (State.AVAILABLE, State.RUNNING)] == [23, 0]
+
+
+def test_the_jobs_of_a_worker_come_back_in_bites(store: Store, moves: list[int]) -> None:
+    ids = store.add([a_job() for _ in range(12)])
+    fetch(store, 12)
+    moves.clear()
+    assert sorted(store.reap("w.1", crashed=ids[:7], reason="it died")) == sorted(ids)
+    assert sorted(n for n in moves if n) == [2, 5, 5]
+    assert [job.crashes for job in store.get(ids)] == [1] * 7 + [0] * 5
 
 
 # ── trees ────────────────────────────────────────────────────────────────────────────────────────

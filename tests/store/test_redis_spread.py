@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis as driver
 from redis.crc import key_slot
 from tests.redis_servers import MASTERS, Redis, RedisCluster
 
-from piecework.errors import LeaseLost, StoreError
+from piecework import parting
+from piecework.distributed import DistributedJob
+from piecework.errors import LeaseLost, StoreError, StoreUnavailable
 from piecework.job import Filter, NewBatch, State
+from piecework.store.redis import enqueue, work
 from piecework.store.redis.homes import SLOTS, tags
+from piecework.store.redis.shard import Shard
 from piecework.store.redis.store import RedisStore
 from piecework.testing.conformance.kit import (
     SESSIONS,
@@ -124,6 +129,39 @@ def test_another_process_finds_who_lives_where(store: RedisStore, url: str) -> N
     other.close()
 
 
+def test_a_large_call_goes_in_bites_in_each_shard_and_is_ended_there(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enqueue, "BITE", 4)
+    jobs = [a_job(f"j{n}", key=f"k{n}") for n in range(100)]
+    run, left = Shard.run, [None] * 40
+
+    def broken(shard: Shard, title: str, *told: Any, **more: Any) -> Any:
+        if not left:
+            raise StoreUnavailable("the store is away")
+        left.pop()
+        return run(shard, title, *told, **more)
+
+    monkeypatch.setattr(Shard, "run", broken)
+    with pytest.raises(StoreUnavailable):
+        store.add(jobs)
+    monkeypatch.setattr(Shard, "run", run)
+    assert 0 < store.count(Filter()) < 100
+    assert store.add(jobs) == [job.id for job in jobs]
+    store.repair()
+    assert store.count(Filter()) == 100
+
+
+def test_parts_end_in_bites_in_the_shard_of_their_token(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parting, "BITE", 3)
+    for token in ("t", "u", "v"):
+        job = DistributedJob(store.parts, token, then=a_job(f"then {token}"))
+        job.push_all(range(10))
+        assert [bool(answer) for answer in job.done_many(range(10))] == [False] * 9 + [True]
+    assert [found.token for found in store.parts.find()] == ["v", "u", "t"]
+    assert store.count(Filter()) == 3
+
+
 # ── what holds over all shards ───────────────────────────────────────────────────────────────────
 
 
@@ -221,3 +259,17 @@ def test_a_server_alone_has_one_shard_and_a_cluster_sixteen(store: RedisStore, r
     assert len(alone._set_up().shards) == 1
     assert len(store._set_up().shards) == 16
     alone.close()
+
+
+def test_a_worker_that_was_reaped_gets_nothing_in_any_shard(store: RedisStore) -> None:
+    """A request to one of the shards may be late by itself: each of them knows."""
+    ids = {add(store, queue=queue) for queue in QUEUES}
+    runs = fetch(store, limit=len(ids), worker="w.2")
+    assert {fence.id for fence in store.holds("w.2")} == {run.id for run in runs} == ids
+    assert set(store.reap("w.2")) == ids
+    assert store.holds("w.2") == []
+    for shard in store._set_up().shards:
+        with pytest.raises(LeaseLost):
+            work.exchange(shard, (), a_claim("w.2", 5))
+        assert shard.run("heads", work.claim_row(a_claim("w.3", 5)))
+    assert {run.id for run in fetch(store, limit=len(ids), worker="w.3")} == ids

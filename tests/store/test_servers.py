@@ -1,11 +1,21 @@
-"""What somebody is told who has no database server."""
+"""What somebody is told who has no database server; and that those who have one use it sparingly."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+
+import psycopg
+import pytest
+from tests.schemas import Schemas
+from tests.servers import UNSYNCED, Postgres
+
+from piecework.store import open_store
+from piecework.testing.conformance.kit import a_job, everything
 
 ROOT = Path(__file__).parents[2]
 ONE = "tests/store/test_conformance.py::TestStores::test_migrate_sent_twice_has_the_same_end_state[postgres]"
@@ -20,3 +30,33 @@ def test_without_a_server_a_test_fails_with_one_line_that_says_what_to_install(t
     assert "apt-get install postgresql" in told[0]
     assert str(tmp_path) in told[0]
     assert "Traceback" not in done.stdout
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Schemas]:
+    """Those of a server to which no other test is connected."""
+    server = Postgres(**UNSYNCED)
+    try:
+        yield Schemas(server.start())
+    finally:
+        server.stop()
+
+
+def test_a_schema_that_is_given_back_is_given_again_and_empty(alone: Schemas) -> None:
+    """Thousands of tests would take a new one otherwise, and twice as long."""
+    url = alone.take()
+    with closing(open_store(url)) as store:
+        store.add([a_job()])
+    alone.give_back(url)
+    assert alone.take() == url
+    with closing(open_store(url)) as store:
+        assert everything(store) == []
+
+
+def test_a_schema_to_which_somebody_is_connected_is_given_again_when_he_is_gone(alone: Schemas) -> None:
+    first, second = alone.take(), alone.take()
+    with psycopg.connect(first.partition("?")[0]):
+        alone.give_back(first)
+        assert alone.take() not in (first, second)
+    alone.give_back(second)
+    assert {alone.take(), alone.take()} == {first, second}

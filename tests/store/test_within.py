@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from support import until
 from tests.callers import ALL, AWAITED, Caller, opened
-from tests.servers import Postgres
+from tests.servers import UNSYNCED, Postgres
 
 from piecework.errors import StoreError, StoreUnavailable, UsageError, WithinNotSupported
 from piecework.job import NewJob
@@ -150,7 +150,7 @@ def test_a_lock_that_is_not_had_in_time_leaves_the_transaction_usable(
     caller.execute("SET LOCAL lock_timeout = '50ms'")
     with psycopg.connect(store_url.partition("?")[0]) as other:
         store.add([a_job(key="k")], within=other)
-        with pytest.raises(StoreUnavailable, match="locked by others for too long.*roll that back"):
+        with pytest.raises(StoreUnavailable, match="still open has taken the unique key.*roll that back"):
             add_within(store, caller, [a_job(key="k")])
         kept = a_job()
         add_within(store, caller, [kept])
@@ -161,7 +161,7 @@ def test_a_lock_that_is_not_had_in_time_leaves_the_transaction_usable(
 
 @pytest.mark.parametrize("whose", ["postgres-psycopg", "postgres-asyncpg-session", "postgres-django"])
 def test_a_restart_of_the_server_is_no_other_database(whose: str) -> None:
-    server = Postgres().start()
+    server = Postgres(**UNSYNCED).start()
     try:
         own = open_store(f"{server.url}?schema=mine")
         own.migrate()
@@ -384,3 +384,28 @@ def test_a_thread_of_its_own_is_the_drivers_business(store: Store, caller: Calle
     thread.join()
     assert "thread" in str(said[0])
     caller.rollback()
+
+
+@pytest.mark.parametrize("whose", ON_POSTGRES)
+def test_a_session_that_is_reset_inside_the_transaction_is_no_hindrance(store: Store, caller: Caller) -> None:
+    caller.begin()
+    ids = add_within(store, caller, [a_job(key="k")])
+    caller.execute("RESET ALL")
+    ids += add_within(store, caller, [a_job()])
+    caller.commit()
+    assert [job.id for job in everything(store)] == ids
+
+
+@pytest.mark.parametrize("whose", ["postgres-psycopg"])
+def test_a_connection_that_was_discarded_by_its_pool_is_no_hindrance(store: Store, store_url: str) -> None:
+    """Often enough for the driver to prepare what piecework says there; then all of it is forgotten."""
+    with psycopg.connect(store_url.partition("?")[0]) as con:
+        for _ in range(8):
+            store.add([a_job()], within=con)
+            con.commit()
+        con.autocommit = True
+        con.execute("DISCARD ALL")
+        con.autocommit = False
+        store.add([a_job()], within=con)
+        con.commit()
+    assert len(everything(store)) == 9

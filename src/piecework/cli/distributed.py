@@ -24,7 +24,7 @@ from piecework.cli.common import (
 )
 from piecework.distributed import DistributedJob
 from piecework.jobs import whoami
-from piecework.parts import DistributedRecord, DistributedState, PartRecord, PartState
+from piecework.parts import DistributedRecord, DistributedState, PartRecord, PartState, Resumed
 
 COLOURS = {DistributedState.FINISHED: "green", DistributedState.FAILED: "red", DistributedState.STOPPED: "yellow"}
 PARTS_SHOWN = 10
@@ -67,7 +67,9 @@ def list_jobs(
 
 def _row(record: DistributedRecord, now: float) -> dict[str, Any]:
     progress = msgspec.to_builtins(parting.progress(record, now))
-    return {**msgspec.to_builtins(record), "state": str(record.state), "progress": progress}
+    row = {**msgspec.to_builtins(record), "state": str(record.state), "progress": progress}
+    del row["calls"]  # of use to the store alone
+    return row
 
 
 def _line(record: DistributedRecord, now: float) -> str:
@@ -195,12 +197,16 @@ def _each(
     tokens: tuple[str, ...],
     reference: str | None,
     url: str | None,
-    act: Callable[[DistributedJob], bool],
+    act: Callable[[DistributedJob], bool | Resumed],
     did: str,
     else_: str,
 ) -> None:
     app = find_app(reference, url)
     for job in [app.distributed_job(token) for token in tokens]:  # what is no token is told before anything is done
-        changed = act(job)
-        open_ = f"; {counted(job.count, 'part')} open" if changed and did == "resumed" else ""
-        click.echo(f"{plain(job.token)}: {did}{open_}" if changed else f"{plain(job.token)} {else_}")
+        answer = act(job)
+        more = _goes_on(job, answer) if answer and isinstance(answer, Resumed) else ""
+        click.echo(f"{plain(job.token)}: {did}{more}" if answer else f"{plain(job.token)} {else_}")
+
+
+def _goes_on(job: DistributedJob, answer: Resumed) -> str:
+    return "; nothing was left to do: finished" if answer.finished else f"; {counted(job.count, 'part')} open"

@@ -1,4 +1,4 @@
-"""Runs one job and returns what it came to. Never raises, and does no store I/O but a split's own."""
+"""Runs one job and returns what it came to. Never raises, and does no store I/O but a split's or a transaction's own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from piecework.clock import Clock
 from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.engine import splitter
+from piecework.engine.absence import given_back
 from piecework.engine.binding import Unbound, call_with_rows, with_rows
 from piecework.engine.context import Running, running
 from piecework.engine.effects import Effects
@@ -270,8 +271,11 @@ class Runner:
 
     def _outcome_of(self, error: BaseException, now: Running) -> Outcome:
         # By its true class: isinstance would ask the error's own __class__, which may raise.
-        if issubclass(type(error), Verdict):
+        kind = type(error)
+        if issubclass(kind, Verdict):
             return self._verdict(cast(Verdict, error), now)
+        if issubclass(kind, StoreUnavailable) and _leaves_nothing(now):
+            return given_back(self._store, now.job, error) or _errored(error, now)
         return outcome_of(error, now)
 
     def _verdict(self, verdict: Verdict, now: Running) -> Outcome:
@@ -308,13 +312,18 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Cancelled("it was asked to stop")
     if issubclass(kind, splitter.BatchEnded):
         return Cancelled(str(error))
-    if issubclass(kind, LeaseLost) or (issubclass(kind, StoreUnavailable) and _leaves_nothing(now)):
+    if issubclass(kind, LeaseLost):
         return Release(str(error))  # nothing that the job did: no attempt is spent
     if issubclass(kind, OtherPlan):
         return Park(str(error))
     if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask | TransactionEnded):
         # Running it again would do the same work and end at the same place.
         return Failed(describe(error))
+    return _errored(error, now)
+
+
+def _errored(error: BaseException, now: Running) -> Outcome:
+    """An attempt is spent, as the task's rule for such an error says."""
     assert now.options is not None
-    rule = now.options.rule(kind)
+    rule = now.options.rule(type(error))
     return Failed(describe(error)) if rule is None else Errored(describe(error), rule.retry)

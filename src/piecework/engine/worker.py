@@ -25,6 +25,7 @@ from piecework.engine.processes import PoolSettings
 from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Pulse, Slate
+from piecework.engine.strays import Strays
 from piecework.engine.suspects import Suspects
 from piecework.engine.trouble import Pauses, Trouble, longest_pause
 from piecework.errors import LeaseLost, StoreError
@@ -98,6 +99,7 @@ class Worker:
         self._lease = lease
         self._on_worn = on_worn
         self._reviver = Reviver(self._runner, store, clock)
+        self._strays = Strays(name, store, clock, lease)
         self._home = os.getcwd()
         self._beaten_at = math.inf  # unknown, until somebody says it
         self._reached_at = math.inf
@@ -202,7 +204,7 @@ class Worker:
             self._foresight.forget()
             self._unsent.extend(self._hand_back("the jobs before it took long"))
         self._keep()
-        self._revive()
+        self._look_around()
         suspect = self._suspects.next(self._in_hand)
         if suspect is not None:
             self._pools.submit([suspect])
@@ -431,11 +433,12 @@ class Worker:
             self._give_up_the_stuck()
             self._report(list(self._in_hand.values()))
 
-    def _revive(self) -> None:
-        """Brings back parked jobs that this worker's code can run."""
-        if self._stopping is Stopping.NO and not self._is_away() and not self._aside.left():
+    def _look_around(self) -> None:
+        """Brings back parked jobs that this worker's code can run, and gives back those that it never got."""
+        if self._stopping is Stopping.NO and not self._trouble.tries and not self._aside.left():
             try:
-                self._hinted = self._reviver.turn() > 0 or self._hinted
+                back = self._reviver.turn() + self._strays.turn(lambda: {*self.running(), *self.unsettled()})
+                self._hinted = back > 0 or self._hinted
             except StoreError as error:
                 self._aside.meet(error)
 

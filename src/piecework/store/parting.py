@@ -7,6 +7,7 @@ their titles, and each shelf has its own of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from piecework import parting
 from piecework.job import ErrorInfo, NewJob
 from piecework.parts import (
+    RESENT,
     DistributedRecord,
     DistributedState,
     Done,
@@ -21,6 +23,7 @@ from piecework.parts import (
     PartRecord,
     PartState,
     Push,
+    Resumed,
 )
 
 CLEARED = 100  # rows past their time that a push deletes beside as many as it adds
@@ -32,11 +35,12 @@ T = TypeVar("T")
 _encode = msgspec.json.encode
 _error = msgspec.json.Decoder(ErrorInfo).decode
 _job = msgspec.json.Decoder(NewJob).decode
-_JSON = {"push_error": _error, "then": _job, "otherwise": _job}
+_calls = msgspec.json.Decoder(tuple[tuple[str, bool], ...]).decode
+_JSON = {"push_error": _error, "then": _job, "otherwise": _job, "calls": _calls}
 _FIELDS = (
     "token", "producer", "created_at", "changed_at", "ttl", "total", "open", "failed", "sealed", "complete", "expected",
     "push_error", "last", "ended_at", "expires_at", "stopped_at", "stopped_by", "reason", "base_at", "base_ended", "then",
-    "then_at", "otherwise", "otherwise_at",
+    "then_at", "otherwise", "otherwise_at", "calls",
 )  # fmt: skip
 
 
@@ -88,28 +92,46 @@ class PartsOnRows:
         self._write(body)
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        return self._write(lambda tx: self._end(tx, token, ends, ttl))
+        answers: list[Done] = []
+        for n in range(0, max(len(ends), 1), parting.BITE):
+            bite = ends[n : n + parting.BITE]
+            record, some = self._write(partial(self._end, token=token, ends=bite, ttl=ttl))
+            answers += some
+        return parting.answered(record, ends, answers)
 
-    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+    def stop(
+        self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
+    ) -> bool:
         def body(tx: Tx) -> bool:
             seq, before, now = _there(tx, token)
-            return self._set(tx, seq, before, parting.stopped(before, reason, by, now, ttl))
+            after, did = parting.stopped(before, reason, by, now, ttl, call)
+            self._set(tx, seq, before, after)
+            return did
 
         return self._write(body)
 
-    def resume(self, token: str) -> bool:
-        def body(tx: Tx) -> bool:
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
+        def bite(tx: Tx) -> tuple[Resumed, bool]:
             seq, before, now = _there(tx, token)
-            after = parting.resumed(before, now)
-            if before.failed and not after.failed:
-                tx.post("parts_reopen", job=seq)
-            return self._set(tx, seq, before, after)
+            opened = min(before.failed, parting.BITE)
+            after, answer = parting.resumed(before, now, call, opened)
+            if before.failed != after.failed:
+                tx.post("parts_reopen", job=seq, limit=opened)
+            self._set(tx, seq, before, after)
+            return answer, after != before and after.stopped_at is not None
 
-        return self._write(body)
+        answer, more = self._write(bite)
+        while more:
+            last, more = self._write(bite)
+            answer = Resumed(answer.resumed, last.finished)
+        return answer
 
-    def forget(self, tokens: Sequence[str]) -> int:
+    def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
         def body(tx: Tx) -> int:
-            return tx.run("parts_forget", tokens=_text(list(tokens)), now=tx.now)
+            # The row stays, without its token, for as long as the call that deletes it may be sent again.
+            kept = 0.0 if call is None else RESENT
+            gone = tx.run("parts_forget", tokens=_text(list(tokens)), call=call, kept=kept, now=tx.now)
+            return gone if gone or call is None else int(tx.row("parts_forgot", call=call)[0])
 
         return self._write(body)
 
@@ -186,7 +208,9 @@ class PartsOnRows:
         _clear(tx, len(new) + CLEARED)
         return [PartState(known[name][0]) if name in known else PartState.OPEN for name in push.parts]
 
-    def _end(self, tx: Tx, token: str, ends: Sequence[PartEnd], ttl: float | None) -> list[Done]:
+    def _end(
+        self, tx: Tx, token: str, ends: Sequence[PartEnd], ttl: float | None
+    ) -> tuple[DistributedRecord, list[Done]]:
         seq, before, now = _there(tx, token)
         rows_of = _parts(tx, seq, [end.part for end in ends])
         known = {name: (PartState(state), call) for name, (state, call, _) in rows_of.items()}
@@ -198,15 +222,13 @@ class PartsOnRows:
             ]
             tx.post("parts_end", rows=_text(rows), moment=now)
         self._set(tx, seq, before, after)
-        return answers
+        return after, answers
 
-    def _set(self, tx: Tx, seq: int, before: DistributedRecord, after: DistributedRecord) -> bool:
+    def _set(self, tx: Tx, seq: int, before: DistributedRecord, after: DistributedRecord) -> None:
         """Writes a record that changed, and stores the follow-ups that are due with that."""
-        if after == before:
-            return False
-        tx.post("parts_set", seq=seq, **_columns(after))
-        self._follow(tx, before, after)
-        return True
+        if after != before:
+            tx.post("parts_set", seq=seq, **_columns(after))
+            self._follow(tx, before, after)
 
     def _follow(self, tx: Tx, before: DistributedRecord | None, after: DistributedRecord) -> None:
         if jobs := list(parting.due(before, after)):

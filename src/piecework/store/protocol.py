@@ -36,7 +36,7 @@ from piecework.job import (
     Standing,
 )
 from piecework.outcome import Settlement
-from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
+from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push, Resumed
 from piecework.store.callers import Aside
 
 
@@ -97,8 +97,10 @@ class Parts(Protocol):
         ...
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        """Ends parts, all in one transaction, and answers what became of each.
+        """Ends parts, in their order and a bite of them at a time, and answers what became of each behind the last bite.
 
+        A bite is one transaction; a small call is one. A large one that breaks off has ended the parts of its first bites;
+        sent again, it ends the others, and all the answers are those of a call that did not break off.
         An open part is done or failed now; a failed one may be done after all. Any other end of a part changes nothing,
         and `counted` is for the call that ended it, also when that is sent again. A part that is not known changes nothing.
         When a closed job that was not stopped has no open part left, it has ended: finished where all are done, and the
@@ -109,22 +111,31 @@ class Parts(Protocol):
         """
         ...
 
-    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+    def stop(
+        self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
+    ) -> bool:
         """Stops a job, and says whether this call did it: not where it has ended, or was stopped before.
 
         Parts still end, but the job does not; it is kept until somebody resumes it.
+        `call` names the call: one that has stopped the job, and is sent again, changes nothing and gets the same answer,
+        whoever has resumed the job meanwhile. Without it each is another call.
         """
         ...
 
-    def resume(self, token: str) -> bool:
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; parts that failed are open again.
 
-        One whose parts are all done is finished by it.
+        One whose parts are all done is finished by it, and the answer says so. Many parts are opened a bite at a time, each
+        in a transaction, and the job is stopped until the last of them is: a call that breaks off leaves it so, and is made
+        again. `call` as for `stop`.
         """
         ...
 
-    def forget(self, tokens: Sequence[str]) -> int:
-        """Deletes jobs with all their parts, whatever their state, and answers how many there were."""
+    def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
+        """Deletes jobs with all their parts, whatever their state, and answers how many there were.
+
+        `call` as for `stop`, for a minute: the same call sent again leaves a job alone that was pushed to meanwhile.
+        """
         ...
 
     def prune(self, *, limit: int = 1000) -> int:
@@ -207,6 +218,8 @@ class Store(Protocol):
     ) -> list[str]:
         """Stores the jobs, all or none, and returns for each the id under which it is stored.
 
+        Whoever reads meanwhile may see some of many, where a store makes them visible a bite at a time; it then makes all
+        of them visible, whatever becomes of the caller.
         A job whose id is already stored is left as it is.
         A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
         A job that is not due is not fetched before its time.
@@ -252,7 +265,7 @@ class Store(Protocol):
         An operation comes with its globals, its plan's digest, and the signal that it waited for, if that has come.
         An operation whose wait is over without a signal is due.
         A claim that was answered before gets the same jobs again, those that still run; new ones once none does.
-        A worker whose session is not enlisted, or was buried, gets `LeaseLost`.
+        A worker that was reaped, or whose session is not enlisted or was buried, gets `LeaseLost`, and takes nothing.
         """
         ...
 
@@ -288,6 +301,14 @@ class Store(Protocol):
 
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         """`settle`, then `fetch`, in one transaction."""
+        ...
+
+    def holds(self, worker: str) -> list[Fence]:
+        """The runs that are this worker's by the store's books.
+
+        A request may arrive long after its worker gave it up and asked again, and then takes jobs of which nobody is told:
+        these are here, and in no answer.
+        """
         ...
 
     def transaction(self) -> AbstractContextManager[Opened]:
@@ -340,6 +361,8 @@ class Store(Protocol):
     ) -> list[str]:
         """Returns the running jobs of one worker to their queues, and answers their ids. No attempt is spent.
 
+        The worker is over: a fetch of it that arrives later, however long it was on its way, gets `LeaseLost`. So it is
+        called for workers that are known to have ended, and a session gives no other worker that number again.
         The jobs named in `crashed` are charged with a crash, and parked when that makes `crash_limit`; a job that was
         asked to stop is cancelled instead.
         """

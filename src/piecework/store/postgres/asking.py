@@ -29,6 +29,9 @@ class Asking(Protocol):
     async def rows(self, title: str, **params: Any) -> list[Any]:
         """All rows."""
 
+    async def limit_locks(self, brief: bool) -> None:
+        """Says that the statements from here on may wait for a unique key, and hold up who waits for this transaction."""
+
     def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
         """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
 
@@ -51,6 +54,9 @@ class Own:
 
     async def rows(self, title: str, **params: Any) -> list[Any]:
         return self._tx.rows(title, **params)
+
+    async def limit_locks(self, brief: bool) -> None:
+        self._tx.limit_locks(brief)
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,7 @@ free, so a pooler may stand between. The gate is taken first of all; see docs/ad
 
 from __future__ import annotations
 
-import logging
+import math
 import os
 import random
 import threading
@@ -22,9 +22,12 @@ import psycopg
 from psycopg import IsolationLevel, Pipeline
 from psycopg.pq import TransactionStatus
 
-from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, UsageError
+from piecework.errors import StoreUnavailable
 from piecework.failpoints import failpoint
-from piecework.store.postgres.transaction import Collided, Con, Row
+from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, Patience
+from piecework.store.postgres.silence import Impatient, Silent, silent_for
+from piecework.store.postgres.telling import COLLIDED, NOT_PREPARED, first_line, is_lost, tell, told_by_us
+from piecework.store.postgres.transaction import Collided, Con, Locks, Row
 from piecework.store.postgres.url import Place
 
 T = TypeVar("T")
@@ -48,21 +51,6 @@ IDENTITY = (
     b"extract(epoch FROM pg_postmaster_start_time())::text"
 )
 
-_COLLIDED = ("40001", "40P01", "23505")  # the last: two took a key at once
-_LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
-_NO_TABLES = ("42P01", "42703", "3F000")
-_NOT_TEXT = ("22P05", "22021")
-_NOT_PREPARED = ("26000", "42P05")  # by this client, because another one had the connection in between
-_TRY_AGAIN = {
-    "55P03": "is locked by others for too long",
-    "57014": "was told to cancel, or reached its statement_timeout",
-    "25006": "is read-only",
-    "53100": "has no room left on its disk",
-    "53200": "is out of memory",
-    "53300": "takes no more connections",
-    "58030": "cannot read or write its files",
-}
-
 
 class Gate(Enum):
     """How a transaction stands to the others that count, end, stop and bring back jobs."""
@@ -85,8 +73,9 @@ class Database:
         self._denied = place.pooler is False  # the URL says that there is no pooler
         self._draw = draw
         number = gate_number(place.schema)
+        self._patience = LOCK_SECONDS
         limits = (
-            f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
+            f"set_config('lock_timeout', '{_ms(LOCK_SECONDS)}ms', true), "
             f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "
             # The planner thinks a fetch long, which it is not: it would be compiled anew each time, for 25 to 70 ms.
             "set_config('jit', 'off', true)"
@@ -94,17 +83,22 @@ class Database:
         # Planning a fetch takes longer than fetching, so what is prepared is planned once; and through the indexes, because
         # a plan made while the table was small is kept when it has grown.
         planned = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
+        alone = f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text"
         self._opening = {
             Gate.OPEN: f"SELECT {limits}, {planned}".encode(),
             Gate.SHARED: f"SELECT {limits}, {planned}, {Gate.SHARED.value}({number}, 1)::text".encode(),
-            Gate.ALONE: f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text".encode(),
+            # For the gate it waits long; behind it, all others wait for whatever it waits for.
+            Gate.ALONE: f"{alone}, set_config('lock_timeout', '{BRIEF_MS}ms', true)".encode(),
         }
+        self._alone_again = f"{alone}, set_config('lock_timeout', '{AGAIN_MS}ms', true)".encode()
+        self._alone_and_patient = alone.encode()
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._free: list[Con] = []
         self._changed = threading.Condition()
+        self._turn = threading.Lock()  # of those that look again for what others hold
         self._used = 0
         self._identity: Row | None = None  # of the server as it was last asked
         self._known: WeakSet[Any] = WeakSet()  # connections of callers, to this very database
@@ -121,7 +115,7 @@ class Database:
         con = self._connect()
         if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
             con.execute(b"SET jit = off")
-            con.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'".encode())
+            con.execute(f"SET lock_timeout = '{_ms(self._patience)}ms'".encode())
         con.prepared_max = PREPARED
         return con
 
@@ -131,19 +125,30 @@ class Database:
         con.isolation_level = IsolationLevel.READ_COMMITTED  # as of all of ours: see BEGIN
         return con
 
-    def _connect(self) -> Con:
+    def _connect(self) -> Impatient:
         try:
-            con: Con = psycopg.connect(self.place.conninfo, autocommit=True)
+            con = Impatient.connect(self.place.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {_said(error)}") from error
+            raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {first_line(error)}") from error
         if self.place.pooler is None:
             self.place = self.place._replace(pooler=_is_handed_round(con))
         con.prepare_threshold = None if self.place.pooler else 5
+        con.silence = self.place.silence or math.inf
         return con
 
-    def opening(self, gate: Gate) -> bytes:
-        """What a transaction says first: its limits, and how it passes the gate."""
+    def opening(self, gate: Gate, *, patient: bool = False, again: bool = False) -> bytes:
+        """What a transaction says first: its limits, and how it passes the gate.
+
+        One that is `patient` waits long behind the gate, too: what it has done before is not to be done again. One that
+        found something held there, and comes `again`, hardly waits.
+        """
+        if gate is Gate.ALONE and (patient or again):
+            return self._alone_and_patient if patient else self._alone_again
         return self._opening[gate]
+
+    def locks(self, *, again: bool) -> Locks:
+        """How long a transaction waits for what others hold; `again` where it was found held before."""
+        return Locks(_ms(self._patience), AGAIN_MS if again else BRIEF_MS)
 
     @contextmanager
     def _connection(self) -> Iterator[Con]:
@@ -184,19 +189,41 @@ class Database:
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
-    def write(self, body: Callable[[Con, Pipeline | None], T], gate: Gate, *, piped: bool = True) -> T:
+    def write(
+        self,
+        body: Callable[[Con, Pipeline | None], T],
+        gate: Gate,
+        *,
+        piped: bool = True,
+        silence: float = math.inf,
+    ) -> T:
         """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
-        Its statements are sent without waiting for answers, unless it is not `piped`.
+        Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held before:
+        the connection outlives an error then. `silence` is for how many seconds the server may say nothing, at most.
         """
-        return self._sent(lambda con: self._transaction(con, body, gate, piped=piped))
+
+        def work(con: Con, again: bool) -> T:
+            with silent_for(con, min(silence, self.place.silence or math.inf)):
+                return self._transaction(con, body, gate, piped=piped and not again, again=again)
+
+        return self._sent(work)
+
+    def change(self, body: Callable[[Con], T]) -> T:
+        """One transaction that changes the tables, alone; it may take its time."""
+
+        def work(con: Con, _: bool) -> T:
+            with silent_for(con, math.inf):
+                return self._transaction(con, lambda con, _: body(con), Gate.ALONE, patient=True)
+
+        return self._sent(work)
 
     def write_one(self, statement: bytes, params: Mapping[str, Any]) -> None:
         """One statement that is a transaction by itself; else as `write`.
 
         Only the limits of the session hold for it, and behind a pooler there are none.
         """
-        self._sent(lambda con: self._transaction(con, _nothing, None, piped=False, last=(statement, params)))
+        self._sent(lambda con, _: self._transaction(con, _nothing, None, piped=False, last=(statement, params)))
 
     def _transaction(
         self,
@@ -205,18 +232,22 @@ class Database:
         gate: Gate | None,
         *,
         piped: bool = True,
+        patient: bool = False,
+        again: bool = False,
         last: tuple[Any, ...] = (b"COMMIT",),
     ) -> T:
         try:
-            with _told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
+            with told_by_us(), con.pipeline() if piped else nullcontext() as pipeline:
                 if gate is not None:
                     con.execute(BEGIN)
-                    con.execute(self.opening(gate))
+                    con.execute(self.opening(gate, patient=patient, again=again))
                 answer = body(con, pipeline)
                 failpoint("store.before_commit")
                 con.execute(*last)
         except BaseException as error:
-            if isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
+            if isinstance(error, psycopg.errors.LockNotAvailable) and not piped:
+                con.execute(b"ROLLBACK")
+            elif isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
                 # What was to be prepared behind the statement that failed was skipped, and the driver believes it is there.
                 con.close()
             elif not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
@@ -227,29 +258,38 @@ class Database:
 
     def read(self, body: Callable[[Con], T]) -> T:
         """Statements that only look, each at a moment of its own."""
-        return self._sent(body)
+        return self._sent(lambda con, _: body(con))
 
     def read_by_index(self, body: Callable[[Con], T]) -> T:
         """Statements that only look, with the plans of work: through the indexes, whatever is known of the tables."""
-        return self._sent(lambda con: self._transaction(con, lambda con, _: body(con), Gate.OPEN))
+        return self._sent(lambda con, _: self._transaction(con, lambda con, _: body(con), Gate.OPEN))
 
-    def _sent(self, work: Callable[[Con], T]) -> T:
-        """Calls, and calls again: once after a connection was lost, a few times after two calls got into each other's way."""
+    def _sent(self, work: Callable[[Con, bool], T]) -> T:
+        """Calls, and calls again: once after a connection was lost, a few times after two calls got into each other's way.
+
+        And for a while where others hold what it wants; then `work` is told so.
+        """
         lost = collided = 0
+        patience = Patience(self._patience, self._turn, self._draw)
         while True:
             try:
-                with self._connection() as con:
-                    return work(con)
+                with patience.turn(), self._connection() as con:
+                    return work(con, patience.tries > 0)
             except Collided as error:
                 collided += 1
                 if collided > COLLISIONS:
                     raise StoreUnavailable(f"the store {self.place.shown} is too busy: {error}") from error
             except psycopg.Error as error:
-                denied = self._denied and error.sqlstate in _NOT_PREPARED  # the URL is to be mended, not the connection
-                if _is_lost(error.sqlstate, str(error), error) and not lost and not denied:
+                denied = self._denied and error.sqlstate in NOT_PREPARED  # the URL is to be mended, not the connection
+                if patience.lasts(error):
+                    continue
+                if isinstance(error, Silent):
+                    self.close()
+                    raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {error}") from error
+                if is_lost(error.sqlstate, str(error), error) and not lost and not denied:
                     lost += 1
                     self.close()  # the others went the same way, most likely
-                elif error.sqlstate in _COLLIDED and collided < COLLISIONS:
+                elif error.sqlstate in COLLIDED and collided < COLLISIONS:
                     collided += 1
                     time.sleep(PAUSE * (collided - 1) * (0.5 + self._draw()))  # two would meet again and again
                 else:
@@ -281,68 +321,11 @@ class Database:
         """Turns the driver's error into the store's."""
         if error.sqlstate == "25006":
             self.close()  # another server may be the writable one by now
-        self.tell(error.sqlstate, _said(error), error)
+        self.tell(error.sqlstate, first_line(error), error)
 
     def tell(self, code: str | None, said: str, error: Exception) -> NoReturn:
         """The store's error for what a server or a driver said, here or on a caller's connection."""
-        shown, code, lost = self.place.shown, code or "", _is_lost(code, said, error)
-        if code in _NOT_PREPARED:
-            raise StoreError(
-                f"the store {shown} failed: {said}. Somebody hands connections round between transactions, a pooler most "
-                "likely; say ?pooler=yes in the store's URL"
-            ) from error
-        if code in _TRY_AGAIN or code in _COLLIDED or lost:
-            what = _TRY_AGAIN.get(code, "lost the connection" if code not in _COLLIDED else "is too busy")
-            raise StoreUnavailable(f"the store {shown} {what} ({said})") from error
-        if code in _NO_TABLES:
-            raise SchemaOutdated(
-                f"the store {shown} lacks what this version of piecework needs ({said}); run: piecework migrate"
-            ) from error
-        if code in _NOT_TEXT or (not code and "NUL" in said):
-            raise UsageError(
-                f"the store {shown} keeps no NUL character in its texts ({said}); leave it out of names, keys and reasons"
-            ) from error
-        if code == "42501":
-            raise StoreError(
-                f"the store {shown} does not let this role do that ({said}); grant it USAGE on the schema and SELECT, INSERT, "
-                "UPDATE, DELETE on its tables"
-            ) from error
-        raise StoreError(f"the store {shown} failed: {said}") from error
-
-
-class _Silence(logging.Filter):
-    """Keeps the driver from telling of each connection that was lost, where the error says so anyway."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.here = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not getattr(self.here, "silent", False)
-
-
-_silence = _Silence()
-logging.getLogger("psycopg").addFilter(_silence)
-
-
-@contextmanager
-def _told_by_us() -> Iterator[None]:
-    """What the driver has to say inside goes into the error that is raised, and not into the log as well."""
-    _silence.here.silent = True
-    try:
-        yield
-    finally:
-        _silence.here.silent = False
-
-
-def _is_lost(code: str | None, said: str, error: Exception) -> bool:
-    if not code:
-        return getattr(error, "connection_invalidated", False) or isinstance(
-            error, psycopg.OperationalError | psycopg.InterfaceError
-        )
-    if code == "0A000":  # a statement that was prepared before the tables changed
-        return "cached plan" in said
-    return code in _LOST or code in _NOT_PREPARED or code.startswith("08")
+        tell(self.place.shown, code, said, error)
 
 
 def _is_handed_round(con: Con) -> bool:
@@ -351,15 +334,13 @@ def _is_handed_round(con: Con) -> bool:
     return row is not None and row[0] != con.info.backend_pid
 
 
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
 def _nothing(con: Con, pipeline: Pipeline | None) -> None:
     """What comes before a statement that is a transaction by itself."""
 
 
 def _is_idle(con: Con) -> bool:
     return not con.closed and con.info.transaction_status is TransactionStatus.IDLE
-
-
-def _said(error: psycopg.Error) -> str:
-    """The first line of what the server or the library said; it names no password."""
-    said = error.diag.message_primary or str(error) or type(error).__name__
-    return said.strip().split("\n")[0]

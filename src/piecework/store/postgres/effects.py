@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NoReturn
 
 import psycopg
@@ -16,13 +17,17 @@ from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.settle import Settling
-from piecework.store.postgres.transaction import Alone, Con, Statements, Transaction
+from piecework.store.postgres.silence import silent_for
+from piecework.store.postgres.transaction import Alone, Con, Row, Statements, Transaction
 
 # What the task's own transaction brings about, and would again in the next run: too long idle, too long open, told to be
 # read-only, a limit of its own for statements.
 ITS_OWN = ("25P03", "25P04", "25006", "57014")
 
-MARK, MARKED = b"SELECT set_config('piecework.run', 'begun', true)", b"SELECT current_setting('piecework.run', true)"
+# When a transaction began tells it from the one after, and no SQL of the task's can change it. As a number: what a moment
+# looks like is a setting of the session.
+BEGAN = b"SELECT (extract(epoch FROM now()) * 1000000)::bigint"
+
 ENDED = (
     "the task ended the transaction of current.connection, by SQL as it seems; it is not the task's to end: leave that to "
     "the end of the job. What a COMMIT of its own has written stays"
@@ -38,13 +43,15 @@ class Effects:
         self._db = db
         self._statements = statements
         self._now = now
-
-    def begun(self) -> None:
-        """Marks the transaction, so that it is known again whatever SQL the task has run."""
-        self.connection.execute(MARK)
+        self._began = self._ask_when()
+        self._status: str | None = None
 
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here. The gate is taken only now: others do not wait for what the task does."""
+        with self._ours():
+            self._settle(settlement)
+
+    def _settle(self, settlement: Settlement) -> None:
         self._check()
         try:
             try:
@@ -58,21 +65,31 @@ class Effects:
         self.settled = True
 
     def set_status(self, fence: Fence, status: str) -> None:
-        """What the run says of its job is a part of what it writes."""
+        """What the run says of its job is a part of what it writes.
+
+        It is written at the end: until then its row would be locked, and who cancels the job would wait behind the gate.
+        """
+        with self._ours():
+            self._set_status(fence, status)
+
+    def _set_status(self, fence: Fence, status: str) -> None:
         self._check()
         tx = Transaction(self.connection, self._statements, self._now())
         try:
             with self.connection.transaction():  # a savepoint: what fails here leaves the rest in order
-                changed = tx.run("set_status", id=fence.id, run=fence.run, status=status)
+                mine = tx.row("fence_look", id=fence.id, run=fence.run)
         except psycopg.Error as error:
             self._db.explain(error)
-        if not changed:
+        if not mine:
             raise _lost(fence.id, fence.run)
+        self._status = status
 
     def _answer(self, settlement: Settlement, gate: Gate) -> Answer:
         with self.connection.transaction():  # a savepoint, with which the gate is let go
             tx = Transaction(self.connection, self._statements, self._now(), alone=gate is Gate.ALONE)
-            self.connection.execute(self._db.opening(gate))
+            self.connection.execute(self._db.opening(gate, patient=True))
+            if self._status is not None:
+                tx.post("set_status", id=settlement.id, run=settlement.run, status=self._status)
             (answer,) = Settling(tx, [settlement], careful=True).finish()
             tx.finish()
         return answer
@@ -89,11 +106,18 @@ class Effects:
                 "transaction. Put what may fail inside `with current.connection.transaction():`, a savepoint"
             )
         try:
-            mark = Cursor(self.connection, row_factory=tuple_row).execute(MARKED).fetchone()
+            began = self._ask_when()
         except psycopg.Error as error:
             _explain(self._db, error)
-        if mark != ("begun",):  # it is another transaction, which goes on after the task's
+        if began != self._began:  # it is another transaction, which goes on after the task's
             raise TransactionEnded(ENDED)
+
+    def _ours(self) -> AbstractContextManager[None]:
+        """What is said inside of it is piecework's, and does not take as long as a task likes."""
+        return silent_for(self.connection, self._db.place.silence or math.inf)
+
+    def _ask_when(self) -> Row | None:
+        return Cursor(self.connection, row_factory=tuple_row).execute(BEGAN).fetchone()
 
 
 def _lost(id: str, run: int) -> LeaseLost:
@@ -118,15 +142,18 @@ def _explain(db: Database, error: psycopg.Error) -> NoReturn:
 def opened(db: Database, statements: Statements, now: Callable[[], float | None]) -> Iterator[Effects]:
     """Committed at the end where the run was settled in it, else rolled back."""
     con = db.connect_for_task()
-    effects = Effects(con, db, statements, now)
+    effects: Effects | None = None
     try:
         with con.transaction() as block:  # in which the driver lets nobody commit or roll back
-            effects.begun()
-            yield effects
+            effects = Effects(con, db, statements, now)
+            with silent_for(con, math.inf):
+                yield effects
             if not effects.settled:
                 raise psycopg.Rollback(block)
     except psycopg.Error as error:
-        if con.broken and effects.settled:  # at the commit: whether it came through, the worker's own settlement tells
+        if (
+            con.broken and effects is not None and effects.settled
+        ):  # at the commit: whether it came through, the worker's own settlement tells
             _explain(db, error)
         raise
     finally:

@@ -131,6 +131,16 @@ async def _add_bite(tx: Asking, jobs: list[NewJob], offer: int, answers: dict[st
 
 
 async def _insert(tx: Asking, jobs: list[NewJob], offer: int) -> int:
+    """Stores those that are not there. Who has just taken the key of one may keep others waiting: see `Database`."""
+    if all(job.key is None for job in jobs):
+        return await _insert_now(tx, jobs, offer)
+    await tx.limit_locks(brief=True)
+    stored = await _insert_now(tx, jobs, offer)
+    await tx.limit_locks(brief=False)
+    return stored
+
+
+async def _insert_now(tx: Asking, jobs: list[NewJob], offer: int) -> int:
     first = jobs[0]
     common = {
         "ids": to_json([job.id for job in jobs]),

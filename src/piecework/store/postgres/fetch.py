@@ -12,6 +12,7 @@ from piecework.job import Claim, Fetched
 from piecework.store.postgres import fanin, operation, waits
 from piecework.store.postgres.front import START, Place
 from piecework.store.postgres.transaction import Opened, Row, Transaction, to_json
+from piecework.store.reaped import Worker
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
 EXPIRY_BITE = 1000
@@ -45,10 +46,12 @@ def post(tx: Transaction, claim: Claim, place: Place | None = None, *, heed: boo
 
     Without heed, jobs whose time has come and that are not in the line yet are left aside.
     """
+    worker = Worker.named(claim.worker)
     queues, begin = (claim.queues, START) if place is None else ((place.queue,), place)
     return tx.post(
         "fetch_take",
-        session=claim.worker.rpartition(".")[0],
+        session=worker.session,
+        number=worker.number,
         worker=claim.worker,
         claim=claim.number,
         limit=max(0, claim.limit),
@@ -65,8 +68,9 @@ def read(opened: Opened, cursor: Cursor[Row], claim: Claim) -> Look:
     rows = cursor.fetchall()
     alive, again, ripe, expired, late, dead, due = rows[0][:FLAGS]
     if not alive:
-        session = claim.worker.rpartition(".")[0]
-        raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
+        raise LeaseLost(
+            f"worker {claim.worker} is over, or its session is not enlisted or was declared dead; it gets no work"
+        )
     if again:
         mine = opened(lambda tx: tx.rows("fetch_again", worker=claim.worker, claim=claim.number))
         return Look(_with_runs(opened, [Fetched(*row) for row in mine]), False, False, False, False, 0)

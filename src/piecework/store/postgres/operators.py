@@ -11,9 +11,17 @@ from piecework.store.postgres import amending, fanin, operation, waits
 from piecework.store.postgres.history import Line, remember
 from piecework.store.postgres.rows import order, source, where
 from piecework.store.postgres.transaction import Transaction, to_json
+from piecework.store.reaped import numbered, with_one_more
 
 _CHANGES = ("id", "state", "crashes", "reason", "counted", "error")
 CRASHED = "its worker died while running it"
+
+
+def give_up(tx: Transaction, name: str) -> None:
+    """Notes that a worker is over: a fetch of it that arrives later gets nothing. One whose session has ended is anyway."""
+    worker = numbered(name)
+    if (row := tx.row("reaped_read", id=worker.session)) is not None:
+        tx.post("reaped_set", id=worker.session, reaped=with_one_more(row[0], worker.number))
 
 
 def hand_back(

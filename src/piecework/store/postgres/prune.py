@@ -128,6 +128,9 @@ def _delete(tx: Transaction, seqs: Sequence[int], before: float) -> int:
     mine = [row[0] for row in tx.rows("prune_lock", seqs=to_json(seqs))]
     which = "seq = ANY(ARRAY(SELECT json_array_elements_text(:seqs::json)::bigint))"
     rows = _seen(tx, which, {"before": before, "seqs": to_json(mine)})[3]
+    if placed := [row[0] for row in rows if row[6]]:
+        held = {row[0] for row in tx.rows("prune_held", seqs=to_json(placed))}
+        rows = [row for row in rows if row[0] not in held]
     if not rows:
         return 0
     if tagged := [row[0] for row in rows if row[7]]:

@@ -105,7 +105,7 @@ def migrate(db: Database) -> list[str]:
         return []
     if (said := db.read(unfit)) is not None:
         raise StoreError(f"the store {db.place.shown} is in {said}")
-    return db.write(lambda con, _: _apply(con, db), Gate.ALONE)
+    return db.change(lambda con: _apply(con, db))
 
 
 def unfit(con: Con) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -88,6 +89,7 @@ from piecework.store.postgres.within import Within, line_of
 
 CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 HELD_PAUSE = 0.1  # seconds until jobs are asked for again whose time has come and that others hold
+BEAT_SILENCE = 8.0  # seconds without a word after which a beat gives up: another has to come through within the lease
 FOLD_LINES = 1000  # lines of counters after which a process folds them
 FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
 
@@ -99,8 +101,8 @@ class PostgresStore:
 
     The URL is libpq's, ``postgresql://user:password@host:5432/database``, with options of piecework's own:
     ``?schema=piecework`` says where the tables are, ``?connections=3`` how many connections a process holds at most
-    (one more listens for hints), and ``?pooler=yes`` that a pooler hands connections round between transactions,
-    which is found out where nothing is said.
+    (one more listens for hints), ``?pooler=yes`` that a pooler hands connections round between transactions, which is
+    found out where nothing is said, and ``?silence=60`` how many seconds a call waits for a server that says nothing.
     Time is the server's, unless a clock is given.
     """
 
@@ -121,9 +123,9 @@ class PostgresStore:
         self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
         self._repair_from = ""
         self._front = Front()
-        # A caller's transaction may have begun long ago, and a delay is counted from the call.
-        theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
-        self._within = Within(self.db, theirs)
+        # A caller's transaction, or a task's, may have begun long ago: a delay is counted from the call, an end is when it ends.
+        self._theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
+        self._within = Within(self.db, self._theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held_up = False  # whether the last fetch met jobs whose time has come and that others hold
         self._held: set[str] = set()  # batches that the last repair found held open by a retry
@@ -139,16 +141,17 @@ class PostgresStore:
     def _now(self) -> float | None:
         return None if self._server_time else self.clock.now()
 
-    def _in(self, gate: Gate, body: Callable[[Transaction], T]) -> T:
+    def _in(self, gate: Gate, body: Callable[[Transaction], T], *, silence: float = math.inf) -> T:
         self._set_up()
 
         def work(con: Con, pipeline: Pipeline | None) -> T:
-            tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE)
+            locks = self.db.locks(again=pipeline is None)
+            tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE, locks=locks)
             answer = body(tx)
             self._lines += tx.finish()
             return answer
 
-        answer = self.db.write(work, gate)
+        answer = self.db.write(work, gate, silence=silence)
         self._wrote(0)
         return answer
 
@@ -364,7 +367,7 @@ class PostgresStore:
 
     def transaction(self) -> AbstractContextManager[effects.Effects]:
         self._set_up()
-        return effects.opened(self.db, self._statements, self._now)
+        return effects.opened(self.db, self._theirs, self._now)
 
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         def reported(tx: Transaction) -> list[str]:
@@ -374,6 +377,9 @@ class PostgresStore:
             return [row[0] for row in tx.rows("report_stopping", worker=worker)]
 
         return self._write(reported) if progress else self._read(reported)
+
+    def holds(self, worker: str) -> list[Fence]:
+        return [Fence(*row) for row in self._read(lambda tx: tx.rows("holds_read", worker=worker))]
 
     def set_status(self, fence: Fence, status: str) -> bool:
         return bool(self._in(Gate.OPEN, lambda tx: tx.run("set_status", id=fence.id, run=fence.run, status=status)))
@@ -386,7 +392,10 @@ class PostgresStore:
         self._write(lambda tx: tx.post("session_add", **msgspec.structs.asdict(session)))
 
     def renew(self, session: str, *, polled: float | None = None) -> bool:
-        return bool(self._in(Gate.OPEN, lambda tx: tx.run("session_renew", id=session, polled=polled)))
+        def renewed(tx: Transaction) -> bool:
+            return bool(tx.run("session_renew", id=session, polled=polled))
+
+        return self._in(Gate.OPEN, renewed, silence=BEAT_SILENCE)
 
     def sessions(self) -> list[SessionRecord]:
         names = SessionRecord.__struct_fields__
@@ -409,6 +418,7 @@ class PostgresStore:
         blamed = set(crashed)
 
         def reaped(tx: Transaction) -> list[str]:
+            operators.give_up(tx, worker)
             return operators.hand_back(
                 tx, worker, worker + "\x01", crashed=blamed, reason=reason, crash_limit=crash_limit
             )

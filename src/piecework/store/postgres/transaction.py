@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from psycopg import Connection, Cursor, Pipeline
@@ -68,6 +68,13 @@ def in_schema(text: str, schema: str) -> str:
 
 class Collided(Exception):
     """Two calls got into each other's way; the one that says so begins its transaction anew."""
+
+
+class Locks(NamedTuple):
+    """How long a transaction waits for what others hold, in milliseconds."""
+
+    long: int
+    brief: int  # where those others may be a caller's transaction, and who waits for this one had to wait for that
 
 
 class Alone(Exception):
@@ -148,6 +155,7 @@ class Transaction(Counting):
         pipeline: Pipeline | None = None,
         *,
         alone: bool = False,
+        locks: Locks | None = None,
     ) -> None:
         super().__init__(statements.schema)
         self.con = con
@@ -155,6 +163,12 @@ class Transaction(Counting):
         self.alone = alone  # nobody else counts pieces, or ends, stops and brings back anything
         self._statements = statements
         self._pipeline = pipeline
+        self._locks = locks
+
+    def limit_locks(self, brief: bool) -> None:
+        """Says how long the statements from here on wait for others; one that is alone waits for nobody long, anyway."""
+        if self._locks is not None and not self.alone:
+            self.post("lock_limit", limit=f"{self._locks.brief if brief else self._locks.long}ms")
 
     def post(self, title: str, **params: Any) -> Cursor[Row]:
         """Sends a statement whose answer is read later, or never."""

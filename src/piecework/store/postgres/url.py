@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -10,6 +11,7 @@ from piecework.store import redacted
 
 SCHEMA = "piecework"
 CONNECTIONS = 3
+SILENCE = 60.0  # seconds without a word from the server after which a call gives up
 LONGEST_NAME = 63 - len("piecework_")  # bytes that PostgreSQL keeps of a name; the channel of hints has a prefix
 
 # What a broken network costs at most, in seconds: a server that does not answer is noticed, and the call sent again.
@@ -33,10 +35,11 @@ class Place(NamedTuple):
     schema: str
     pooler: bool | None  # one hands connections to others between two transactions; None: to be found out
     connections: int
+    silence: float | None  # seconds that the server may say nothing while a call waits; None: for ever
 
 
 def parse(url: str) -> Place:
-    """Reads a URL. Its own options are `schema`, `pooler` and `connections`; the driver gets the others."""
+    """Reads a URL. Its own options are `schema`, `pooler`, `connections` and `silence`; the driver gets the others."""
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -45,6 +48,7 @@ def parse(url: str) -> Place:
     schema = options.pop("schema", SCHEMA)
     pooler = _word(options.pop("pooler", "auto"))
     connections = _number(options.pop("connections", str(CONNECTIONS)))
+    silence = _seconds(options.pop("silence", str(SILENCE)))
     _check_schema(schema)
     conninfo = urlunsplit(
         ("postgresql", parts.netloc, parts.path, urlencode({**_PATIENCE, **options, **_ALWAYS}, quote_via=quote), "")
@@ -52,7 +56,7 @@ def parse(url: str) -> Place:
     _check_conninfo(conninfo)
     where = parts.netloc.rpartition("@")[2] + unquote(parts.path)
     shown = f"postgresql://{where}" + (f"?schema={schema}" if schema != SCHEMA else "")
-    return Place(conninfo, shown, schema, pooler, connections)
+    return Place(conninfo, shown, schema, pooler, connections, silence)
 
 
 def _word(said: str) -> bool | None:
@@ -67,6 +71,18 @@ def _number(said: str) -> int:
     if not said.isdecimal() or not 2 <= int(said) <= 100:
         raise BadSettings(f"the store's URL says connections={said}; it can be a number from 2 to 100")
     return int(said)
+
+
+def _seconds(said: str) -> float | None:
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:  # nor nan
+        raise BadSettings(
+            f"the store's URL says silence={said}; it can be a number of seconds, and 0 for waiting without an end"
+        )
+    return seconds or None
 
 
 def _check_schema(schema: str) -> None:

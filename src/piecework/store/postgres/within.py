@@ -207,6 +207,9 @@ class Theirs(Counting):
     async def rows(self, title: str, **params: Any) -> list[Any]:
         return (await self._ask(title, params)).rows
 
+    async def limit_locks(self, brief: bool) -> None:
+        """How long it waits is the caller's to say: nobody waits for it but who wants what it has taken."""
+
     async def finish(self) -> None:
         """Writes the counters; who sleeps is woken by the caller's commit."""
         for title, params in self.closing(softly=True):
@@ -299,7 +302,7 @@ class Within:
         try:
             self._db.tell(code, _said(error), error)
         except StoreUnavailable as told:
-            raise StoreUnavailable(never_again(str(told))) from error
+            raise type(told)(never_again(str(told))) from error
 
 
 def _of_the_driver(error: BaseException) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from piecework.clock import Clock
 from piecework.job import Filter
-from piecework.store.redis import reads
+from piecework.store.redis import reads, staging
 from piecework.store.redis.shard import Shard
 
 FEW = 10_000  # a walk that kept no more begins anew at once; a longer one rests,
@@ -137,6 +137,7 @@ class Mender:
     def bite(self, limit: int) -> list[str]:
         """The verb `repair`."""
         with self._lock:
+            staging.go_on(self._shard)
             _dig(self._shard)
             self._sweep(limit)
             mended: list[str] = []

@@ -1,34 +1,74 @@
-"""Adding jobs on the Redis shelf: one script for each call. What can be refused without looking is refused here."""
+"""Adding jobs on the Redis shelf: one script for a call, or for each bite of a large one (`staging`).
+
+What can be refused without looking is refused here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from piecework.errors import UsageError
 from piecework.job import Fence, NewBatch, NewJob, NewOperation
+from piecework.store.redis import staging
 from piecework.store.redis.rows import LETTERS, wait_row
 from piecework.store.redis.shard import Shard, given
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1  # priorities that the line can order
-MOST = 500_000  # jobs in one call: the server takes them in one command, and nobody else's meanwhile
+BITE = 2000  # entries that one script makes; a job is one, and whatever it is found by is one more
+BYTES = 1000  # of arguments that are as much work as an entry
+MOST = 20_000  # entries of a call that one script must take, because what it adds to may refuse it
 
 _pack = msgspec.msgpack.Encoder().encode
 
 
 def add(shard: Shard, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
     """The verb `add`, in one shard."""
+    bites = list(_bites(jobs))
+    if len(bites) <= 1:
+        return _at_once(shard, jobs, batch, fence)
+    if batch is None and fence is None and all(job.batch is None for job in jobs):
+        answers = staging.add(shard, [told(bite, None, None) for bite in bites])
+        return [id for bite, stored in zip(bites, answers, strict=True) for id in stored or (job.id for job in bite)]
+    if sum(map(_weight, jobs)) > MOST:
+        raise UsageError(
+            f"{len(jobs):,} pieces are too many for one call on Redis, where all that follows is held up by it; add them "
+            "to their batch in several calls, of 500 pieces each"
+        )
+    return _at_once(shard, jobs, batch, fence)
+
+
+def _at_once(shard: Shard, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
     asked, fixed = told(jobs, batch, fence)
     answers: list[str] = shard.run("add", asked, *fixed)
     return answers
 
 
+def _bites(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Jobs in their order, as many at a time as one script takes."""
+    first = weight = 0
+    for n, job in enumerate(jobs):
+        weight += (more := _weight(job))
+        if weight > BITE and n > first:
+            yield jobs[first:n]
+            first, weight = n, more
+    if first < len(jobs):
+        yield jobs[first:]
+
+
+def _weight(job: NewJob) -> int:
+    """How much work it is to store a job, in entries."""
+    weight = 1 + (job.key is not None) + (job.identity is not None) + len(job.tags) + len(job.args) // BYTES
+    if job.operation is not None:
+        weight += 3 + len(job.operation.plan) // BYTES
+        weight += sum(1 + len(change.terms) + len(change.value or "") // BYTES for change in job.operation.globals)
+    return weight
+
+
 def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> tuple[Sequence[Any], Sequence[bytes]]:
     """What the script is told, and for each job what never changes of it."""
-    if len(jobs) > MOST:
-        raise UsageError(f"a call takes {MOST:,} jobs at most, and this one has {len(jobs):,}; add them in parts")
     headers: dict[tuple[Any, ...], int] = {}
     packed: list[Any] = []
     fixed: list[bytes] = []

@@ -20,6 +20,7 @@ from piecework.store.redis.shard import Shard, answer
 
 SLOTS = 16384
 REMEMBERED = 200_000  # ids whose home is remembered, at most
+ASKED = 5000  # ids that one script looks for
 
 
 def tags(prefix: str, n: int) -> list[str]:
@@ -71,9 +72,10 @@ class Homes:
         wanted = dict.fromkeys(ids)
         found = self.known(wanted)
         unknown = [id for id in wanted if id not in found]
-        if unknown:
-            for home, here in enumerate(self.ask_all("where", {"ids": unknown})):
-                there = [unknown[number - 1] for number in here]
+        for first in range(0, len(unknown), ASKED):
+            some = unknown[first : first + ASKED]
+            for home, here in enumerate(self.ask_all("where", {"ids": some})):
+                there = [some[number - 1] for number in here]
                 self.remember(there, home)
                 found |= dict.fromkeys(there, home)
         return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from piecework.errors import UsageError
 from piecework.job import SessionRecord
+from piecework.store.reaped import numbered
 from piecework.store.redis.rows import seconds
 from piecework.store.redis.shard import Shard, given
 
@@ -55,11 +56,24 @@ def sessions(shard: Shard) -> list[SessionRecord]:
 
 def bury(shard: Shard, session: str, beat: int | None) -> int | None:
     """The verb `bury`, in one shard."""
-    answer = shard.run("bury", (session, given(beat), STOPPED if beat is None else SILENT))
-    return None if answer is False else int(answer)
+    reason = STOPPED if beat is None else SILENT
+    answer = shard.run("bury", (session, given(beat), reason))
+    if answer is False:
+        return None
+    returned, more = answer
+    while more:  # it is marked by now, and its beat stands still
+        n, more = shard.run("bury", (session, False, reason))
+        returned += n
+    return int(returned)
 
 
 def reap(shard: Shard, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:
     """The verb `reap`, in one shard."""
-    ids: list[str] = shard.run("reap", (worker, list(crashed), reason, crash_limit))
-    return ids
+    named = numbered(worker)
+    told = worker, list(crashed), reason, crash_limit, named.session, named.number
+    returned: list[str] = []
+    more = True
+    while more:
+        ids, more = shard.run("reap", told)
+        returned += ids
+    return returned

@@ -1,13 +1,16 @@
 """Distributed jobs on the Redis shelf: read, decided, and written by one script where nobody has changed them meanwhile.
 
 A job and its parts live in the shard of their token, and its follow-ups are stored there, in the script that ends it. Who
-comes too late with a change reads again: of those that meet, one always gets on. What the keys hold is said in
-`lua/part_parts.lua`.
+comes too late with a change reads again: of those that meet, one always gets on, and a large one comes again with less.
+What the keys hold is said in `lua/part_parts.lua`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -15,7 +18,17 @@ import msgspec
 from piecework import parting
 from piecework.errors import StoreError
 from piecework.job import ErrorInfo
-from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
+from piecework.parts import (
+    RESENT,
+    DistributedRecord,
+    DistributedState,
+    Done,
+    PartEnd,
+    PartRecord,
+    PartState,
+    Push,
+    Resumed,
+)
 from piecework.store.redis import enqueue
 from piecework.store.redis.client import Call, Client
 from piecework.store.redis.shard import Shard, unpack
@@ -24,7 +37,9 @@ from piecework.store.redis.spread import Spread
 KEYS = ("distributed", "part", "parts", "parts-over")
 LETTERS = {None: "a", PartState.OPEN: "o", PartState.DONE: "d", PartState.FAILED: "f"}
 CLEARED = 100  # rows past their time that a push deletes beside as many as it adds
-PAGE = 1000
+PAGE = 1000  # jobs or parts that one script reads, where they are not heavy
+MOST_CLEARED = 5000  # rows past their time that one script deletes
+HEAVY = 1 << 20  # characters of results and errors that are enough for one script
 
 T = TypeVar("T")
 
@@ -65,6 +80,7 @@ class _Change(NamedTuple):
     changed: Sequence[
         tuple[str, bytes, _Part, PartState]
     ] = ()  # name, number, the part as it is to be, its state before
+    mark: str | None = None  # stays for a while instead of a job that goes: the call that deletes it
 
 
 class MovedError(Exception):
@@ -92,7 +108,7 @@ class RedisParts:
 
         states = self._change(push.token, push.parts, decide)
         # In every shard, in one trip: whoever only pushes to one of them clears what others have left.
-        asked = (len(push.parts) + CLEARED,)
+        asked = (min(len(push.parts) + CLEARED, MOST_CLEARED),)
         self._client.together([self._call(shard, "parts_prune", asked) for shard in self._spread().shards])
         return states
 
@@ -105,44 +121,68 @@ class RedisParts:
         self._change(token, (), decide)
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        def decide(seen: _Seen) -> tuple[_Change, list[Done]]:
-            known = {name: (part.state, part.call) for name, (_, part) in seen.parts.items()}
-            before = _there(token, seen)
-            after, changes, answers = parting.ended(before, known, ends, seen.now, ttl)
-            changed = [_ended(seen, name, end) for name, end in changes.items()]
-            return _Change(before, after, (), changed), answers
+        answers: list[Done] = []
+        size = parting.BITE
+        while True:
+            bite = _light(ends[len(answers) : len(answers) + size])
+            try:
+                record, some = self._try(
+                    token, [end.part for end in bite], partial(_end, token=token, ends=bite, ttl=ttl)
+                )
+            except MovedError:
+                size = max(1, size // 2)
+                continue
+            answers += some
+            if len(answers) == len(ends):
+                return parting.answered(record, ends, answers)
+            size = min(2 * size, parting.BITE)
 
-        return self._change(token, [end.part for end in ends], decide)
-
-    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
+    def stop(
+        self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
+    ) -> bool:
         def decide(seen: _Seen) -> tuple[_Change, bool]:
             before = _there(token, seen)
-            after = parting.stopped(before, reason, by, seen.now, ttl)
-            return _Change(before, after), after != before
+            after, did = parting.stopped(before, reason, by, seen.now, ttl, call)
+            return _Change(before, after), did
 
         return self._change(token, (), decide)
 
-    def resume(self, token: str) -> bool:
-        def decide(seen: _Seen) -> tuple[_Change, bool]:
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
+        def decide(seen: _Seen) -> tuple[_Change, tuple[Resumed, bool]]:
             before = _there(token, seen)
-            after = parting.resumed(before, seen.now)
-            failed = self._raw(token, seen.head[:14], PartState.FAILED) if before.failed and not after.failed else []
-            changed = [(name, number, _Part(failures=part.failures), PartState.FAILED) for name, number, part in failed]
-            return _Change(before, after, (), changed), after != before
+            failed, _ = (
+                self._parts_behind(token, seen, PartState.FAILED, -1, parting.BITE) if before.failed else ([], True)
+            )
+            after, answer = parting.resumed(before, seen.now, call, len(failed))
+            changed = [_reopened(name, kept) for name, kept in failed] if after.failed != before.failed else []
+            return _Change(before, after, (), changed), (answer, after != before and after.stopped_at is not None)
 
-        return self._change(token, (), decide)
+        answer, more = self._change(token, (), decide)
+        while more:
+            last, more = self._change(token, (), decide)
+            answer = Resumed(answer.resumed, last.finished)
+        return answer
 
-    def forget(self, tokens: Sequence[str]) -> int:
+    def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
+        return sum(self._forget(token, call) for token in dict.fromkeys(tokens))
+
+    def _forget(self, token: str, call: str | None) -> bool:
         def decide(seen: _Seen) -> tuple[_Change, bool]:
-            return _Change(seen.record, None), seen.record is not None
+            if mark is not None and self._run(self._home(token), "parts_read", (mark, []))[1]:
+                return _Change(None, None), True  # this very call was here before
+            return _Change(seen.record, None, mark=mark), seen.record is not None
 
-        return sum(self._change(token, (), decide) for token in dict.fromkeys(tokens))
+        mark = None if call is None else f"\0{call}\0{token}"
+        return self._change(token, (), decide)
 
     def prune(self, *, limit: int = 1000) -> int:
         left = limit
         for shard in self._spread().shards:
-            if left > 0:
-                left -= int(self._run(shard, "parts_prune", (left,)))
+            full = True
+            while full and left > 0:
+                asked = min(left, MOST_CLEARED)
+                n = int(self._run(shard, "parts_prune", (asked,)))
+                full, left = n == asked, left - n
         return limit - left
 
     # ── reads ────────────────────────────────────────────────────────────────────────────────────
@@ -164,31 +204,43 @@ class RedisParts:
             if seen.record is None:
                 return []
             place = seen.head[:14].decode()
-        found: list[DistributedRecord] = []
-        while len(found) < limit:
-            page = self._page_of_jobs(place, newest)
-            if not page:
-                break
-            place = page[-1][0]
-            found += [record for _, record in page if record is not None and state in (None, record.state)]
-        return found[:limit]
+        jobs = heapq.merge(
+            *(self._jobs(shard, place, newest) for shard in self._spread().shards),
+            key=lambda job: job[0],
+            reverse=newest,
+        )
+        return list(islice((found for _, found in jobs if found is not None and state in (None, found.state)), limit))
 
-    def _page_of_jobs(self, place: str | None, newest: bool) -> list[tuple[str, DistributedRecord | None]]:
-        """Jobs of all shards in their order, behind a place; None for one whose time is over."""
-        found: list[tuple[str, DistributedRecord | None]] = []
-        for shard in self._spread().shards:
-            now, kept = self._run(shard, "parts_find", (place or False, PAGE, newest))
-            found += [(_text(row[:14]), _live(_bytes(row)[22:], now)) for row in kept if row]
-        return sorted(found, key=lambda pair: pair[0], reverse=newest)[:PAGE]
+    def _jobs(self, shard: Shard, place: str | None, newest: bool) -> Iterator[tuple[str, DistributedRecord | None]]:
+        """The jobs of a shard in their order, behind a place; None for one whose time is over."""
+        behind: str | bool = place or False
+        while True:
+            now, kept, behind = self._run(shard, "parts_find", (behind, PAGE, newest))
+            for row in kept:
+                if row:
+                    yield _text(row[:14]), _live(_bytes(row)[22:], now)
+            if not behind:
+                return
 
     def parts(
         self, token: str, *, after: int = -1, limit: int = 500, state: PartState | None = None
     ) -> list[PartRecord]:
         seen = self._see(token)
-        if seen.record is None:
-            return []
-        asked = (seen.head[:14].decode(), LETTERS[state], after, limit)
-        return [_told(_text(name), _bytes(kept)) for name, kept in self._run(self._home(token), "parts_page", asked)]
+        found: list[PartRecord] = []
+        over = seen.record is None
+        while not over and len(found) < limit:
+            page, over = self._parts_behind(token, seen, state, after, limit - len(found))
+            found += [_told(name, kept) for name, kept in page]
+            after = found[-1].number if found else after
+        return found
+
+    def _parts_behind(
+        self, token: str, seen: _Seen, state: PartState | None, after: int, limit: int
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """Parts by name, as they are kept, as many as one script reads; and whether there are no more."""
+        asked = (seen.head[:14].decode(), LETTERS[state], after, min(limit, PAGE))
+        page, over = self._run(self._home(token), "parts_page", asked)
+        return [(_text(name), _bytes(kept)) for name, kept in page], over
 
     def part(self, token: str, part: str) -> PartRecord | None:
         seen = self._see(token, [part])
@@ -220,29 +272,36 @@ class RedisParts:
         raise StoreError(f"the store refused a change of a distributed job: {said[2]}")
 
     def _see(self, token: str, names: Sequence[str] = ()) -> _Seen:
-        now, job, kept = self._run(self._home(token), "parts_read", (token, list(dict.fromkeys(names))))
+        """The job with these parts, at one moment. Raises `MovedError` where it changed between two scripts."""
+        wanted = list(dict.fromkeys(names))
+        now, job, kept = self._run(self._home(token), "parts_read", (token, wanted))
         if not job:
             return _Seen(now, b"", None, {})
         row = _bytes(job)
+        while len(kept) < len(wanted):  # the answer was heavy
+            _, again, more = self._run(self._home(token), "parts_read", (token, wanted[len(kept) :]))
+            if not again or _bytes(again)[:22] != row[:22]:
+                raise MovedError
+            kept += more
         parts = {
-            name: (_bytes(part)[:8], _part(_bytes(part)[8:]))
-            for name, part in zip(dict.fromkeys(names), kept, strict=True)
-            if part
+            name: (_bytes(part)[:8], _part(_bytes(part)[8:])) for name, part in zip(wanted, kept, strict=True) if part
         }
         return _Seen(now, row[:22], _live(row[22:], now), parts)
 
     def _change(self, token: str, names: Sequence[str], decide: Callable[[_Seen], tuple[_Change, T]]) -> T:
         """Reads and writes, again and again until nobody came between."""
         while True:
-            seen = self._see(token, names)
-            change, answer = decide(seen)
-            if change.before == change.after and not change.added:
-                return answer
             try:
-                self._write(token, seen, change)
+                return self._try(token, names, decide)
             except MovedError:
                 continue
-            return answer
+
+    def _try(self, token: str, names: Sequence[str], decide: Callable[[_Seen], tuple[_Change, T]]) -> T:
+        seen = self._see(token, names)
+        change, answer = decide(seen)
+        if change.before != change.after or change.added:
+            self._write(token, seen, change)
+        return answer
 
     def _write(self, token: str, seen: _Seen, change: _Change) -> None:
         after = change.after
@@ -258,23 +317,15 @@ class RedisParts:
             ],
             0 if change.before is None else change.before.total,
             change.before is None,
+            change.mark is not None and (change.mark, RESENT),
         )
         jobs = [] if after is None else list(parting.due(change.before, after))
         if jobs:
             asked, fixed = enqueue.told(jobs, None, None)
             self._run(self._home(token), "parts_follow", (*asked, told), *fixed)
         else:
-            title = "parts_push" if change.added else "parts_change"
+            title = "parts_push" if change.added or change.before is None else "parts_change"
             self._run(self._home(token), title, (False, False, False, False, told))
-
-    def _raw(self, token: str, place: bytes, state: PartState) -> list[tuple[str, bytes, _Part]]:
-        """All parts in a state, with their numbers as they are kept."""
-        found: list[tuple[str, bytes, _Part]] = []
-        after = -1
-        while page := self._run(self._home(token), "parts_page", (place.decode(), LETTERS[state], after, PAGE)):
-            found += [(_text(name), _bytes(kept)[:8], _part(_bytes(kept)[8:])) for name, kept in page]
-            after = int(found[-1][1], 16)
-        return found
 
 
 def _there(token: str, seen: _Seen) -> DistributedRecord:
@@ -283,12 +334,38 @@ def _there(token: str, seen: _Seen) -> DistributedRecord:
     return seen.record
 
 
+def _light(ends: Sequence[PartEnd]) -> Sequence[PartEnd]:
+    """The first of these ends, as many as are not heavy; one at least."""
+    weight = 0
+    for n, end in enumerate(ends):
+        weight += len(end.result or "") + (
+            0 if end.error is None else len(end.error.message) + len(end.error.traceback)
+        )
+        if weight > HEAVY and n:
+            return ends[:n]
+    return ends
+
+
+def _end(
+    seen: _Seen, token: str, ends: Sequence[PartEnd], ttl: float | None
+) -> tuple[_Change, tuple[DistributedRecord, list[Done]]]:
+    known = {name: (part.state, part.call) for name, (_, part) in seen.parts.items()}
+    before = _there(token, seen)
+    after, changes, answers = parting.ended(before, known, ends, seen.now, ttl)
+    changed = [_ended(seen, name, end) for name, end in changes.items()]
+    return _Change(before, after, (), changed), (after, answers)
+
+
 def _ended(seen: _Seen, name: str, end: PartEnd) -> tuple[str, bytes, _Part, PartState]:
     number, before = seen.parts[name]
     failed = end.error is not None
     state = PartState.FAILED if failed else PartState.DONE
     after = _Part(state, before.failures + failed, seen.now, end.call, end.result, end.error)
     return name, number, after, before.state
+
+
+def _reopened(name: str, kept: bytes) -> tuple[str, bytes, _Part, PartState]:
+    return name, kept[:8], _Part(failures=_part(kept[8:]).failures), PartState.FAILED
 
 
 def _live(row: bytes, now: float) -> DistributedRecord | None:

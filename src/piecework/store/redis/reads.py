@@ -184,11 +184,22 @@ def plan(shard: Shard, digest: str) -> str | None:
 
 
 def amendments(shard: Shard, id: str) -> list[AmendmentRecord]:
-    return [records.amendment_record(id, line) for line in shard.run("told", {"id": id, "lists": "d"})]
+    return [records.amendment_record(id, line) for line in _told(shard, id, "d")]
 
 
 def signals(shard: Shard, id: str) -> list[SignalRecord]:
-    return [records.signal_record(id, line) for line in shard.run("told", {"id": id, "lists": "ut"})]
+    return [records.signal_record(id, line) for line in _told(shard, id, "ut")]
+
+
+def _told(shard: Shard, id: str, lists: str) -> list[Any]:
+    """Lines of some lists of an operation's trail, the oldest first."""
+    found: list[Any] = []
+    for kind in lists:
+        after: Any = None
+        while after is not False:
+            lines, after = shard.run("told", {"id": id, "list": kind, "after": after})
+            found += lines
+    return sorted(found, key=lambda line: str(line[0]))
 
 
 # ── queues ───────────────────────────────────────────────────────────────────────────────────────

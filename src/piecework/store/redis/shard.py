@@ -35,16 +35,20 @@ class Shard:
         self._client = client
         self._now = now
         self.tag = tag
-        self.keys = tuple(f"{prefix}:{{{tag}}}:{name}" for name in KEYS)
+        self._front = f"{prefix}:{{{tag}}}"
+        self.keys = tuple(f"{self._front}:{name}" for name in KEYS)
 
     def call(self, title: str, asked: Any = (), *more: bytes) -> Call:
         """What is sent to run a script: the moment, what it is told, and what only the script can read."""
         now = self._now()
         return Call(title, self.keys, ("" if now is None else repr(now), _pack(asked), *more))
 
-    def run(self, title: str, asked: Any = (), *more: bytes) -> Any:
-        """Runs a script and returns its answer. Raises what it refused with."""
-        return answer(self._client.call(self.call(title, asked, *more)))
+    def run(self, title: str, asked: Any = (), *more: bytes, beside: str | None = None) -> Any:
+        """Runs a script and returns its answer. Raises what it refused with. `beside` names a key of this shard for it alone."""
+        call = self.call(title, asked, *more)
+        if beside is not None:
+            call = call._replace(keys=(*call.keys, f"{self._front}:{beside}"))
+        return answer(self._client.call(call))
 
     def reply(self, title: str, asked: Any) -> Any:
         """Runs a script whose answer is more than one packed value, and returns that as it is."""

@@ -141,8 +141,9 @@ class Spread:
         asked = [work.asked([settlements[n] for n in numbers], None) for numbers in parts.values()]
         calls = [self.shards[home].call("exchange", one.told) for home, one in zip(parts, asked, strict=True)]
         answers: dict[int, Answer] = {}
-        for numbers, one, said in zip(parts.values(), asked, self._client.together(calls), strict=True):
-            answers |= zip(numbers, one.read(said)[0], strict=True)
+        for (home, numbers), one, said in zip(parts.items(), asked, self._client.together(calls), strict=True):
+            some = work.looked(self.shards[home], [settlements[n] for n in numbers], one.read(said)[0])
+            answers |= zip(numbers, some, strict=True)
         return [answers[n] for n in range(len(settlements))]
 
     def _fetch(self, claim: Claim) -> list[Fetched]:
@@ -180,6 +181,9 @@ class Spread:
         if self.one is not None:
             return work.report(self.one, worker, progress)
         return [id for ids in self.everywhere("report", work.report_row(worker, progress)) for id in ids]
+
+    def holds(self, worker: str) -> list[Fence]:
+        return [Fence(*run) for runs in self.everywhere("holds", (worker,)) for run in runs]
 
     def set_status(self, fence: Fence, status: str) -> bool:
         return bool(self.shard_of(fence.id).run("set_status", (fence.id, fence.run, status)))

@@ -149,6 +149,9 @@ class RedisStore(Questions):
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         return self._set_up().report(worker, progress)
 
+    def holds(self, worker: str) -> list[Fence]:
+        return self._set_up().holds(worker)
+
     def set_status(self, fence: Fence, status: str) -> bool:
         return self._set_up().set_status(fence, status)
 

@@ -10,6 +10,8 @@ from piecework.outcome import Advance, Settlement
 from piecework.store.redis.rows import ending_row, fetched, is_operation, text, wait_row
 from piecework.store.redis.shard import Shard, answer, unpack
 
+NAMED = 6  # pieces that an error names, and one more
+
 _ANSWERS = {str(answer): answer for answer in Answer}
 
 
@@ -20,15 +22,16 @@ class Asked(NamedTuple):
     good: Sequence[int]  # which of them just completed: they are told in a row, without names
     other: Sequence[int]
 
-    def read(self, reply: bytes | list[bytes]) -> tuple[list[Answer], bool, list[Fetched]]:
-        """What it answered: also whether something stood in the way, and the claim is to be sent again."""
+    def read(self, reply: bytes | list[bytes]) -> tuple[list[Answer | None], bool, list[Fetched]]:
+        """What it answered, None where pieces have to be looked at first; also whether something stood in the way, and the
+        claim is to be sent again."""
         rows = iter(reply if isinstance(reply, list) else [reply])  # what was refused comes alone
         not_ok, answers, more = answer(next(rows))
-        found = [Answer.OK] * (len(self.good) + len(self.other))
+        found: list[Answer | None] = [Answer.OK] * (len(self.good) + len(self.other))
         for n, said in not_ok.items() if not_ok else ():
             found[self.good[int(n) - 1]] = _ANSWERS[said]
         for n, said in zip(self.other, answers, strict=True):
-            found[n] = _ANSWERS[said]
+            found[n] = _ANSWERS.get(said)
         return found, more, _jobs(rows)
 
 
@@ -69,10 +72,32 @@ def exchange(
     """`settle`, then `fetch`, in one transaction. What stands in the way of the fetch is cleared a bite at a time."""
     call = asked(settlements, claim)
     answers, more, jobs = call.read(shard.reply("exchange", call.told))
+    ends = looked(shard, settlements, answers)
     while more:
         again = asked((), claim)
         _, more, jobs = again.read(shard.reply("exchange", again.told))
-    return answers, jobs
+    return ends, jobs
+
+
+def looked(shard: Shard, settlements: Sequence[Settlement], answers: Sequence[Answer | None]) -> list[Answer]:
+    """The answers, once the splitters that ended otherwise than before were told which pieces are missing."""
+    return [
+        _with_strays(shard, settlement) if said is None else said
+        for settlement, said in zip(settlements, answers, strict=True)
+    ]
+
+
+def _with_strays(shard: Shard, settlement: Settlement) -> Answer:
+    names: list[str] = []
+    after: Any = None
+    while after is not False and len(names) < NAMED:
+        some, after = shard.run("strays", {"id": settlement.id, "run": settlement.run, "after": after})
+        names += some
+    written = {**(_texts(settlement.advance) or {}), "strays": names}
+    call = Asked(((), (settlement,), (written,), False), (), (0,))
+    (said,), _, _ = call.read(shard.reply("exchange", call.told))
+    assert said is not None
+    return said
 
 
 def claim_row(claim: Claim) -> list[Any]:

@@ -8,6 +8,7 @@ import msgspec
 
 from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
+from piecework.store.reaped import Worker, is_over
 from piecework.store.sqlite import fanin, operation, waits
 from piecework.store.sqlite.transaction import Transaction, to_json
 
@@ -23,9 +24,10 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched] | None:
     None where a bite of jobs that must not run any more had to be cleared away first, and more of them are next: the
     caller asks again, in a transaction of its own, so that others get their turn between.
     """
-    session = claim.worker.rpartition(".")[0]
-    if not tx.row("fetch_session", session=session):
-        raise LeaseLost(f"session {session} is not enlisted, or was declared dead; it gets no work")
+    if is_refused(tx, claim):
+        raise LeaseLost(
+            f"worker {claim.worker} is over, or its session is not enlisted or was declared dead; it gets no work"
+        )
     (again,) = tx.row("fetch_again", worker=claim.worker, claim=claim.number)
     if again != "[]":
         return operation.with_runs(tx, _decode(again))
@@ -43,6 +45,13 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched] | None:
     for queue, n in Counter([job.queue for job in jobs]).items():
         tx.moved(queue, "available", "running", n)
     return operation.with_runs(tx, jobs)
+
+
+def is_refused(tx: Transaction, claim: Claim) -> bool:
+    """Whether the worker was reaped, or its session is not enlisted or was buried."""
+    worker = Worker.named(claim.worker)
+    row = tx.row("reaped_read", id=worker.session)
+    return row is None or is_over(row[0], worker.number)
 
 
 def _clear_dead(tx: Transaction, claim: Claim, jobs: list[Fetched]) -> bool:

@@ -7,12 +7,20 @@ from collections.abc import Collection
 from typing import Any
 
 from piecework.job import Filter, State
+from piecework.store.reaped import numbered, with_one_more
 from piecework.store.sqlite import amending, fanin, operation, waits
 from piecework.store.sqlite.history import Line, remember
 from piecework.store.sqlite.rows import order, source, where
 from piecework.store.sqlite.transaction import SQL, Transaction, to_json
 
 CRASHED = "its worker died while running it"
+
+
+def give_up(tx: Transaction, name: str) -> None:
+    """Notes that a worker is over: a fetch of it that arrives later gets nothing. One whose session has ended is anyway."""
+    worker = numbered(name)
+    if (row := tx.row("reaped_read", id=worker.session)) is not None:
+        tx.run("reaped_set", id=worker.session, reaped=with_one_more(row[0], worker.number))
 
 
 def hand_back(

@@ -178,7 +178,7 @@ class SqliteStore(Ground):
     def _anything(self, claim: Claim) -> bool:
         """Looks before it locks: an idle worker's question must not hold up those who write."""
         with self._read() as tx:
-            if not tx.row("fetch_session", session=claim.worker.rpartition(".")[0]):
+            if fetch.is_refused(tx, claim):
                 return True
             if any(moment is not None and moment <= tx.now for moment in tx.row("fetch_due")):
                 return True
@@ -220,6 +220,10 @@ class SqliteStore(Ground):
         with self._read() as tx:
             return [row[0] for row in tx.rows("report_stopping", worker=worker)]
 
+    def holds(self, worker: str) -> list[Fence]:
+        with self._read() as tx:
+            return [Fence(*row) for row in tx.rows("holds_read", worker=worker)]
+
     def set_status(self, fence: Fence, status: str) -> bool:
         with self._write() as tx:
             return bool(tx.run("set_status", id=fence.id, run=fence.run, status=status, now=tx.now))
@@ -252,6 +256,7 @@ class SqliteStore(Ground):
         self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
     ) -> list[str]:
         with self._write() as tx:
+            operators.give_up(tx, worker)
             return operators.hand_back(
                 tx, worker, worker + "\x01", crashed=set(crashed), reason=reason, crash_limit=crash_limit
             )

@@ -36,6 +36,7 @@ SESSIONS = ("w", "splitter", "composer")  # whose workers the tests fetch for
 
 End = Callable[[Fetched], Settlement]  # what a run comes to
 _claims = itertools.count(1)
+_workers = itertools.count(1000)
 
 
 class Conformance:
@@ -132,6 +133,11 @@ def add(store: Store, **fields: Any) -> str:
 def a_claim(worker: str = "w.1", limit: int = 1, queues: tuple[str, ...] | None = None) -> Claim:
     """A request for work that was never made before."""
     return Claim(worker, next(_claims), limit, queues)
+
+
+def a_worker() -> str:
+    """The name of a worker that there never was before: nobody is called as one that was reaped."""
+    return f"w.{next(_workers)}"
 
 
 def fetch(store: Store, limit: int = 1, *, worker: str = "w.1", queue: str | None = None) -> list[Fetched]:

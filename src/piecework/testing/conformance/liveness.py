@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from piecework.errors import LeaseLost
-from piecework.job import BatchState, Filter, OnFailure, State
+from piecework.errors import LeaseLost, UsageError
+from piecework.job import Answer, BatchState, Fetched, Filter, OnFailure, State
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
 from piecework.testing.conformance.kit import (
@@ -16,6 +16,7 @@ from piecework.testing.conformance.kit import (
     a_claim,
     a_job,
     a_session,
+    a_worker,
     add,
     batch,
     cancelled,
@@ -245,6 +246,13 @@ class SessionConformance(Conformance):
         assert [(line.run, line.outcome, line.worker) for line in store.attempts(run.id)] == [(1, "released", "s.0")]
 
 
+def fetched_or_refused(store: Store, worker: str) -> list[Fetched]:
+    try:
+        return fetch(store, worker=worker)
+    except LeaseLost:
+        return []
+
+
 class ReapConformance(Conformance):
     """A worker whose supervisor knows that it died."""
 
@@ -262,8 +270,82 @@ class ReapConformance(Conformance):
         settle(store, retried(run))
         fetch_one(store, worker="w.1")
         store.reap("w.1", reason="killed by signal 9")
-        again = fetch_one(store)
+        again = fetch_one(store, worker="w.2")
         assert (again.run, again.attempt, again.crashes) == (3, 1, 0)
+
+    def test_a_worker_that_was_reaped_gets_nothing(self, store: Store) -> None:
+        """The worker is over: a fetch of it that arrives later, however long it was on its way, gets `LeaseLost`."""
+        id = add(store)
+        asked = a_claim("w.2", limit=5)
+        assert [run.id for run in store.fetch(asked)] == [id]
+        store.reap("w.2")
+        for late in (asked, a_claim("w.2", limit=5), a_claim("w.2", limit=0)):
+            with pytest.raises(LeaseLost):
+                store.fetch(late)
+            with pytest.raises(LeaseLost):
+                store.exchange([], late)
+        assert (state(store, id), record(store, id).run) == (State.AVAILABLE, 1)
+        assert fetch_one(store, worker="w.3").id == id
+
+    def test_a_worker_that_was_reaped_settles_nothing(self, store: Store) -> None:
+        """What it ended comes too late as well: the job is another's, and the next run of an operation is nobody's."""
+        run = running(store, worker="w.2")
+        store.reap("w.2")
+        with pytest.raises(LeaseLost):
+            store.exchange([completed(run)], a_claim("w.2"))
+        assert state(store, run.id) is State.AVAILABLE
+        again = fetch_one(store, worker="w.3")
+        with pytest.raises(LeaseLost):
+            store.exchange([completed(run)], a_claim("w.2"))
+        assert settle(store, completed(again)) is Answer.OK
+
+    def test_reap_is_kept_for_each_worker_of_each_session(self, store: Store) -> None:
+        """That worker, and no other: whoever was reaped before, after it or between, of whichever session."""
+        over = [2, 9, 4, 3, 7, 11, 10, 8, 0, 1_000_000]
+        for number in over:
+            store.reap(f"w.{number}")
+        for number in (*range(13), 999_999, 1_000_000, 1_000_001):
+            asked = a_claim(f"w.{number}")
+            if number in over:
+                with pytest.raises(LeaseLost):
+                    store.fetch(asked)
+            else:
+                assert store.fetch(asked) == []
+        assert fetch(store, worker="splitter.2") == []
+        store.renew("w", polled=1.0)
+        with pytest.raises(LeaseLost):
+            fetch(store, worker="w.4")
+
+    def test_a_worker_that_never_had_a_job_can_be_reaped(self, store: Store) -> None:
+        """It may have asked for work, and not been heard yet."""
+        add(store)
+        assert store.reap("w.2") == []
+        with pytest.raises(LeaseLost):
+            fetch(store, worker="w.2")
+
+    def test_reap_in_a_session_that_has_ended(self, store: Store) -> None:
+        """It is over as well, with nothing to be noted; a session is not begun by it."""
+        assert store.reap("gone.1") == []
+        assert "gone" not in [session.id for session in store.sessions()]
+        with pytest.raises(LeaseLost):
+            fetch(store, worker="gone.1")
+
+    @pytest.mark.parametrize("name", ["w", "w.", ".1", "w.one", "w.-1", ""])
+    def test_reap_refuses_what_is_no_workers_name(self, store: Store, name: str) -> None:
+        """Its workers are named `<session>.<n>`."""
+        with pytest.raises(UsageError, match="not the name of a worker"):
+            store.reap(name)
+
+    def test_reap_and_a_late_fetch_at_once(self, store: Store) -> None:
+        """Whichever comes first, no job stays with a worker that is over."""
+        for _ in range(20):
+            worker, id = a_worker(), add(store)
+            _, run = together(partial(store.reap, worker), partial(fetched_or_refused, store, worker))
+            assert store.holds(worker) == []
+            assert state(store, id) is State.AVAILABLE
+            again = fetch_one(store)
+            assert again.run == (2 if run else 1)
+            settle(store, completed(again))
 
     def test_reap_leaves_the_session(self, store: Store) -> None:
         """One worker of a session dies; the session lives."""
@@ -287,8 +369,9 @@ class ReapConformance(Conformance):
 
     def crash(self, store: Store, times: int, **fields: int) -> None:
         for _ in range(times):
-            run = fetch_one(store, worker="w.1")
-            store.reap("w.1", crashed=[run.id], reason="killed by signal 11", **fields)
+            worker = a_worker()
+            run = fetch_one(store, worker=worker)
+            store.reap(worker, crashed=[run.id], reason="killed by signal 11", **fields)
 
     def test_reap_parks_at_the_crash_limit(self, store: Store) -> None:
         """And parked when that makes `crash_limit`."""
@@ -350,7 +433,7 @@ class ReapConformance(Conformance):
         run = leaves(store, 1, worker="w.1")[0]
         store.reap("w.1", crashed=[run.id], crash_limit=1)
         assert batch(store, id).state is BatchState.FAILED
-        assert leaves(store) == []
+        assert leaves(store, worker="w.2") == []
         assert states(store, pieces) == [State.PARKED, State.CANCELLED]
 
     def test_a_parked_crasher_may_be_retried(self, store: Store) -> None:
@@ -362,7 +445,7 @@ class ReapConformance(Conformance):
         assert state(store, id) is State.FAILED
         assert store.retry(Filter(ids=(pieces[0],))) == 1
         assert tally(store, id) == (1, 1, 0, 0)
-        settle(store, completed(leaves(store)[0]))
+        settle(store, completed(leaves(store, worker="w.2")[0]))
         assert state(store, id) is State.AVAILABLE
 
     def test_reap_sent_twice_has_the_same_end_state(self, store: Store) -> None:
@@ -416,8 +499,9 @@ class ReapConformance(Conformance):
     def test_reap_and_a_late_answer_at_once(self, store: Store) -> None:
         """Whichever comes first, the job is handed back or settled, never both."""
         for _ in range(50):
-            run = running(store, worker="w.1")
-            reaped, answer = together(partial(store.reap, "w.1"), partial(settle, store, failed(run)))
+            worker = a_worker()
+            run = running(store, worker=worker)
+            reaped, answer = together(partial(store.reap, worker), partial(settle, store, failed(run)))
             assert (reaped == [run.id]) is (answer != "ok")
             if reaped:
                 settle(store, cancelled(fetch_one(store)))

@@ -322,7 +322,7 @@ class AdvanceConformance(Conformance):
         settle(store, retried(fetch_one(store)))
         fetch_one(store)
         store.reap("w.1", crashed=[id], reason="killed")
-        run = fetch_one(store)
+        run = fetch_one(store, worker="w.2")
         assert (run.attempt, run.crashes) == (1, 1)
         assert settle(store, stepped(run, "main/b/2", State.AVAILABLE)) is Answer.OK
         found = record(store, id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from piecework import parting
 from piecework.errors import (
     AlreadyClosed,
     DistributedJobStopped,
@@ -15,7 +16,7 @@ from piecework.errors import (
     TokenNotFound,
 )
 from piecework.job import ErrorInfo, NewJob
-from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartState, Push
+from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartState, Push, Resumed
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
 from piecework.testing.conformance.kit import BAD_BODY, Conformance, a_job, together
@@ -395,12 +396,126 @@ class StopConformance(Conformance):
         assert (part.state, part.error, part.failures) == (OPEN, None, 1)
         assert end(store, "b")
 
+    def test_the_one_that_resumes_a_job_without_open_parts_learns_that_it_is_finished(self, store: Store) -> None:
+        pushed(store, "a", then=a_job("then"))
+        store.parts.stop("t", "why")
+        end(store, "a", call="one")
+        assert store.parts.resume("t", call="r") == Resumed(True, finished=True)
+        once = whole(store)
+        assert store.parts.resume("t", call="r") == Resumed(True, finished=True)
+        assert store.parts.resume("t", call="another") == Resumed(False)
+        for call in ("one", "two"):  # no `done` says so beside it
+            assert not end(store, "a", call=call).last
+        assert whole(store) == once
+        assert len(store.get(["then"])) == 1
+
+    def test_a_stop_and_a_resume_sent_again_answer_what_they_answered_and_change_nothing(self, store: Store) -> None:
+        pushed(store, "a", "b")
+        fail(store, "a")
+        for call in (lambda: store.parts.stop("t", "why", call="s"), lambda: store.parts.resume("t", call="r")):
+            assert call()
+            once = whole(store)
+            assert call()
+            assert whole(store) == once
+        assert numbers(store) == (2, 2, 0)
+
+    def test_sent_again_late_they_do_not_undo_what_somebody_has_said_meanwhile(self, store: Store) -> None:
+        pushed(store, "a")
+        assert store.parts.stop("t", "first", call="s1")
+        assert store.parts.resume("t", call="r1")
+        assert store.parts.stop("t", "first", call="s1")
+        assert state(store) is DistributedState.CLOSED
+        assert store.parts.stop("t", "second", call="s2")
+        assert store.parts.resume("t", call="r1")
+        assert (state(store), job(store).reason) == (DistributedState.STOPPED, "second")
+        assert not store.parts.stop("t", "third", call="s3")
+
+    def test_who_was_refused_is_refused_again(self, store: Store) -> None:
+        pushed(store, "a")
+        for _ in range(2):
+            assert not store.parts.resume("t", call="r")
+        end(store, "a")
+        for _ in range(2):
+            assert not store.parts.stop("t", "late", call="s")
+
+    def test_what_is_kept_of_calls_does_not_grow(self, store: Store) -> None:
+        push(store, "a")
+        for n in range(20):
+            store.parts.stop("t", "why", call=f"s{n}")
+            store.parts.resume("t", call=f"r{n}")
+        assert len(job(store).calls) < 10
+
     def test_what_runs_or_is_finished_is_not_resumed(self, store: Store) -> None:
         pushed(store, "a")
         assert not store.parts.resume("t")
         end(store, "a")
         assert not store.parts.resume("t")
         assert state(store) is DistributedState.FINISHED
+
+
+class LargeConformance(Conformance):
+    """A large call goes in bites, which nobody sees behind it."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parting, "BITE", 4)
+
+    def test_parts_that_end_in_several_bites_are_answered_as_one(self, store: Store) -> None:
+        pushed(store, *(f"{n}" for n in range(18)), then=a_job("then"))
+        ends = [PartEnd(f"{n}", "one", str(n)) for n in [*range(18), 3, 100]]
+        answers = store.parts.end("t", ends)
+        last = Done(True, True, True, True, False)
+        assert answers == [
+            *[Done(True, True, False, True, False)] * 17,
+            last,
+            answers[0],
+            Done(False, False, False, True, False),
+        ]
+        assert (state(store), numbers(store), sum(store.counts().values())) == (
+            DistributedState.FINISHED,
+            (18, 0, 0),
+            1,
+        )
+        once = whole(store)
+        assert store.parts.end("t", ends) == answers
+        assert whole(store) == once
+
+    def test_what_was_done_before_a_call_broke_off_is_its_own_when_it_is_sent_again(self, store: Store) -> None:
+        pushed(store, *(f"{n}" for n in range(10)), then=a_job("then"))
+        ends = [PartEnd(f"{n}", "one") for n in range(10)]
+        store.parts.end("t", ends[:8])
+        assert (state(store), numbers(store)) == (DistributedState.CLOSED, (10, 2, 0))
+        answers = store.parts.end("t", ends)
+        assert [answer.counted for answer in answers] == [True] * 10
+        assert [n for n, answer in enumerate(answers) if answer] == [9]
+        assert sum(store.counts().values()) == 1
+
+    def test_calls_that_end_the_same_parts_at_one_moment_share_them(self, store: Store) -> None:
+        parts = [f"{n}" for n in range(30)]
+        pushed(store, *parts, then=a_job("then"))
+
+        def call(name: str) -> int:
+            answers = store.parts.end("t", [PartEnd(part, name) for part in parts])
+            assert all(answer.known and answer.finished for answer in answers)
+            return sum(bool(answer) for answer in answers)
+
+        assert sum(together(*(lambda name=name: call(name) for name in "xyz"))) == 1
+        assert (numbers(store), sum(store.counts().values())) == ((30, 0, 0), 1)
+
+    @pytest.mark.parametrize("is_stopped", [False, True])
+    def test_many_parts_that_failed_are_open_again(self, store: Store, is_stopped: bool) -> None:
+        pushed(store, *(f"{n}" for n in range(18)), otherwise=a_job("otherwise"))
+        if is_stopped:
+            store.parts.stop("t", "why")
+        store.parts.end("t", [PartEnd(f"{n}", "one", error=BAD_BODY) for n in range(17)])
+        end(store, "17")
+        assert store.parts.resume("t")
+        assert (state(store), numbers(store), job(store).reason) == (DistributedState.CLOSED, (18, 17, 0), None)
+        assert (job(store).base_ended, job(store).expires_at) == (1, None)
+        assert not store.parts.resume("t")
+        assert sum(store.counts().values()) == 1
+        answers = store.parts.end("t", [PartEnd(f"{n}", "two") for n in range(17)])
+        assert [n for n, answer in enumerate(answers) if answer] == [16]
 
 
 class ForgetConformance(Conformance):
@@ -467,6 +582,33 @@ class ForgetConformance(Conformance):
         assert [found.token for found in store.parts.find()] == ["u"]
         assert push(store, "b", run="p2") == [OPEN]
         assert names(store) == ["b"]
+
+    def test_forgotten_again_by_the_same_call_the_answer_is_the_same(self, store: Store) -> None:
+        push(store, "a")
+        push(store, "a", token="u")
+        for _ in range(2):
+            assert store.parts.forget(["t", "u", "v"], call="f") == 2
+        assert store.parts.forget(["t", "u"], call="g") == 0
+        assert store.parts.find() == []
+
+    def test_a_call_that_forgot_a_job_leaves_the_next_one_of_its_token_alone(self, store: Store) -> None:
+        push(store, "a")
+        assert store.parts.forget(["t"], call="f") == 1
+        push(store, "b", run="p2")
+        assert store.parts.forget(["t"], call="f") == 1
+        assert names(store) == ["b"]
+        assert store.parts.forget(["t"], call="g") == 1
+
+    def test_who_forgot_a_job_is_known_for_a_minute_and_no_longer(self, store: Store, clock: FrozenClock) -> None:
+        pushed(store, "a", "b")
+        for _ in range(2):
+            assert store.parts.forget(["t"], call="f") == 1
+            clock.advance(30)
+            store.parts.prune()
+        clock.advance(1)
+        store.parts.prune()
+        assert store.parts.prune() == 0
+        assert store.parts.forget(["t"], call="f") == 0
 
     def test_prune_deletes_what_is_past_its_time_and_nothing_else(self, store: Store, clock: FrozenClock) -> None:
         pushed(store, *(f"{n}" for n in range(30)), token="u", ttl=1.0)
@@ -549,6 +691,7 @@ class PartsConformance(
     LeaveConformance,
     EndConformance,
     StopConformance,
+    LargeConformance,
     ForgetConformance,
     PartsReadConformance,
 ):

@@ -18,6 +18,7 @@ from piecework.testing.conformance.kit import (
     SPLITS,
     Conformance,
     a_job,
+    a_worker,
     add,
     complete_leaves,
     completed,
@@ -330,8 +331,9 @@ class AttemptsConformance(Conformance):
         """Runs that a reaped worker leaves behind count like others."""
         id = add(store)
         for _ in range(130):
-            fetch_one(store)
-            store.reap("w.1")
+            worker = a_worker()
+            fetch_one(store, worker=worker)
+            store.reap(worker)
         assert [line.run for line in store.attempts(id)] == [*range(1, 11), *range(31, 131)]
 
 

@@ -457,7 +457,7 @@ class UndoConformance(Conformance):
         else:
             store.reap("w.1", crashed=[run.id] if how == "crashed" else [], crash_limit=1)
         assert not record(store, run.id).stopping
-        again = fetch_one(store)
+        again = fetch_one(store, worker="w.2")
         assert (again.cursor, again.attempt, again.crashes) == ("main/b/2", 0, 0)
         assert again.operation is not None
         assert again.operation.ending == UNDONE

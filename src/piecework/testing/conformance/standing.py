@@ -16,6 +16,7 @@ from piecework.testing.conformance.kit import (
     Conformance,
     a_job,
     a_session,
+    a_worker,
     add,
     cancelled,
     completed,
@@ -303,7 +304,7 @@ class StatusConformance(Conformance):
         store.set_status(run.fence, SEVEN)
         store.reap("w.1")
         assert store.set_status(run.fence, "{}") is False
-        second = fetch_one(store)
+        second = fetch_one(store, worker="w.2")
         before = snapshot(store)
         assert store.set_status(run.fence, "{}") is False
         assert store.set_status(Fence(run.id, second.run + 1), "{}") is False
@@ -384,8 +385,9 @@ class StandingConformance(Conformance):
         store.retry(Filter(identity="7"))
         assert self.standing(store).busy
         for _ in range(3):
-            fetch_one(store)
-            store.reap("w.1", crashed=[self.standing(store).id])
+            worker = a_worker()
+            fetch_one(store, worker=worker)
+            store.reap(worker, crashed=[self.standing(store).id])
         assert (self.standing(store).busy, self.standing(store).state) == (False, State.PARKED)
 
     def test_a_split_is_busy_while_it_waits(self, store: Store) -> None:

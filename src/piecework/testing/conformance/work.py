@@ -200,6 +200,29 @@ class FetchConformance(Conformance):
         assert fetch_one(store, worker="w.2").id == first.id
         assert store.fetch(claim) == [second]
 
+    def test_a_worker_holds_its_runs(self, store: Store) -> None:
+        """The runs that are this worker's by the store's books, whichever claim they came by."""
+        store.add([a_job() for _ in range(4)])
+        first, second = fetch(store, 2, worker="w.1")
+        third = fetch_one(store, worker="w.1")
+        fetch_one(store, worker="w.11")
+        settle(store, completed(second))
+        assert set(store.holds("w.1")) == {first.fence, third.fence}
+        settle(store, retried(first))
+        assert store.holds("w.1") == [third.fence]
+        assert fetch(store, 4, worker="w.1")[0].fence in store.holds("w.1")
+        store.reap("w.1")
+        assert store.holds("w.1") == store.holds("nobody.1") == []
+
+    def test_a_claim_that_comes_late_is_held_though_nobody_heard_of_it(self, store: Store) -> None:
+        """A request may arrive after its worker asked again and went on: what it takes is found by `holds`."""
+        asked = a_claim("w.1")
+        assert store.fetch(asked) == []
+        assert store.fetch(a_claim("w.1")) == []
+        add(store)
+        (stray,) = store.fetch(asked)  # once more, and late
+        assert store.holds("w.1") == [stray.fence]
+
     def test_a_new_claim_gets_new_jobs(self, store: Store) -> None:
         """Another number is another claim."""
         ids = store.add([a_job() for _ in range(2)])
@@ -432,7 +455,7 @@ class SettleConformance(Conformance):
         first, second, third = fetch(store, 3, worker="w.1")
         settle(store, completed(second))
         store.reap("w.1")
-        fetch(store, 1)
+        fetch(store, 1, worker="w.2")
         answers = store.settle([completed(first), completed(second), completed(third)])
         assert answers == [Answer.STALE, Answer.ALREADY, Answer.STALE]
 
@@ -441,7 +464,7 @@ class SettleConformance(Conformance):
         stale = running(store, worker="w.1")
         store.reap("w.1")
         store.add([a_job() for _ in range(2)])
-        _, first, second = fetch(store, 3)
+        _, first, second = fetch(store, 3, worker="w.2")
         assert store.settle([completed(first), completed(stale), failed(second)]) == [
             Answer.OK,
             Answer.STALE,

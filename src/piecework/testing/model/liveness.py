@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from piecework.job import CRASH_LIMIT, BatchState, Record, SessionRecord, State
+from piecework.store.reaped import numbered
 from piecework.testing.model.walk import Walk
 
 
@@ -37,6 +38,7 @@ class Liveness(Walk):
             if beat is not None and (alive is None or alive.beat != beat):
                 return None
             self._t.sessions.pop(session, None)
+            self._t.reaped = {worker: True for worker in self._t.reaped if worker.rpartition(".")[0] != session}
             ids = [job.id for job in self._t.jobs.values() if job.state is State.RUNNING and _session(job) == session]
             for id in ids:
                 self._take_away(id, "its session ended")
@@ -45,8 +47,10 @@ class Liveness(Walk):
     def reap(
         self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
     ) -> list[str]:
+        numbered(worker)
         with self._transaction():
             guilty = set(crashed)
+            self._t.reaped[worker] = True
             ids = [job.id for job in self._running(worker)]
             for id in ids:
                 self._take_away(id, reason, crash_limit if id in guilty else None)

@@ -9,7 +9,17 @@ from msgspec.structs import replace
 
 from piecework import parting
 from piecework.job import ErrorInfo
-from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartRecord, PartState, Push
+from piecework.parts import (
+    RESENT,
+    DistributedRecord,
+    DistributedState,
+    Done,
+    PartEnd,
+    PartRecord,
+    PartState,
+    Push,
+    Resumed,
+)
 
 if TYPE_CHECKING:
     from piecework.testing.model.store import ModelStore
@@ -67,26 +77,34 @@ class ModelParts:
             self._set(before, after)
             return answers
 
-    def stop(self, token: str, reason: str, *, by: str | None = None, ttl: float | None = None) -> bool:
-        return self._change(token, lambda job: parting.stopped(job, reason, by, self._store.now(), ttl))
+    def stop(
+        self, token: str, reason: str, *, call: str | None = None, by: str | None = None, ttl: float | None = None
+    ) -> bool:
+        return self._change(token, lambda job: parting.stopped(job, reason, by, self._store.now(), ttl, call))
 
-    def resume(self, token: str) -> bool:
+    def resume(self, token: str, *, call: str | None = None) -> Resumed:
         with self._store._transaction() as t:
-            resumed = self._change(token, lambda job: parting.resumed(job, self._store.now()))
-            if resumed:
+            before = self._there(token)
+            answer = self._change(token, lambda job: parting.resumed(job, self._store.now(), call))
+            if self._there(token) != before:
                 t.parts[token] = {
-                    name: replace(part, state=PartState.OPEN, ended_at=None, error=None)
+                    name: replace(part, state=PartState.OPEN, ended_at=None, result=None, error=None)
                     if part.state is PartState.FAILED
                     else part
                     for name, part in t.parts[token].items()
                 }
-            return resumed
+            return answer
 
-    def forget(self, tokens: Sequence[str]) -> int:
-        with self._store._transaction():
+    def forget(self, tokens: Sequence[str], *, call: str | None = None) -> int:
+        with self._store._transaction() as t:
+            now = self._store.now()
+            if call is not None and t.forgot_by.get(call, (0, 0.0))[1] > now:
+                return t.forgot_by[call][0]
             there = {token for token in tokens if self.read(token) is not None}
             for token in there:
                 self._drop(token)
+            if there and call is not None:
+                t.forgot_by[call] = len(there), now + RESENT
             return len(there)
 
     def prune(self, *, limit: int = 1000) -> int:
@@ -138,12 +156,12 @@ class ModelParts:
             raise parting.not_found(token)
         return job
 
-    def _change(self, token: str, change: Callable[[DistributedRecord], DistributedRecord]) -> bool:
+    def _change(self, token: str, change: Callable[[DistributedRecord], tuple[DistributedRecord, T]]) -> T:
         with self._store._transaction():
             before = self._there(token)
-            after = change(before)
+            after, answer = change(before)
             self._set(before, after)
-            return after != before
+            return answer
 
     def _set(self, before: DistributedRecord | None, after: DistributedRecord) -> None:
         self._store._t.distributed[after.token] = after

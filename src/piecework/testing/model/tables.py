@@ -58,6 +58,7 @@ class Tables:
     history: dict[str, tuple[AttemptRecord, ...]] = field(default_factory=dict)
     sessions: dict[str, SessionRecord] = field(default_factory=dict)
     claims: dict[tuple[str, int], tuple[Fence, ...]] = field(default_factory=dict)  # (worker, number) -> the answer
+    reaped: dict[str, bool] = field(default_factory=dict)  # workers that get nothing any more
     paused: dict[str, bool] = field(default_factory=dict)
     operations: dict[str, OperationRecord] = field(default_factory=dict)  # job -> all but its globals, which are …
     globals: dict[str, dict[str, Change]] = field(default_factory=dict)  # … job -> key -> value and terms
@@ -68,6 +69,9 @@ class Tables:
     distributed: dict[str, DistributedRecord] = field(default_factory=dict)
     parts: dict[str, dict[str, PartRecord]] = field(default_factory=dict)  # token -> name -> part, in their order
     part_calls: dict[tuple[str, str], str] = field(default_factory=dict)  # (token, name) -> the call that ended it
+    forgot_by: dict[str, tuple[int, float]] = field(
+        default_factory=dict
+    )  # call -> how many it deleted, known until then
 
     def copy(self) -> Tables:
         return Tables(*[table.copy() for table in vars(self).values()])

@@ -31,12 +31,12 @@ class Work(Walk):
 
     def fetch(self, claim: Claim) -> list[Fetched]:
         with self._transaction():
-            if claim.worker.rpartition(".")[0] not in self._t.sessions:
-                raise LeaseLost(f"the session of worker {claim.worker} is not enlisted, or was buried")
+            if claim.worker.rpartition(".")[0] not in self._t.sessions or claim.worker in self._t.reaped:
+                raise LeaseLost(f"worker {claim.worker} is over, or its session is not enlisted or was declared dead")
             asked = (claim.worker, claim.number)
-            if asked not in self._t.claims:
-                self._t.claims[asked] = tuple(self._take(claim))
-            return [self._fetched(self._t.jobs[fence.id]) for fence in self._t.claims[asked] if self._owns(fence)]
+            again = [fence for fence in self._t.claims.get(asked, ()) if self._owns(fence)]
+            self._t.claims[asked] = tuple(again or self._take(claim))
+            return [self._fetched(self._t.jobs[fence.id]) for fence in self._t.claims[asked]]
 
     def _take(self, claim: Claim) -> list[Fence]:
         if claim.limit <= 0:
@@ -197,6 +197,10 @@ class Work(Walk):
     def exchange(self, settlements: Sequence[Settlement], claim: Claim) -> tuple[list[Answer], list[Fetched]]:
         with self._transaction():
             return self.settle(settlements), self.fetch(claim)
+
+    def holds(self, worker: str) -> list[Fence]:
+        with self._changed:
+            return [Fence(job.id, job.run) for job in self._running(worker)]
 
     def set_status(self, fence: Fence, status: str) -> bool:
         with self._transaction():

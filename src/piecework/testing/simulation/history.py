@@ -170,6 +170,8 @@ class History:
             self.stage.kill(process)
         self.weather.rate = 0.0
         self.weather.away_until = 0.0
+        while self.weather.under_way:  # what somebody asked for before may still arrive
+            self.stage.run(0.1)
         self.stage.clock.wall = 1_700_000_000.0 + 3600.0 * 8  # ahead of every jump
         self.store.pause(QUEUE, False)  # an operator may have died between the two
         if not self.crew.living():

@@ -67,12 +67,13 @@ class Oracle:
             self._took(answer[1], args[1].worker)
         elif verb == "settle":
             self._settled(args[0], answer, "")
-        elif verb in ("enlist", "renew"):
-            session = args[0] if verb == "renew" else args[0].id
-            if answer is not False:
-                self._renewed[session] = self._clock.elapsed
-        elif verb == "bury" and len(args) > 1 and answer is not None:
-            self._buried(args[0])
+        elif verb == "enlist":
+            self._renewed.setdefault(args[0].id, self._clock.elapsed)  # one that is there does not beat by it
+        elif verb == "renew":
+            if answer:
+                self._renewed[args[0]] = self._clock.elapsed
+        elif verb == "bury" and answer is not None:
+            self._buried(*args)
         elif verb == "add":
             self.footprints.added(args[0], answer)
         elif verb == "amend" and answer is Answer.OK:
@@ -116,9 +117,10 @@ class Oracle:
                 self.fail(f"run {job.run} of job {job.id} was given to {other} and to {worker}")
             self.footprints.fetched(job)
 
-    def _buried(self, session: str) -> None:
+    def _buried(self, session: str, beat: int | None = None) -> None:
         silent = self.silent(session)
-        if silent < self._lease - 1e-6:
+        self._renewed.pop(session, None)
+        if beat is not None and silent < self._lease - 1e-6:
             self.fail(
                 f"session {session} was declared dead {silent:.3f} s after a beat; the lease is {self._lease:g} s"
             )

@@ -29,11 +29,14 @@ class Fault(StrEnum):
     DIES_AFTER = "killed after the request was applied"
     REPLY_LOST = "reply lost"
     STALLED_AFTER = "stood still before the reply was read"
+    DIES_SENDING = "killed, and the request arrives later"
+    LATE = "given up, and the request arrives later"
+    AGAIN_LATER = "request applied, and once more later"
 
 
 FAULTS = (
     *(Fault.REQUEST_LOST, Fault.REPLY_LOST) * 3,
-    *(Fault.TWICE, Fault.STALLED_BEFORE, Fault.STALLED_AFTER) * 2,
+    *(Fault.TWICE, Fault.STALLED_BEFORE, Fault.STALLED_AFTER, Fault.LATE, Fault.AGAIN_LATER, Fault.DIES_SENDING) * 2,
     *(Fault.DIES_BEFORE, Fault.DIES_AFTER),
 )
 
@@ -46,6 +49,7 @@ class Weather:
     rate: float
     lease: float
     away_until: float = 0.0  # the store cannot be reached until then
+    under_way: int = 0  # requests that are still on their way, and that nobody waits for
     met: Counter[str] = field(default_factory=Counter)
 
     def fault(self, verb: str) -> Fault | None:
@@ -59,6 +63,10 @@ class Weather:
     def pause(self) -> float:
         """Around a lease: some come back in time, some too late."""
         return self.lease * self.chance.choice((0.3, 1.0, 1.3, 2.5))
+
+    def delay(self) -> float:
+        """How late a request is: others come between, a dead worker is reaped, or its whole session buried."""
+        return self.lease * self.chance.choice((0.01, 0.05, 0.3, 1.5)) * (0.5 + self.chance.random())
 
 
 Watcher = Callable[[str, tuple[Any, ...], dict[str, Any], Any, str], None]
@@ -118,10 +126,19 @@ class Wire:
             raise StoreUnavailable(fault)
         if fault is Fault.STALLED_BEFORE:
             self._stall(verb, args, kwargs, fault)
+        if fault in (Fault.DIES_SENDING, Fault.LATE):
+            self._send_late(verb, args, kwargs, fault)
+        if fault is Fault.DIES_SENDING:
+            self._die(verb, args, kwargs, fault)
+        if fault is Fault.LATE:
+            self._say(verb, args, kwargs, fault)
+            raise StoreUnavailable(fault)
         answer = self._apply(verb, args, kwargs, fault)
         if fault is Fault.TWICE:
             stage.sleep(LATENCY * stage.random.random())
             answer = self._apply(verb, args, kwargs, fault)
+        if fault is Fault.AGAIN_LATER:
+            self._send_late(verb, args, kwargs, fault)
         if fault is Fault.DIES_AFTER:
             self._die(verb, args, kwargs, fault)
         if fault is Fault.STALLED_AFTER:
@@ -147,6 +164,18 @@ class Wire:
         self._watcher(verb, args, kwargs, answer, self._process.name)
         return answer
 
+    def _send_late(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any], fault: Fault) -> None:
+        """The request is on its way by itself: whoever sent it may be dead when it arrives, and nobody hears the answer."""
+        self._weather.under_way += 1
+        carrier = self._stage.process(f"~{self._process.name}")
+        self._stage.spawn(carrier, self._arrive, verb, args, kwargs, fault, self._weather.delay())
+
+    def _arrive(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any], fault: Fault, late: float) -> None:
+        self._stage.sleep(late)
+        if self._stage.clock.elapsed >= self._weather.away_until:  # else it is lost, after all
+            self._apply(verb, args, kwargs, fault)
+        self._weather.under_way -= 1
+
     def _stall(self, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any], fault: Fault) -> None:
         seconds = self._weather.pause()
         self._say(verb, args, kwargs, f"{fault}, for {seconds:g} s")
@@ -165,7 +194,20 @@ class Wire:
 
 
 READS = {
-    *("sessions", "get", "find", "count", "counts", "batch", "pieces", "attempts", "paused", "next_due", "report"),
+    *(
+        "sessions",
+        "get",
+        "find",
+        "count",
+        "counts",
+        "batch",
+        "pieces",
+        "attempts",
+        "paused",
+        "next_due",
+        "report",
+        "holds",
+    ),
     *("operations", "plan", "signals", "amendments"),
 }
 

@@ -25,10 +25,13 @@ CREATE TABLE piecework_distributed (
     stopped_by   text    COLLATE "C",
     reason       text    COLLATE "C",
     "then"       text    COLLATE "C",               -- the follow-ups, as they are to be stored
-    otherwise    text    COLLATE "C"
+    otherwise    text    COLLATE "C",
+    calls        text    COLLATE "C" NOT NULL DEFAULT '[]',         -- the latest that stopped or resumed it
+    forgot_by    text    COLLATE "C"                -- the call that deleted it
 ) WITH (fillfactor = 50);
 
 CREATE INDEX piecework_distributed_expiry ON piecework_distributed (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX piecework_distributed_forgot ON piecework_distributed (forgot_by) WHERE forgot_by IS NOT NULL;
 
 CREATE TABLE piecework_part (
     job      bigint  NOT NULL,                      -- the distributed job's seq

@@ -1,7 +1,12 @@
 -- A whole fetch in one step: what stands in its way (flags), and the jobs, best first. None is taken while something
 -- stands in the way. What comes before a place (priority, run_at, seq) of the line is not looked at.
 WITH RECURSIVE flag AS MATERIALIZED (
-    SELECT EXISTS (SELECT 1 FROM piecework_session WHERE id = :session) AS alive,
+    SELECT EXISTS (
+               SELECT 1 FROM piecework_session AS s WHERE s.id = :session AND NOT EXISTS (
+                   SELECT 1 FROM json_array_elements(s.reaped::json) AS r
+                   WHERE :number::bigint BETWEEN (r ->> 0)::bigint AND (r ->> 1)::bigint
+               )
+           ) AS alive,
            :heed::boolean
            AND EXISTS (SELECT 1 FROM piecework_job WHERE state = 'available' AND NOT due AND run_at <= :now) AS ripe,
            EXISTS (

@@ -236,7 +236,7 @@ return verb(function()
   local opens = new_batch and not Rows.batch(new_batch[1])
   if opens then Fan.open(new_batch) end
   local answers = {}
-  for k, new in ipairs(jobs) do answers[k] = add(new, ARGV[k + 2]) end
+  for k, new in ipairs(jobs) do answers[k] = add(new, told_beside(k)) end
   Moves.keep_last_place()
   Rows.flush()
   if opens then

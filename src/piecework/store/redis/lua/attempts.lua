@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- The lines about the runs of a job between two runs, oldest or newest first, each run whole: {lines, whether there are no more}.
 
-local PAGE = 250
+local PAGE = 50 -- lines, which may be long
 
 local function page(place)
   local prefix = 'h' .. place

@@ -36,6 +36,7 @@
 --                O batch                  open batches
 --                D batch                  failed or stopped batches with an open piece
 --                L moment batch           batches without a `then`, by when they ended
+--                S call                   calls that came in bites, and are to be stored: see part_staged
 --   count      HASH  state queue -> how many jobs; here a running job counts as `r`
 --   unique     HASH  u..key -> place of the unfinished job with that key; o..key -> place of the operation that has it
 --   batch      HASH  id -> packed row (see lib_1_rows)
@@ -51,7 +52,8 @@
 --                i place id               the id of a signal, taken or not
 --                d place moment body      a line of what was done by hand
 --                j place id               the id of such a deed
---   session    HASH  id -> packed {beat, started_at, seen_at, name, host, pid, polled_at}
+--   session    HASH  id -> packed {beat, started_at, seen_at, name, host, pid, polled_at, whether it is being ended (mark.lua),
+--                    the numbers of its workers that are over, as ranges: first, last, first, last, … (reap.lua)}
 --   paused     SET   queues
 --   sleepers   ZSET  who waits for a hint, by when they stop waiting; its name is also the channel of hints
 --
@@ -79,6 +81,9 @@ end
 
 local NOW = ARGV[1] ~= '' and tonumber(ARGV[1]) or server_micros() / 1000000
 local ASKED = ARGV[2] and ARGV[2] ~= '' and unpack_all(ARGV[2]) or {}
+
+-- The k-th of what is told behind all else: what only the script can read.
+local told_beside = function(k) return ARGV[k + 2] end
 
 -- A moment in seconds as bytes whose order is that of time.
 local function moment(seconds)

@@ -30,10 +30,10 @@ local function take_away(job, reason, crash_limit)
   end
 end
 
--- Returns the jobs of the workers whose names begin so, and answers their ids. `crashed`: id -> true for those to blame.
-function Away.take(beginning_of_worker, reason, crashed, crash_limit)
+-- Returns jobs of the workers whose names begin so, and answers their ids. `crashed`: id -> true for those to blame.
+function Away.take(limit, beginning_of_worker, reason, crashed, crash_limit)
   local places, ids = {}, {}
-  for k, member in ipairs(beginning(K.running, beginning_of_worker)) do places[k] = sub(member, -14) end
+  for k, member in ipairs(beginning(K.running, beginning_of_worker, limit)) do places[k] = sub(member, -14) end
   Rows.load(places)
   for _, place in ipairs(places) do
     local job = Rows.job(place)
@@ -42,4 +42,12 @@ function Away.take(beginning_of_worker, reason, crashed, crash_limit)
     take_away(job, reason, crashed[id] and crash_limit)
   end
   return ids
+end
+
+-- Notes that a session is being ended: for itself it is dead, and whoever watches it still sees it with its last beat, until
+-- all its jobs have been returned.
+function Away.mark(id, raw)
+  local session = unpack_all(raw)
+  session[7], session[8] = session[7] or false, true
+  call('HSET', K.session, id, pack(session))
 end

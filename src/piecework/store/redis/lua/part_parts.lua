@@ -2,14 +2,32 @@
 -- the job is still as the client has read it.
 --
 --   KEYS[24]  HASH  token -> place revision row: the place of its arrival (14 hex), 8 hex that rise, the row as JSON
+--                   0 call 0 token -> place revision: a job that this call deleted, until its parts are cleared
 --   KEYS[25]  HASH  place 0 name -> number (8 hex), the part as JSON
 --   KEYS[26]  ZSET  postings: j place token; and of parts by their state, a for all of them, o, d, f: a place number name
 --   KEYS[27]  ZSET  place token, by when it is past its time
 --
--- A change: {token, head, row, expires, added, changed}. `head` is place and revision as they were read, empty where there
+-- A change: {token, head, row, expires, added, changed, first, begins, mark}. `head` is place and revision as they were read, empty where there
 -- was none; `row` is the new one, or false where it goes. `added`: {{name, JSON} …}; `changed`: {{name, number, JSON, from,
--- to} …} with the letters of the states.
+-- to} …} with the letters of the states. `first`: the number of the first one that is added; `begins`: nobody has the token;
+-- `mark`: {field, seconds} of what stays of a job that goes, or false.
 local Parts = { job = KEYS[24], part = KEYS[25], line = KEYS[26], over = KEYS[27] }
+
+local SLICE = 25 -- rows of any size that are read at once
+local WEIGHT = 1048576 -- bytes of rows that one script answers with, and a slice more
+
+-- The values of fields of a hash, in their order, until they are heavy; false where there is none.
+function Parts.rows(key, fields)
+  local found, weight = {}, 0
+  for first = 1, #fields, SLICE do
+    for _, row in ipairs(call('HMGET', key, unpack(fields, first, min(first + SLICE - 1, #fields)))) do
+      found[#found + 1] = row
+      weight = weight + (row and #row or 0)
+    end
+    if weight >= WEIGHT then break end
+  end
+  return found
+end
 
 function Parts.head(token)
   local held = call('HGET', Parts.job, token)
@@ -60,7 +78,12 @@ function Parts.write(change)
   else
     call('HDEL', Parts.job, token)
     call('ZREM', Parts.line, 'j' .. place .. token)
-    call('ZADD', Parts.over, NOW, place .. token)
+    local mark, kept = token, 0
+    if change[9] then
+      mark, kept = change[9][1], change[9][2]
+      call('HSET', Parts.job, mark, place .. '00000000')
+    end
+    call('ZADD', Parts.over, NOW + kept, place .. mark)
   end
   add_parts(place, first, change[5])
   change_parts(place, change[6])

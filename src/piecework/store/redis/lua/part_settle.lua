@@ -48,34 +48,15 @@ local function may_not_stay(job, queue)
   return Rows.operation(job)[O.EDITED] == job[RUN] or call('SISMEMBER', K.paused, queue or job[QUEUE]) == 1
 end
 
--- Pieces that an earlier run of the splitter offered, and this one did not: their names, a few.
-local function strays(id, run)
-  Rows.write('index')
-  local names, prefix, after = {}, 'b' .. id .. '\0', nil
-  repeat
-    local members = beginning(K.index, prefix, BITE, after)
-    local places, fields = {}, {}
-    for k, member in ipairs(members) do places[k], after = sub(member, -14), member end
-    Rows.load(places)
-    for k, place in ipairs(places) do fields[k] = id .. '\0' .. Fan.name(Rows.job(place)) end
-    Rows.look('offer', fields)
-    for k, place in ipairs(places) do
-      local offer = Rows.held('offer', fields[k])
-      local by_run = offer and unpack_all(offer)[2] == run
-      if not by_run and Rows.job(place)[STATE] ~= 'x' then names[#names + 1] = Fan.name(Rows.job(place)) end
-    end
-  until #members < BITE or #names > 5
-  return names
-end
-
 local function changed_split(names, offered)
   local shown = concat(names, ', ', 1, min(#names, 5)) .. (#names > 5 and ', …' or '')
   return { 'SplitChanged', 'the splitter was run again and offered ' .. offered .. ' pieces, but not these, which an earlier run ' ..
     'had offered: ' .. shown .. '. Make the splitter repeatable, or cancel those pieces, and retry the job', '' }
 end
 
--- A splitter, or what follows it, ends as its batch did; what follows an `always` batch decides for itself.
-local function judge_by_pieces(job, s)
+-- A splitter, or what follows it, ends as its batch did; what follows an `always` batch decides for itself. `strays`: what the
+-- client has found; says whether it has to look for them first.
+local function judge_by_pieces(job, s, strays)
   if s[S.SEAL] and not Fan.own(job) then -- a splitter without pieces
     local id = s[S.ID]
     if Rows.batch(id) then id = id .. '.' .. s[S.RUN] end
@@ -92,13 +73,16 @@ local function judge_by_pieces(job, s)
     return
   end
   if s[S.SEAL] and s[S.SEAL] ~= own[B.TOTAL] then
-    local names = strays(job[BELOW], s[S.RUN])
+    local names, on = strays, nil
+    if not names then names, on = Strays.page(job[BELOW], s[S.RUN]) end
+    if on then return true end
     if #names > 0 then failing(s, changed_split(names, s[S.SEAL])) end
   end
 end
 
--- What a run comes to, where it was asked to stop, or its queue is paused, or something became of its pieces.
-local function judge(job, s)
+-- What a run comes to, where it was asked to stop, or its queue is paused, or something became of its pieces. Says whether that
+-- cannot be told before there was a look at more pieces than one script looks at.
+local function judge(job, s, strays)
   local state, advance = s[S.STATE], s[S.ADVANCE]
   if job[TO_UNDO] and can_be_undone(s) then
     if advance then made_available(s) else stopped(job, s, 'a') end
@@ -112,7 +96,7 @@ local function judge(job, s)
     made_available(s)
   end
   state = s[S.STATE]
-  if state ~= 'c' and state ~= 'r' and (s[S.SEAL] or job[BELOW]) then judge_by_pieces(job, s) end
+  if state ~= 'c' and state ~= 'r' and (s[S.SEAL] or job[BELOW]) then return judge_by_pieces(job, s, strays) end
 end
 
 -- ── what is kept of it ──────────────────────────────────────────────────────────────────────────
@@ -160,8 +144,8 @@ local function settle(job, s, written)
   s[S.STATE] = LETTER[s[S.STATE]]
   if s[S.ERROR] then s[S.ERROR] = { s[S.ERROR].type, s[S.ERROR].message, s[S.ERROR].traceback } end
   local goes_on, before = s[S.STATE] == 'r', job[ATTEMPT]
+  if judge(job, s, written and written.strays) then return 'look' end
   job[SETTLED] = s[S.RUN]
-  judge(job, s)
   record(job, s, written)
   local state = s[S.STATE]
   if state == 'r' then

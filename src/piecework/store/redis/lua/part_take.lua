@@ -4,11 +4,22 @@ local EXPIRED = 'it had not been begun by the time that it was given (expires)'
 
 local Take = {}
 
--- Refuses a worker whose session is not enlisted, or was buried.
+-- Whether a worker of this session was reaped.
+local function is_over(session, number)
+  local ranges = session[9] or {}
+  for k = 1, #ranges, 2 do
+    if ranges[k] <= number and number <= ranges[k + 1] then return true end
+  end
+  return false
+end
+
+-- Refuses a worker that was reaped, or whose session is not enlisted or was buried.
 function Take.check_session(worker)
-  local session = string.match(worker, '^(.*)%.') or ''
-  if call('HEXISTS', K.session, session) == 0 then
-    refuse('LeaseLost', 'session ' .. session .. ' is not enlisted, or was declared dead; it gets no work')
+  local id, number = string.match(worker, '^(.*)%.(.*)$')
+  local raw = call('HGET', K.session, id or '')
+  if not raw or is_over(unpack_all(raw), tonumber(number) or -1) then
+    local why = ' is over, or its session is not enlisted or was declared dead; it gets no work'
+    refuse('LeaseLost', 'worker ' .. worker .. why)
   end
 end
 

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- with: parts
--- A page of distributed jobs, in the order of their arrival or the reverse: {now, {as each is kept …}}. Told {place behind which
--- it begins or false, limit, newest}.
+-- Distributed jobs, in the order of their arrival or the reverse: {now, {as each is kept …}, behind which place to go on, or
+-- false where there are no more}. Told {place behind which it begins or false, limit, newest}.
 return verb(function()
   local place, limit, newest = ASKED[1], ASKED[2], ASKED[3]
   local found
@@ -12,5 +12,7 @@ return verb(function()
   end
   local tokens = {}
   for k, member in ipairs(found) do tokens[k] = sub(member, 16) end
-  return { NOW, values(Parts.job, tokens) }
+  local rows = Parts.rows(Parts.job, tokens)
+  local over = #rows == #found and #found < limit
+  return { NOW, rows, not over and sub(found[#rows], 2, 15) }
 end)

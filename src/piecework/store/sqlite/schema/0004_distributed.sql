@@ -25,10 +25,13 @@ CREATE TABLE piecework_distributed (
     "then"       TEXT,                              -- the follow-ups, as they are to be stored
     then_at      REAL,
     otherwise    TEXT,
-    otherwise_at REAL
+    otherwise_at REAL,
+    calls        TEXT    NOT NULL DEFAULT '[]',     -- the latest that stopped or resumed it
+    forgot_by    TEXT                               -- the call that deleted it
 ) STRICT;
 
 CREATE INDEX piecework_distributed_expiry ON piecework_distributed (expires_at)   WHERE expires_at IS NOT NULL;
+CREATE INDEX piecework_distributed_forgot ON piecework_distributed (forgot_by)    WHERE forgot_by IS NOT NULL;
 
 CREATE TABLE piecework_part (
     job      INTEGER NOT NULL,                      -- the distributed job's seq

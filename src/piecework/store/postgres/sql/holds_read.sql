@@ -1,0 +1,1 @@
+SELECT id, run FROM piecework_job WHERE state = 'running' AND worker = :worker

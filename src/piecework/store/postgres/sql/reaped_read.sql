@@ -1,0 +1,1 @@
+SELECT reaped FROM piecework_session WHERE id = :id

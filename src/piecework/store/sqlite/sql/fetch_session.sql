@@ -1,1 +1,0 @@
-SELECT 1 FROM piecework_session WHERE id = :session

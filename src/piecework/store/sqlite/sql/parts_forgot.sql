@@ -1,0 +1,1 @@
+SELECT count(*) FROM piecework_distributed WHERE forgot_by = :call

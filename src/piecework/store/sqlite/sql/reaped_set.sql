@@ -1,0 +1,1 @@
+UPDATE piecework_session SET reaped = :reaped WHERE id = :id
