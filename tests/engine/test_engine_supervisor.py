@@ -274,10 +274,14 @@ STAYS = "hello()\nwhile not os.path.exists(os.path.join(folder, '..', 'end')): t
 REFUSED, AGAIN = "the store is not available, trying again until it is", "the store is available again after"
 
 
-def live_through(app: Piecework, url: str, lives: Path, said: pytest.LogCaptureFixture, order: Callable[[bool], None]) -> int:
+def live_through(
+    app: Piecework, url: str, lives: Path, said: pytest.LogCaptureFixture, order: Callable[[bool], None]
+) -> int:
     """A supervisor's exit code, where its server refuses it in the midst of its life and then does not any more."""
     made = supervisor(app, lives, STAYS)
-    made._command = [part.replace('"lease": 20.0', '"lease": 1.0') if part.startswith(CHILD) else part for part in made._command]
+    made._command = [
+        part.replace('"lease": 20.0', '"lease": 1.0') if part.startswith(CHILD) else part for part in made._command
+    ]
     made._command[-1] = url
 
     def rotate() -> None:

@@ -579,7 +579,9 @@ def test_check_says_what_waits_in_the_outbox_and_since_when(boxed: Piecework, ca
     said = call("check")
     assert said.code == 0
     (line,) = outbox_lines(said)
-    assert re.fullmatch(r"warning +outbox: .* 2 jobs .* \(5 min\); workers of this app carry them: is one running, .*", line)
+    assert re.fullmatch(
+        r"warning +outbox: .* 2 jobs .* \(5 min\); workers of this app carry them: is one running, .*", line
+    )
 
 
 @pytest.mark.parametrize("state", ["failed", "parked"])

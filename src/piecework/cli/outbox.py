@@ -13,7 +13,9 @@ from piecework.outbox import QUEUE, Outbox
 from piecework.store import Store, redacted
 
 WAITING, STUCK = (State.AVAILABLE, State.RUNNING), (State.FAILED, State.PARKED)
-LONG = 60.0  # seconds after which something is amiss: a carrier comes by at once, and again some seconds after a failure
+LONG = (
+    60.0  # seconds after which something is amiss: a carrier comes by at once, and again some seconds after a failure
+)
 
 
 def outbox_findings(outbox: Outbox, said: Sequence[Finding] = ()) -> Iterator[Finding]:
@@ -47,7 +49,9 @@ def _waiting(store: Store, n: int) -> Finding:
     said = f"{redacted(store.url)}: {counted(n, 'job')} to be carried over, the oldest since {when(since)} ({duration(waited)})"
     if waited < LONG:
         return Finding("ok", "outbox", said)
-    return Finding("warning", "outbox", f"{said}; workers of this app carry them: is one running, and what does its log say?")
+    return Finding(
+        "warning", "outbox", f"{said}; workers of this app carry them: is one running, and what does its log say?"
+    )
 
 
 def _stuck(store: Store, state: State, n: int) -> Finding:

@@ -40,7 +40,9 @@ def connect(place: Place, met: Met) -> Driver:
     if place.kind == SINGLE and driver.info("cluster").get("cluster_enabled"):
         driver.close()
         if place.socket:
-            raise StoreError(f"the store {place.shown} is a node of a Cluster; name its nodes: redis+cluster://host,host")
+            raise StoreError(
+                f"the store {place.shown} is a node of a Cluster; name its nodes: redis+cluster://host,host"
+            )
         driver = _cluster(place, met)
     for master, info in infos(driver).items():
         if wrong := unfit(info):

@@ -116,9 +116,13 @@ def _host(said: str, port: int) -> tuple[str, int]:
 
 def _socket(where: str, path: str, *, is_tls: bool) -> str:
     if is_tls:
-        raise BadSettings("the store's URL asks for TLS on a Unix socket, which stays on this machine; say redis+unix://")
+        raise BadSettings(
+            "the store's URL asks for TLS on a Unix socket, which stays on this machine; say redis+unix://"
+        )
     if where or not path.strip("/"):
-        raise BadSettings("the store's URL names no Unix socket: write its whole path, as in redis+unix:///run/redis.sock")
+        raise BadSettings(
+            "the store's URL names no Unix socket: write its whole path, as in redis+unix:///run/redis.sock"
+        )
     return path
 
 
