@@ -16,6 +16,7 @@ from piecework.errors import BadSettings
 
 DEFAULT_URL = "sqlite:///piecework.db"
 DAY = 86400.0
+OUTBOX_KEEPS = 3600.0  # seconds: whoever carries must find what a carrier before it added and could not note
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +89,13 @@ def _impossible(values: Mapping[str, Any]) -> list[str]:
         problems.append("lease must be between 1 and 86,400 seconds")
     if values.get("keep_completed") is not None and not 0 <= values["keep_completed"] <= 36_600:
         problems.append("keep_completed must be between 0 and 36,600 days; None (as text: forever) keeps for ever")
+    kept = values.get("keep_completed")
+    if values.get("outbox") is not None and kept is not None and kept * DAY < OUTBOX_KEEPS:
+        problems.append(
+            f"keep_completed={kept:g} is less than an hour, which is too short beside outbox=: a job whose carrier died "
+            "just after adding it would be pruned, added again and run twice; keep completed jobs for 1/24 days or more, "
+            "or leave outbox= out"
+        )
     return problems
 
 

@@ -22,6 +22,7 @@ MAX_PRIORITY = 1_000_000
 MAX_KEY = 500
 MAX_TAG = 100  # characters
 MAX_TAGS = 20
+TOO_FAR = 2200  # the year
 DEFAULT_GRACE = 5.0  # seconds that a job in a process has to end after it was asked to stop
 
 
@@ -270,7 +271,7 @@ def _check_priority(value: Any, where: str) -> int:
     return int(value)
 
 
-def check_momenttempts(value: Any, where: str) -> int:
+def check_attempts(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
         raise BadOption(f"{where} must be a whole number, 1 or more (1: never retried), not {value!r}")
     return int(value)
@@ -309,7 +310,17 @@ def check_moment(value: Any, where: str) -> float | None:
         raise BadOption(
             f"{where} must be an aware datetime, such as datetime.now(UTC) + timedelta(hours=1), not {value!r}"
         )
-    return value.astimezone(UTC).timestamp()
+    try:
+        return value.astimezone(UTC).timestamp()
+    except OverflowError:
+        raise BadOption(f"{where} is beyond what can be told as UTC: {value!r}") from None
+
+
+def check_coming(value: Any, where: str) -> float | None:
+    """A moment that something can wait for, as for a delay, which is no more than a hundred years."""
+    if isinstance(value, datetime) and value.year >= TOO_FAR:
+        raise BadOption(f"{where} of {value.isoformat()} is beyond the year {TOO_FAR}")
+    return check_moment(value, where)
 
 
 def _check_retry(value: Any, where: str) -> RetryPolicy:
@@ -418,12 +429,12 @@ def _check_on_missing(value: Any, where: str) -> str:
 _CHECKS: dict[str, Any] = {
     "queue": check_queue,
     "priority": _check_priority,
-    "attempts": check_momenttempts,
+    "attempts": check_attempts,
     "retry": _check_retry,
     "timeout": _check_timeout,
     "on_missing": _check_on_missing,
     "expires": _check_timeout,
-    "expires_at": check_moment,
+    "expires_at": check_coming,
     "retry_on": _check_retry_on,
     "give_up_on": _check_kinds,
     "pool": _check_pool,
@@ -433,7 +444,7 @@ _CHECKS: dict[str, Any] = {
     "identity": _check_identity,
     "identified": _check_identified,
     "one_per_identity": _check_flag,
-    "at": check_moment,
+    "at": check_coming,
     "delay": lambda value, where: None if value is None else check_seconds(value, where),
     "key": _check_key,
     "on_duplicate": _check_on_duplicate,

@@ -17,7 +17,7 @@ from piecework.codec import too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
 from piecework.job import Change, ErrorInfo, Wait, fold
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
-from piecework.options import check_seconds
+from piecework.options import check_coming, check_seconds
 from piecework.plan import Place, Plan
 from piecework.terms import term
 
@@ -251,6 +251,7 @@ class Step(Generic[S]):
                 raise BadArguments(
                     f"sleep: until must be an aware datetime, such as datetime.now(UTC) + …, not {until!r}"
                 )
+            check_coming(until, "sleep: until")
             self.pause = until.astimezone(UTC)
         else:
             self.pause = check_seconds(until, "sleep")

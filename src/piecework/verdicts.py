@@ -11,7 +11,7 @@ from typing import Any
 
 from piecework.errors import BadOption
 from piecework.errortext import clean
-from piecework.options import check_seconds
+from piecework.options import check_coming, check_seconds
 
 MAX_REASON = 2_000
 
@@ -62,10 +62,9 @@ class Snooze(Verdict):
         super().__init__(reason)
         if isinstance(until, datetime) and until.tzinfo is None:
             raise BadOption(f"Snooze: until must be an aware datetime, such as datetime.now(UTC) + …, not {until!r}")
-        try:
-            self.until = until.astimezone(UTC) if isinstance(until, datetime) else check_seconds(until, "Snooze: until")
-        except OverflowError:
-            raise BadOption(f"Snooze: until is beyond what can be told as UTC: {until!r}") from None
+        if isinstance(until, datetime):
+            check_coming(until, "Snooze: until")
+        self.until = until.astimezone(UTC) if isinstance(until, datetime) else check_seconds(until, "Snooze: until")
 
     def _said(self) -> tuple[Any, ...]:
         return (self.until,)

@@ -109,7 +109,7 @@ def test_after_a_full_bite_another_follows_soon_but_not_at_once(live: Callable[.
 def test_bites_that_take_long_become_small_and_pauses_long(live: Callable[..., None], store: Recorded) -> None:
     """A bite takes long where others write too: they are let through first."""
     store.backlog, store.bite_takes = 20_000, 0.1
-    live(40)
+    live(34.5)
     sizes = [limit for _, limit, _ in store.bites]
     assert sizes[0] == keeping.LARGEST_BITE
     assert sizes[-1] == min(sizes) == keeping.SMALLEST_BITE
@@ -123,15 +123,43 @@ def test_bites_that_take_long_become_small_and_pauses_long(live: Callable[..., N
 def test_who_does_not_come_to_the_end_goes_faster(live: Callable[..., None], store: Recorded) -> None:
     """Where jobs end faster than they are deleted, a store in memory would be full one day."""
     store.backlog, store.bite_takes = 10**9, 0.1
-    live(120)
+    live(70)
     sizes = [limit for _, limit, _ in store.bites]
     assert keeping.SMALLEST_BITE in sizes
-    assert sizes[-1] == keeping.LARGEST_BITE
-    assert pauses(store)[-1] == pytest.approx(0.05)
+    assert sizes[-1] == 32 * keeping.SMALLEST_BITE
+    assert pauses(store)[-1] == pytest.approx(keeping.BITE_PAUSE)
+    within = [limit for at, limit, _ in store.bites if at < store.bites[0][0] + 30]
+    assert within[-1] == sizes[-1]
     store.backlog = 700
     store.bites.clear()
     live(120)
     assert min(pauses(store)) >= 0.399
+
+
+def test_who_made_haste_looks_again_soon(live: Callable[..., None], store: Recorded) -> None:
+    """The flow that made for it goes on; a minute of it is a mountain anew."""
+    store.backlog, store.bite_takes = 3000, 0.1
+    live(140)
+    ends = [at for at, _, _ in store.bites if at > 31]
+    assert sum(n >= keeping.HASTE_SECONDS - 0.01 and n < 2 * keeping.HASTE_SECONDS for n in pauses(store)) == 1
+    assert store.repairs == 2
+    assert ends[-1] - ends[-2] > 20
+
+
+def test_a_flow_that_one_process_can_make_is_kept_pace_with(live: Callable[..., None], store: Recorded) -> None:
+    """Ten thousand jobs end in a second, and a bite is held up for 0.1 s by all those who store and take them."""
+    store.bite_takes, ended = 0.1, 10_000.0
+    prune, came = store.prune, 0.0
+
+    def flowing(*, before: float, limit: int = 1000) -> int:
+        nonlocal came
+        now = store.clock.monotonic()
+        store.backlog, came = store.backlog + int((now - came) * ended), now
+        return prune(before=before, limit=limit)
+
+    store.prune = flowing  # type: ignore[method-assign]
+    live(600)
+    assert store.backlog < 90 * ended
 
 
 def test_a_long_backlog_does_not_stop_the_beat(live: Callable[..., None], store: Recorded) -> None:

@@ -9,11 +9,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import redis as driver
 from support import books, until
+from tests.redis_servers import Redis
+from tests.servers import Postgres
 
 from piecework import Piecework
 from piecework.clock import SystemClock
@@ -261,3 +266,84 @@ def test_a_slate_says_what_stands_on_it() -> None:
     slate.clear(3)
     assert other.read() == ["c"]
     slate.close()
+
+
+# ── a store that refuses everybody ───────────────────────────────────────────────────────────────
+
+STAYS = "hello()\nwhile not os.path.exists(os.path.join(folder, '..', 'end')): time.sleep(0.02)"
+REFUSED, AGAIN = "the store is not available, trying again until it is", "the store is available again after"
+
+
+def live_through(
+    app: Piecework, url: str, lives: Path, said: pytest.LogCaptureFixture, order: Callable[[bool], None]
+) -> int:
+    """A supervisor's exit code, where its server refuses it in the midst of its life and then does not any more."""
+    made = supervisor(app, lives, STAYS)
+    made._command = [
+        part.replace('"lease": 20.0', '"lease": 1.0') if part.startswith(CHILD) else part for part in made._command
+    ]
+    made._command[-1] = url
+
+    def rotate() -> None:
+        until(lambda: made.session and made._keeper and made._keeper.beaten_at > began + 0.1)
+        order(False)
+        until(lambda: said.text.count(REFUSED) == 1)
+        until(lambda: made._trouble.tries >= 3)
+        order(True)
+        until(lambda: AGAIN in said.text)
+        (lives.parent / "end").touch()
+
+    began = time.monotonic()
+    said.set_level(logging.INFO, "piecework.supervisor")
+    other = threading.Thread(target=rotate)
+    other.start()
+    code = made.run()
+    other.join()
+    assert said.text.count(REFUSED) == 1
+    assert started(lives) == 1
+    return code
+
+
+def test_a_password_of_redis_that_is_changed_does_not_end_the_supervisor(
+    app: Piecework, lives: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Redis(requirepass="old").start()
+
+    def order(let_in: bool) -> None:
+        with driver.Redis(port=server.port, password="new" if let_in else "old") as con:
+            con.config_set("requirepass", "old" if let_in else "new")
+            con.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    try:
+        assert live_through(app, f"redis://:old@127.0.0.1:{server.port}", lives, caplog, order) == 0
+        assert "wants a user and password that it knows" in caplog.text
+    finally:
+        server.stop()
+
+
+def test_a_role_of_postgres_that_is_refused_for_a_while_does_not_end_the_supervisor(
+    app: Piecework, lives: Path, caplog: pytest.LogCaptureFixture, postgres: Postgres
+) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE rotated LOGIN; CREATE SCHEMA rotated AUTHORIZATION rotated")
+        url = f"{postgres.url.replace('postgres@', 'rotated@')}?schema=rotated"
+
+        def order(let_in: bool) -> None:
+            admin.execute(f"ALTER ROLE rotated {'LOGIN' if let_in else 'NOLOGIN'}".encode())
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated'")
+
+        assert live_through(app, url, lives, caplog, order) == 0
+        assert "not permitted to log in" in caplog.text
+
+
+def test_who_is_refused_at_the_very_start_ends_with_the_reason(
+    app: Piecework, lives: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Redis(requirepass="secret").start()
+    try:
+        made = supervisor(app, lives, STAYS, burst=False)
+        made._command[-1] = f"redis://:wrong@127.0.0.1:{server.port}"
+        assert made.run() == 1
+        assert "wants a user and password that it knows; put them into the URL" in caplog.text
+    finally:
+        server.stop()

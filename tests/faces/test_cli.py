@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from support import until
 
 from piecework import Piecework, __version__
 from piecework.cli import COMMANDS, cli
@@ -541,3 +542,89 @@ def test_work_ends_in_good_order_on_sigterm(shop: Any, name: str, folder: Path) 
     assert worker.returncode == 0, err
     assert "Traceback" not in err
     assert shop.app.store.sessions() == []
+
+
+# ── the outbox ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def boxed(call: Call, shop: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Piecework:
+    """The shop's app with an outbox, whose clock says when jobs came into it."""
+    monkeypatch.setenv("PIECEWORK_OUTBOX", "sqlite:///data.db")
+    app = Piecework("sqlite:///jobs.db")
+    app.task(name="add")(lambda n: n)
+    monkeypatch.setattr(shop, "app", app)
+    return app
+
+
+def outbox_lines(said: Any) -> list[str]:
+    return re.findall(r"^\w+ +outbox:.*$", said.out, re.MULTILINE)
+
+
+def test_check_says_that_an_outbox_lacks_its_tables(boxed: Piecework, call: Call) -> None:
+    (line,) = outbox_lines(call("check"))
+    assert re.fullmatch(r"warning +outbox: sqlite:///data\.db has no tables yet; run: piecework migrate", line)
+
+
+def test_check_says_what_waits_in_the_outbox_and_since_when(boxed: Piecework, call: Call) -> None:
+    boxed.migrate()
+    (line,) = outbox_lines(call("check"))
+    assert re.fullmatch(r"ok +outbox: sqlite:///data\.db: nothing waits .*", line)
+    kept(boxed)
+    kept(boxed)
+    (line,) = outbox_lines(call("check"))
+    assert re.fullmatch(r"ok +outbox: .*: 2 jobs to be carried over, the oldest since .* s\)", line)
+    with sqlite3.connect("data.db") as data:
+        data.execute("UPDATE piecework_job SET created_at = created_at - 300 WHERE seq = 1")
+    said = call("check")
+    assert said.code == 0
+    (line,) = outbox_lines(said)
+    assert re.fullmatch(
+        r"warning +outbox: .* 2 jobs .* \(5 min\); workers of this app carry them: is one running, .*", line
+    )
+
+
+@pytest.mark.parametrize("state", ["failed", "parked"])
+def test_check_says_what_could_not_be_carried_and_how_to_retry_it(
+    state: str, boxed: Piecework, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxed.migrate()
+    kept(boxed)
+    assert boxed.outbox is not None
+    jobs = boxed.outbox.box.jobs
+    if state == "failed":
+        monkeypatch.setattr(boxed.store, "add", None)
+    else:
+        with sqlite3.connect("data.db") as data:
+            data.execute("UPDATE piecework_job SET args = '{\"job\": 7}'")
+    with boxed.outbox.box.worker():
+        until(lambda: jobs.where(state=state).count() == 1)
+    waits, failed = outbox_lines(call("check"))
+    assert "nothing waits" in waits
+    found = re.fullmatch(
+        r"warning +outbox: 1 job could not be carried over \((.+)\); once that is mended: piecework (.+)", failed
+    )
+    assert found is not None
+    assert ("TypeError" if state == "failed" else "argument") in found[1]
+    assert call(*found[2].split(), app=False).code == 0
+    assert jobs.where(state="available").count() == 1
+
+
+def test_check_of_an_outbox_that_cannot_be_there_exits_with_1(
+    shop: Any, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIECEWORK_OUTBOX", "sqlite:///no/such/folder/data.db")
+    monkeypatch.setattr(shop, "app", Piecework("sqlite:///jobs.db"))
+    said = call("check")
+    assert said.code == 1
+    assert re.search(r"^ERROR +outbox file: the folder .* does not exist", said.out, re.MULTILINE)
+
+
+def kept(app: Piecework) -> None:
+    """A job in the outbox."""
+    add: Any = app.registry.get("add")
+    assert add is not None
+    with sqlite3.connect("data.db") as data:
+        data.execute("CREATE TABLE IF NOT EXISTS fact (n)")
+        data.execute("INSERT INTO fact VALUES (1)")
+        app.task_of(add).using(within=data).later(1)

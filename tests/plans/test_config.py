@@ -80,6 +80,11 @@ def test_an_empty_variable_is_no_setting() -> None:
         ({"keep_completed": -1}, "keep_completed"),
         ({"keep_completed": float("nan")}, "keep_completed"),
         ({"keep_completed": "week"}, "keep_completed"),
+        ({"outbox": "sqlite:///data.db", "keep_completed": 0}, "less than an hour, .*added again and run twice"),
+        ({"outbox": "sqlite:///data.db", "keep_completed": 0.04}, "keep completed jobs for 1/24 days or more"),
+        ({"outbox": "sqlite:///data.db", "keep_completed": 1 / 24}, None),
+        ({"outbox": "sqlite:///data.db", "keep_completed": None}, None),
+        ({"outbox": None, "keep_completed": 0}, None),
     ],
 )
 def test_a_bad_setting_is_refused_and_named(given: dict[str, Any], blamed: str | None) -> None:

@@ -50,6 +50,16 @@ BAD_OF_CALLS: list[tuple[str, Any]] = [
         ("at", bad)
         for bad in (datetime(2030, 1, 1), "2030-01-01", 0, 1e9, True, timedelta(1), datetime(2030, 1, 1).date())
     ),
+    *(
+        (name, bad)
+        for name in ("at", "expires")
+        for bad in (
+            datetime(9999, 1, 1, tzinfo=UTC),
+            datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+            datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+            datetime(2200, 1, 1, tzinfo=UTC),
+        )
+    ),
     *(("delay", bad) for bad in (-1, NAN, INF, "60", True, timedelta(seconds=-1), 10**11, timedelta.max)),
     *(("key", bad) for bad in ("", "x" * 501, "a\x00b", 7, b"k", True, "\ud800")),
     *(("on_duplicate", bad) for bad in ("ignore", None, True, "", 1)),

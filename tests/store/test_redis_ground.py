@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from piecework.job import Finding
 from piecework.store import open_store, redacted
 from piecework.store.redis import scripts
 from piecework.store.redis.client import Call, Client
+from piecework.store.redis.connecting import listening
 from piecework.store.redis.examine import examine
 from piecework.store.redis.url import CLUSTER, SENTINEL, SINGLE, parse
 
@@ -87,6 +89,30 @@ def test_sentinels_and_nodes_of_a_cluster_are_listed() -> None:
     assert (place.kind, place.hosts, place.tls) == (CLUSTER, (("n1", 7000), ("n2", 6379)), {})
 
 
+def test_a_url_may_name_a_unix_socket() -> None:
+    place = parse("redis+unix://jo:secret@/run/my%20redis.sock?database=2&prefix=shop")
+    assert (place.kind, place.socket, place.database) == (SINGLE, "/run/my redis.sock", 2)
+    assert (place.user, place.password, place.prefix) == ("jo", "secret", "shop")
+    assert place.shown == "redis+unix:///run/my%20redis.sock?prefix=shop"
+
+
+def test_a_server_is_reached_by_its_unix_socket() -> None:
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket may have a hundred bytes
+        server = Redis(unixsocket=f"{short}/s", requirepass="secret").start()
+        try:
+            client = reach(f"redis+unix://:secret@{short}/s?database=3")
+            assert client.call(Call("raise", [KEY])) == 1
+            ear = listening(client.driver(), ["hints"])
+            client.command("PUBLISH", "hints", "now")
+            assert ear.read_response()[-1] == b"now"
+            ear.disconnect()
+            client.close()
+            with driver.Redis(port=server.port, password="secret", db=3) as con:
+                assert con.get(KEY) == b"1"
+        finally:
+            server.stop()
+
+
 def test_a_url_is_shown_without_credentials() -> None:
     said = "redis+sentinel://u:secret@h:1,i:2/jobs?sentinel_password=secret&prefix=shop"
     assert parse(said).shown == "redis+sentinel://h:1,i:2/jobs?prefix=shop"
@@ -113,7 +139,13 @@ def test_a_url_is_shown_without_credentials() -> None:
         ("rediss://h?ssl_cert_reqs=some", "ssl_cert_reqs=some; it can be required"),
         ("rediss://h?ssl_ca_certs=/none.pem", "ssl_ca_certs=/none.pem, and there is no such file"),
         ("redis://h?prefix", "cannot be read"),
-        ("redis+unix://h", "begins with redis+unix://"),
+        ("redis+unix://h", "its whole path, as in redis+unix:///run/redis.sock"),
+        ("redis+unix://", "its whole path"),
+        ("rediss+unix:///run/redis.sock", "stays on this machine; say redis+unix://"),
+        ("redis+unix:///run/redis.sock?database=x", "the database x; it can be a number"),
+        ("redis:///run/redis.sock", "for a Unix socket write redis+unix:///run/redis.sock"),
+        ("unix:///run/redis.sock", "redis+unix:///path"),
+        ("redis+pipe://h", "begins with redis+pipe://"),
     ],
 )
 def test_a_url_that_cannot_be_right_is_refused(url: str, said: str) -> None:

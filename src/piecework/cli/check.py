@@ -10,6 +10,7 @@ import click
 from piecework.app import Piecework
 from piecework.appref import app_reference
 from piecework.cli.common import app_option, counted, find_app, json_option, plain, print_json, store_option
+from piecework.cli.outbox import outbox_findings
 from piecework.cli.release import operations_findings
 from piecework.job import Finding
 from piecework.store import Store
@@ -49,12 +50,13 @@ def command(release: str | None, reference: str | None, url: str | None, as_json
         raise click.UsageError(f"{release!r} names no app; write module:attribute, such as myproject.jobs:app")
     named = release or reference
     app = find_app(named, None if named else url, may_be_new=True)
-    store = app.store if url is None or named is None else Piecework(url).store
+    store = app.store if url is None or named is None else Piecework(url, outbox=None).store
     about_store = store.examine()
     readable = not any(finding.level == "error" for finding in about_store) and store.is_set_up()
     has_code = named is not None or (url is None and app_reference(None) is not None)
     about_operations = operations_findings(app.registry, store) if readable and has_code else ()
-    findings = chain([_settings(app, store)], about_store, about_operations)
+    about_outbox = outbox_findings(app.outbox, about_store) if app.outbox is not None else ()
+    findings = chain([_settings(app, store)], about_store, about_outbox, about_operations)
     return _print_json(findings) if as_json else _print(findings)
 
 

@@ -37,11 +37,15 @@ class UnreadableError(UsageError):
 def find_app(reference: str | None, url: str | None, *, may_be_new: bool = False) -> Piecework:
     """The app that a command means: a store by its URL, else an app by its reference, else the settings' own store.
 
+    A store that is named by its URL is meant alone: it may be the very outbox that the settings name.
     Raises `UsageError` where nothing is set up there, so that a mistyped path is not answered with an empty list, and
     leaves no empty file behind.
     """
     found = app_reference(reference) if url is None else None
-    app = load_app(found) if found is not None else Piecework(url)
+    if found is not None:
+        app = load_app(found)
+    else:
+        app = Piecework() if url is None else Piecework(url, outbox=None)
     if not may_be_new and not app.store.is_set_up():
         raise UsageError(
             f"no store at {app.store.url}; is the path right? (a worker, the first job or piecework migrate sets it up)"

@@ -23,13 +23,10 @@ LEASE_SECONDS = 20.0
 BEAT_SECONDS = 5.0
 FIRST_BEAT_SECONDS = 1.0  # the first one follows soon: it says that the workers have begun to look
 TIDY_SECONDS = 60.0
-LARGEST_BITE, SMALLEST_BITE = 500, 50  # jobs that are deleted in one transaction
+SMALLEST_BITE, LARGEST_BITE = 50, 500  # jobs that are deleted on one trip, where there is no haste
 BITE_SECONDS = 0.02  # a bite that took longer, waiting for others included, makes the next one smaller
 BITE_PAUSE, BITE_SHARE = 0.02, 4  # seconds between two bites, and at least so many times as long as the last one took
-BEHIND_SECONDS, BEHIND_SHARE = (
-    60.0,
-    0.5,
-)  # full bites for so long: jobs end faster than they go, and nothing may hold it up
+HASTE_SECONDS, MOST_HASTE = 5.0, 5  # while bites stay full, the haste doubles after so long each time, and so often
 
 
 class Keeper:
@@ -59,7 +56,7 @@ class Keeper:
         self.beaten_at = clock.monotonic()  # nobody can bury this session before a lease after this moment
         self._watched_at = clock.monotonic()
         self._tidy_at = clock.monotonic() + TIDY_SECONDS * draw()
-        self._pruning = False  # the last bite was full: the next one follows soon
+        self._repair_at = self._tidy_at
         self._bite = LARGEST_BITE
         self._full_since: float | None = None  # since when no bite found less than it may take
         self.session = ""
@@ -98,9 +95,10 @@ class Keeper:
             self._watch()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS * (0.5 + self._draw())
-            if not self._pruning:
-                self._repair()
             self._prune()
+        if now >= self._repair_at:
+            self._repair_at = now + TIDY_SECONDS * (0.5 + self._draw())
+            self._repair()
         return True
 
     def hurry(self) -> None:
@@ -109,7 +107,7 @@ class Keeper:
 
     def next_turn(self) -> float:
         """Seconds until `turn` has something to do."""
-        return max(0.0, min(self._beat_at, self._tidy_at) - self._clock.monotonic())
+        return max(0.0, min(self._beat_at, self._tidy_at, self._repair_at) - self._clock.monotonic())
 
     def leave(self) -> None:
         """Ends the session in good order."""
@@ -155,19 +153,23 @@ class Keeper:
         """One bite of what is past its keep. After a full one another follows soon, but never close behind.
 
         In the pause those that wait for the writer's lock come to their turn; and where it took long to get it, the
-        pause grows. But a store must not grow for ever, however busy it is: who does not come to the end goes faster.
+        pause grows. But a store must not grow for ever, however busy it is: who does not come to the end makes haste,
+        with shorter pauses and bites that are larger, however long they take; and looks again soon after it has.
         """
-        self._pruning = False
         if self._keep_completed is None:
             return
         began = self._clock.monotonic()
         deleted = self._store.prune(before=self._clock.now() - self._keep_completed, limit=self._bite)
         took = self._clock.monotonic() - began
-        self._pruning = deleted >= self._bite
-        if not self._pruning or self._full_since is None:
+        is_full = deleted >= self._bite
+        if self._full_since is None:
             self._full_since = began
-        behind = self._pruning and began - self._full_since >= BEHIND_SECONDS
-        if self._pruning:
-            self._tidy_at = began + took + max(BITE_PAUSE, (BEHIND_SHARE if behind else BITE_SHARE) * took)
-        slow = took > BITE_SECONDS and not behind
-        self._bite = max(SMALLEST_BITE, self._bite // 2) if slow else min(LARGEST_BITE, self._bite * 2)
+        haste = 1 << min(MOST_HASTE, int((began - self._full_since) / HASTE_SECONDS))
+        if is_full:
+            self._tidy_at = began + took + max(BITE_PAUSE, BITE_SHARE / haste * took)
+        else:
+            self._full_since = None
+            if haste > 1:
+                self._tidy_at = began + took + HASTE_SECONDS
+        bite = self._bite // 2 if took > BITE_SECONDS else self._bite * 2
+        self._bite = min(max(bite, SMALLEST_BITE * haste), max(LARGEST_BITE, SMALLEST_BITE * haste))

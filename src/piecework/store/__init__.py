@@ -43,7 +43,8 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
 
         return RedisStore(url, clock=clock or SystemClock())
     raise BadSettings(
-        f"no store for the URL {redacted(url)!r}: it must begin with sqlite:///, postgresql:// or redis://"
+        f"no store for the URL {redacted(url)!r}: it must begin with sqlite:///, postgresql:// or redis:// (redis+unix:///path for a "
+        "Unix socket)"
     )
 
 

@@ -39,6 +39,10 @@ def connect(place: Place, met: Met) -> Driver:
         driver = _sentinel(place, met) if place.kind == SENTINEL else _single(place, met)
     if place.kind == SINGLE and driver.info("cluster").get("cluster_enabled"):
         driver.close()
+        if place.socket:
+            raise StoreError(
+                f"the store {place.shown} is a node of a Cluster; name its nodes: redis+cluster://host,host"
+            )
         driver = _cluster(place, met)
     for master, info in infos(driver).items():
         if wrong := unfit(info):
@@ -110,7 +114,8 @@ def _run_of(con: Any) -> str:
 
 def _single(place: Place, met: Met) -> Driver:
     (host, port), told = place.hosts[0], _telling(met)
-    return _Redis(host=host, port=port, db=place.database, retry=_retry(1), redis_connect_func=told, **_common(place))
+    where = {"unix_socket_path": place.socket} if place.socket else {"host": host, "port": port}
+    return _Redis(**where, db=place.database, retry=_retry(1), redis_connect_func=told, **_common(place))
 
 
 def _sentinel(place: Place, met: Met) -> Driver:

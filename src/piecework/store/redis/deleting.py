@@ -13,6 +13,7 @@ from piecework.store.redis.shard import Shard
 FEW = 10_000  # a walk that kept no more begins anew at once; a longer one rests,
 REST = 600e-6  # seconds for each job that it kept: what walks cost is well below a percent of a core
 BITES = 200  # … in one call of `prune`
+SMALLEST_PAGE = 60  # jobs that one script deletes
 SWEEPS = 200  # … in one call of `repair`
 
 
@@ -79,10 +80,13 @@ class Pruner:
             deleted = _dig(self._shard)
             if not self._lists and self._clock.monotonic() >= self._anew_at:
                 self._begin()
+            page = max(
+                SMALLEST_PAGE, limit // 2
+            )  # who asks for much is in haste, and others wait longer for each script
             for _ in range(BITES):
                 if deleted >= limit or not self._lists:
                     break
-                deleted += self._turn_page(before, limit - deleted)
+                deleted += self._turn_page(before, min(page, limit - deleted))
             if deleted < limit:
                 self._clear_loose(before)
             return deleted

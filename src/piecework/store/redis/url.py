@@ -1,7 +1,8 @@
 """What a URL says: which servers, what stands between, and under which names the keys are.
 
 ``redis://[user:password@]host[:port][/database]``, ``rediss://`` with TLS, ``valkey://`` and ``valkeys://`` likewise;
-``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a Cluster.
+``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a Cluster,
+``redis+unix:///path/of/socket?database=2`` is one server on this machine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from piecework.errors import BadSettings
 
-SCHEME = re.compile(r"(?:redis|valkey)(s?)(?:\+(sentinel|cluster))?")
+SCHEME = re.compile(r"(?:redis|valkey)(s?)(?:\+(sentinel|cluster|unix))?")
 PREFIX = "piecework"
 CONNECTIONS = 3
 PORT, SENTINEL_PORT = 6379, 26379
@@ -45,6 +46,7 @@ class Place(NamedTuple):
     hints: bool  # whether idle workers listen; else they poll
     connections: int  # to each server, beside one that listens
     timeout: float  # seconds for an answer
+    socket: str = ""  # the file, in place of a host
 
 
 def is_redis(scheme: str) -> bool:
@@ -62,10 +64,12 @@ def parse(url: str) -> Place:
     found = SCHEME.fullmatch(parts.scheme)
     if found is None:
         raise BadSettings(f"the store's URL begins with {parts.scheme}://; it can be redis://, rediss:// or valkey://")
-    kind = found[2] or SINGLE
+    is_socket = found[2] == "unix"
+    kind = SINGLE if is_socket else found[2] or SINGLE
     credentials, _, where = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
-    path = unquote(parts.path.strip("/"))
+    socket = _socket(where, unquote(parts.path), is_tls=bool(found[1])) if is_socket else ""
+    path = "" if is_socket else unquote(parts.path.strip("/"))
     prefix = _prefix(options.pop("prefix", PREFIX))
     place = Place(
         kind=kind,
@@ -77,17 +81,18 @@ def parse(url: str) -> Place:
         sentinel_user=options.pop("sentinel_user", None),
         sentinel_password=options.pop("sentinel_password", None),
         service=_service(path, kind),
-        database=_database(options.pop("database", "0") if kind == SENTINEL else path or "0", kind),
+        database=_database(options.pop("database", "0") if is_socket or kind == SENTINEL else path or "0", kind),
         prefix=prefix,
         shards=_number("shards", options.pop("shards"), 1, MOST_SHARDS) if "shards" in options else None,
         hints=_word("hints", options.pop("hints", "yes")),
         connections=_number("connections", options.pop("connections", str(CONNECTIONS)), 1, 100),
         timeout=_seconds("timeout", options.pop("timeout", str(TIMEOUT))),
+        socket=socket,
     )
     if options:
         raise BadSettings(
             f"the store's URL says {', '.join(sorted(options))}, which it cannot; it can say prefix, shards, hints, "
-            f"connections, timeout, for Sentinel database, sentinel_user and sentinel_password, and with TLS {', '.join(_TLS)}"
+            f"connections, timeout, for +unix and Sentinel database, sentinel_user and sentinel_password, and with TLS {', '.join(_TLS)}"
         )
     return place
 
@@ -109,6 +114,18 @@ def _host(said: str, port: int) -> tuple[str, int]:
     return unquote(found[1]).strip("[]"), int(found[2] or port)
 
 
+def _socket(where: str, path: str, *, is_tls: bool) -> str:
+    if is_tls:
+        raise BadSettings(
+            "the store's URL asks for TLS on a Unix socket, which stays on this machine; say redis+unix://"
+        )
+    if where or not path.strip("/"):
+        raise BadSettings(
+            "the store's URL names no Unix socket: write its whole path, as in redis+unix:///run/redis.sock"
+        )
+    return path
+
+
 def _service(path: str, kind: str) -> str:
     if kind == SENTINEL and not path:
         raise BadSettings("the store's URL lacks the name of the master: redis+sentinel://host:26379/mymaster")
@@ -119,6 +136,7 @@ def _database(said: str, kind: str) -> int:
     if not said.isdecimal() or (kind == CLUSTER and int(said)):
         raise BadSettings(
             f"the store's URL names the database {said}; it can be a number from 0, and on a Cluster only 0"
+            + (f"; for a Unix socket write redis+unix:///{said}" if "/" in said or said.endswith(".sock") else "")
         )
     return int(said)
 

@@ -2,6 +2,7 @@
 
 local Erase = { places = {}, n = 0, weight = 0 }
 local LINES = 500 -- of a trail that one script deletes
+local LINE = 256 -- bytes as which one counts
 local HEAVY = 4194304 -- bytes of what never changes, read because it is to be deleted, that are enough for one script
 
 local TOLD = { 'h', 'v', 'u', 't', 'i', 'd', 'j' } -- what `trail` has of an operation
@@ -48,6 +49,7 @@ local function erase_trail(job)
     return
   end
   local lists = job[OPERATION] and TOLD or ((job[RUN] > 1 or job[STATE] ~= 'c') and { 'h' } or {})
+  if #lists > 0 then Erase.weight = Erase.weight + LINE * min(job[RUN], LINES) end
   for _, list in ipairs(lists) do
     local prefix = list .. place
     Rows.trims[#Rows.trims + 1] = { '[' .. prefix, '(' .. prefix .. '\255' }
@@ -77,8 +79,9 @@ function Erase.batch(id)
   Rows.batches[id], Rows.changed_batches[id] = false, nil
 end
 
--- The batches below a job.
+-- The batches below a job; most have had none, and are not looked for.
 function Erase.batches_below(job)
+  if not (job[BELOW] or job[OPERATION]) then return {} end
   local prefix = 'B' .. Rows.id(job) .. '\0'
   local members = beginning(K.index, prefix)
   for k, member in ipairs(members) do members[k] = sub(member, #prefix + 1) end

@@ -3,7 +3,8 @@
 -- Deletes what is past its keep, in one list of jobs by queue and state: {how many were deleted, how many stay, where it
 -- stopped, whether behind that come none or a page of those that are too young}.
 
-local LOOKED, DELETED = 300, 60
+local LOOKED, DELETED = 1000, 400
+local SLICE = 32 -- jobs whose arguments are read together, once a few have shown that these are not large
 local before = ASKED.before
 
 local function past(job)
@@ -23,22 +24,40 @@ local function may_go(job)
   return not batch or (batch[B.STATE] ~= 'open' and gone(batch[B.THEN]))
 end
 
+-- Reads all at once what never changes of those that will most likely go.
+local function load_past(jobs)
+  local wanted = {}
+  for _, job in ipairs(jobs) do
+    if past(job) then wanted[#wanted + 1] = job end
+  end
+  Rows.load_fixed(wanted)
+end
+
 return verb(function()
   local prefix = 's' .. ASKED.state .. ASKED.queue .. '\0'
   local members = beginning(K.index, prefix, LOOKED, ASKED.after and prefix .. ASKED.after or nil)
   local young, kept, at, room = 0, 0, ASKED.after, min(DELETED, ASKED.limit)
-  for k, job in ipairs(Erase.load(members)) do
-    if Erase.n >= room or Erase.weight >= HEAVY then break end
-    local place = members[k]
-    if may_go(job) then
-      Erase.job(job, true)
-    else
-      kept = kept + 1
-      if job[CREATED] >= before then young = young + 1 end
+  local first, slice = 1, 4
+  while first <= #members and Erase.n < room and Erase.weight < HEAVY do
+    slice = min(2 * slice, SLICE)
+    local last = min(#members, first + min(slice, room - Erase.n) - 1)
+    local places = {}
+    for k = first, last do places[k - first + 1] = members[k] end
+    local jobs = Erase.load(places)
+    load_past(jobs)
+    for k, job in ipairs(jobs) do
+      if Erase.weight >= HEAVY then break end
+      if may_go(job) then
+        Erase.job(job, true)
+      else
+        kept = kept + 1
+        if job[CREATED] >= before then young = young + 1 end
+      end
+      at = places[k]
+      first = first + 1
     end
-    at = place
   end
-  local over = (at or false) == (members[#members] or false) and #members < LOOKED
+  local over = first > #members and #members < LOOKED
   local n = Erase.n
   Erase.flush()
   return { n, kept, at or false, over or young == LOOKED }
