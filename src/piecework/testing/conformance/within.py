@@ -156,7 +156,7 @@ class TransactionConformance(Conformance):
         id = add(store)
         first = fetch_one(store)
         store.reap("w.1")
-        second = fetch_one(store)
+        second = fetch_one(store, worker="w.2")
         with suppress(RolledBack), store.transaction() as opened:
             store.add([a_job()], within=opened.connection)
             with pytest.raises(LeaseLost):
