@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test check simulate sweep strace pgbouncer redis bench bench-redis bench-shop soak postgres clean
+.PHONY: help demo demo-crash test test-all check simulate sweep strace pgbouncer redis bench bench-redis bench-shop soak postgres clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,14 @@ demo: $(CORE) ## Measure the standard library in pieces, on two worker processes
 demo-crash: $(CORE) ## The same, with workers killed by SIGKILL in the middle
 	@$(BIN)/python -m demo.run --crash $(ARGS)
 
+test: SECONDS = 30
 test: check strace pgbouncer redis ## Check, then run every ring of tests (ARGS=tests/store for some)
-	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults (SECONDS=…)
+test-all: export PIECEWORK_WHOLE_RINGS = 1
+test-all: test ## The same, and what is the engine's not on SQLite alone but on every store
+
+check: $(TOOLS) ## Format, lint, types, and a minute of simulated faults, half of one in make test (SECONDS=…)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict src demo

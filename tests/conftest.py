@@ -1,10 +1,15 @@
-"""Stores to test on. A test that takes `store` runs once for each shelf."""
+"""Stores to test on. A test that takes `store` runs once for each shelf.
+
+What is the engine's part and not a store's runs on SQLite, and on the other shelves as far as its mark `elsewhere` says:
+there it would show the same once more. Where PIECEWORK_WHOLE_RINGS is set (`make test-all`), everything runs everywhere.
+"""
 
 from __future__ import annotations
 
 import atexit
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.schemas import Schemas
-from tests.servers import Postgres, ServerMissing
+from tests.servers import UNSYNCED, Postgres, ServerMissing
 
 from piecework.store import Store, open_store
 from piecework.store.postgres.store import PostgresStore
@@ -22,6 +27,8 @@ from piecework.testing import FrozenClock
 # Speed is for the benchmarks to tell: no example fails because the machine was busy.
 settings.register_profile("piecework", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("piecework")
+
+WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
 
 # Each shelf says how an empty database of its kind is reached …
 SHELVES: dict[str, Callable[[Path], str]] = {
@@ -34,11 +41,32 @@ _prefixes = itertools.count(1)
 GIVE_BACK: dict[str, Callable[[str], None]] = {"postgres": lambda url: schemas().give_back(url)}
 
 
+def pytest_report_header() -> str:
+    everywhere = "everything on every shelf" if WHOLE else "what is the engine's on SQLite alone (else: make test-all)"
+    return f"rings: {everywhere}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [] if WHOLE else [item for item in items if _is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        out = set(left_out)
+        items[:] = [item for item in items if item not in out]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    """Whether it is one for SQLite, and meant for another shelf."""
+    mark, call = item.get_closest_marker("elsewhere"), getattr(item, "callspec", None)
+    if mark is None or call is None or call.params.get("shelf", "sqlite") == "sqlite":
+        return False
+    return any(call.params[name] not in values for name, values in mark.kwargs.items())
+
+
 @functools.cache
 def _begun() -> Postgres | str:
     """The server, or why there is none: tried once, not again for each of a thousand tests."""
     try:
-        postgres = Postgres()
+        postgres = Postgres(**UNSYNCED)
         atexit.register(postgres.stop)
         return postgres.start()
     except ServerMissing as missing:

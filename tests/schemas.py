@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from tests.servers import Postgres
 
+from piecework.store.postgres.schema import MIGRATIONS
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import TABLES
 
@@ -29,10 +30,11 @@ _OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client ba
 class Schemas:
     """The schemas of a server, by the URL of the store in each; all of them migrated and empty when they are given."""
 
-    def __init__(self, server: Postgres) -> None:
+    def __init__(self, server: Postgres, named: str = "t") -> None:
         self._server = server
         self._free: list[str] = []
-        self._names = itertools.count(1)
+        self._left: list[str] = []  # which somebody may still be connected to
+        self._names = (f"{named}_{n}" for n in itertools.count(1))
         self._con: psycopg.Connection[Any] | None = None
         self._warm: list[psycopg.Connection[Any]] = []  # of stores that are closed, for the next one
 
@@ -40,21 +42,24 @@ class Schemas:
         """The URL of a store without a row."""
         if self._free:
             return self._free.pop()
-        url = f"{self._server.url}?schema=t_{next(self._names)}"
+        url = f"{self._server.url}?schema={next(self._names)}"
         store = PostgresStore(url)
         store.migrate()
         store.close()
         return url
 
     def give_back(self, url: str) -> None:
-        """Empties a store for the next test; one to which somebody is connected still is left to him."""
+        """Empties a store for the next test; while anybody is connected still, it waits for a later one to be given back."""
         con = self._connection()
+        self._left.append(url)
         if self._others(con):
             return
-        con.execute(f"SET search_path = {url.rpartition('=')[2]}".encode())
-        if self._is_as_it_was(con):
-            con.execute(_EMPTY.encode())
-            self._free.append(url)
+        while self._left:
+            left = self._left.pop()
+            con.execute(f"SET search_path = {left.rpartition('=')[2]}".encode())
+            if self._is_as_it_was(con):
+                con.execute(_EMPTY.encode())
+                self._free.append(left)
 
     @contextmanager
     def warm(self, store: PostgresStore) -> Iterator[None]:
@@ -75,12 +80,13 @@ class Schemas:
         while con.execute(_OTHERS, (ours,)).fetchone() != (0,):
             if time.monotonic() > end:
                 return True
+            time.sleep(0.001)
         return False
 
     def _is_as_it_was(self, con: psycopg.Connection[Any]) -> bool:
         tables = con.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
         if {name for (name,) in tables} != _KEPT:
             return False
-        versions = con.execute("SELECT count(*) FROM piecework_schema").fetchone()
+        versions = con.execute("SELECT version FROM piecework_schema").fetchall()
         rows = con.execute(f"SELECT count(*) FROM (SELECT FROM piecework_job LIMIT {MANY}) AS j".encode()).fetchone()
-        return versions == (1,) and rows is not None and rows[0] < MANY
+        return sorted(versions) == [(n,) for n, *_ in MIGRATIONS] and rows is not None and rows[0] < MANY

@@ -1,12 +1,10 @@
 """The crash ring: real worker processes, ended hard.
 
-It is played on every shelf. What is the engine's part is played whole on SQLite, and elsewhere as far as a mark says;
-whole everywhere where PIECEWORK_WHOLE_RINGS is set.
+It is played on every shelf. What is the engine's part is played whole on SQLite, and elsewhere as far as a mark says.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +12,9 @@ from pathlib import Path
 import pytest
 from crashkit import Yard
 
-WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = [item for item in items if _is_nowhere(item) or (not WHOLE and _is_left_out(item))]
+    left_out = [item for item in items if _is_nowhere(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -30,13 +26,6 @@ def _is_nowhere(item: pytest.Item) -> bool:
     return (
         call is not None and call.params.get("shelf") == "redis" and call.params.get("point") == "settle.in_transaction"
     )
-
-
-def _is_left_out(item: pytest.Item) -> bool:
-    mark, call = item.get_closest_marker("elsewhere"), getattr(item, "callspec", None)
-    if mark is None or call is None or call.params.get("shelf", "sqlite") == "sqlite":
-        return False
-    return any(call.params[name] not in values for name, values in mark.kwargs.items())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.servers import Postgres
+from tests.servers import UNSYNCED, Postgres
 from tests.support import books, until
 
 from piecework import Piecework
@@ -28,7 +28,7 @@ _schemas = itertools.count(1)
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     """One that may be ended. What it wrote survives that without fsync: only the machine must not end."""
-    server = Postgres(fsync="off").start()
+    server = Postgres(**UNSYNCED).start()
     yield server
     server.stop()
 

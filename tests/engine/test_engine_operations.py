@@ -52,6 +52,7 @@ def test_steps_run_in_order_each_once_and_what_one_sets_the_next_sees(app: Piece
     assert op.record.finished_at == op.lines[-1].finished_at
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_step_knows_where_it_is(app: Piecework) -> None:
     def look(step: Step) -> None:
         step["seen"] = [step.operation_id, step.branch, step.name, step.visit, step.attempt, current.id, current.run]
@@ -114,6 +115,7 @@ def test_every_step_has_its_own_attempts(app: Piecework) -> None:
     assert [line.attempt for line in op.lines] == [1, 2, 3, 1, 2, 3]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_options_of_a_step_go_before_those_of_the_call_and_these_before_the_operations(app: Piecework) -> None:
     def fail(step: Step) -> None:
         raise ValueError(step.name)
@@ -125,6 +127,7 @@ def test_options_of_a_step_go_before_those_of_the_call_and_these_before_the_oper
     assert [len(op.lines) for op in (own, called, plain)] == [3, 2, 1]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_the_value_of_a_plain_step_is_ignored_but_not_one_that_nobody_runs(app: Piecework) -> None:
     async def forgotten() -> None:
         raise AssertionError("nobody awaits it")
@@ -143,6 +146,7 @@ def test_the_value_of_a_plain_step_is_ignored_but_not_one_that_nobody_runs(app: 
 # ── branches ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_jump_leads_into_a_branch_and_of_two_the_last_counts(app: Piecework) -> None:
     """Check jumps to red, after which its code goes on; red says where it goes on itself."""
     ran: list[str] = []
@@ -165,6 +169,7 @@ def test_a_jump_leads_into_a_branch_and_of_two_the_last_counts(app: Piecework) -
     assert op.state == "completed"
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_branch_that_says_nothing_ends_the_operation(app: Piecework) -> None:
     ran: list[str] = []
     check = noted(ran, "check", lambda step: step.jump_to("red"))
@@ -174,6 +179,7 @@ def test_a_branch_that_says_nothing_ends_the_operation(app: Piecework) -> None:
     assert op.state == "completed"
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_jump_leads_to_a_step_by_name_function_or_place(app: Piecework) -> None:
     ran: list[str] = []
     b1, email = noted(ran, "b1"), noted(ran, "email")
@@ -185,6 +191,7 @@ def test_a_jump_leads_to_a_step_by_name_function_or_place(app: Piecework) -> Non
     assert op.walked == ["main/check", "blue/b2", "main/email"]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_jump_forward_leaves_steps_out(app: Piecework) -> None:
     ran: list[str] = []
     a = noted(ran, "a", lambda step: step.jump_to("c"))
@@ -194,6 +201,7 @@ def test_a_jump_forward_leaves_steps_out(app: Piecework) -> None:
     assert op.state == "completed"
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_jump_before_a_raise_is_forgotten(app: Piecework) -> None:
     ran: list[str] = []
 
@@ -234,6 +242,7 @@ def test_an_operation_that_goes_round_in_circles_fails_at_its_limit(app: Piecewo
     assert len(op.walked) == 30
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("target", ["nowhere", ["red"], None, {}, {"main": "a", "red": "a"}, {"red": "a"}, 7])
 def test_a_jump_to_nowhere_is_the_steps_failure_and_moves_nothing(app: Piecework, target: Any) -> None:
     check = a_step(lambda step: step.jump_to(target), name="check", attempts=1)
@@ -267,6 +276,7 @@ def test_a_delayed_step_is_scheduled_and_holds_nobody(app: Piecework) -> None:
         assert 590 < record.run_at - app.clock.now() < 601
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_moment_that_has_passed_delays_nothing(app: Piecework) -> None:
     op = Declared(app, "timed", {"main": [check_end, a_step(lambda step: None, name="late", at=1.0)]}).start()
     drain(app)
@@ -276,6 +286,7 @@ def test_a_moment_that_has_passed_delays_nothing(app: Piecework) -> None:
 # ── what a step says, and how it ends ────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_verdicts_of_a_step_do_what_they_do_in_tasks(app: Piecework) -> None:
     def saying(verdict: Any, *, raised: bool) -> Callable[[Step], Any]:
         def say(step: Step) -> Any:
@@ -297,6 +308,7 @@ def test_verdicts_of_a_step_do_what_they_do_in_tasks(app: Piecework) -> None:
             assert op.globals == {}
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
 def test_what_would_end_a_process_ends_one_step(app: Piecework, error: BaseException) -> None:
     def leave(step: Step) -> None:
@@ -329,6 +341,7 @@ def test_an_error_of_any_text_is_recorded(app: Piecework, text: str) -> None:
     assert op.story == ["main/fail/1 failed"]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_globals_that_cannot_be_kept_fail_their_step_at_once(app: Piecework) -> None:
     def too_much(step: Step) -> None:
         step["text"] = "x" * 2_000_000
@@ -347,6 +360,7 @@ def test_globals_that_cannot_be_kept_fail_their_step_at_once(app: Piecework) -> 
         assert op.globals == {}
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_the_timeout_of_a_step_is_its_own(app: Piecework) -> None:
     async def quick(step: Step) -> None:
         await asyncio.sleep(0.2)
@@ -362,6 +376,7 @@ def test_the_timeout_of_a_step_is_its_own(app: Piecework) -> None:
     assert "timeout of 0.1 s" in op.record.error.message
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_async_steps_and_plain_ones_follow_each_other(app: Piecework) -> None:
     async def fetch(step: Step) -> None:
         await asyncio.sleep(0)
@@ -379,6 +394,7 @@ def test_async_steps_and_plain_ones_follow_each_other(app: Piecework) -> None:
 # ── tasks as steps ───────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_task_as_a_step_takes_globals_by_name_and_its_result_becomes_one(app: Piecework) -> None:
     @app.task(name="charge")
     def charge(amount: int, currency: str = "EUR") -> str:
@@ -395,6 +411,7 @@ def test_a_task_as_a_step_takes_globals_by_name_and_its_result_becomes_one(app: 
     assert op.globals == {"amount": 5, "other": 1, "charged": "5 EUR", "again": "5 EUR"}
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_task_whose_global_is_missing_or_of_another_kind_fails_its_step(app: Piecework) -> None:
     @app.task(name="charge")
     def charge(amount: int) -> None:
@@ -476,6 +493,7 @@ def test_a_refused_end_does_not_have_its_worker_forget_the_run_that_it_fetched_s
     assert op.walked == ["main/lose", "main/next"]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_what_is_given_up_on_is_said_of_steps_too(app: Piecework) -> None:
     def fail(step: Step) -> None:
         raise KeyError("gone")

@@ -77,6 +77,7 @@ def test_a_wait_that_is_over_leads_where_it_says_and_else_fails(app: Piecework) 
     assert fails.state == "completed"
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_step_says_that_the_next_waits_and_that_gets_what_came(app: Piecework) -> None:
     ran: list[Any] = []
 
@@ -112,6 +113,7 @@ def test_the_delay_of_a_step_that_a_signal_is_waited_for_counts_from_the_signal(
     assert 590 < op.record.run_at - app.clock.now() < 601
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_step_whose_wait_is_over_is_not_run(app: Piecework) -> None:
     ran: list[str] = []
 
@@ -179,6 +181,7 @@ def test_a_step_of_pieces_without_a_compose_ends_when_they_have(app: Piecework, 
     assert op.globals == {}
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_registered_split_as_a_step(app: Piecework, double: Any) -> None:
     @app.split(name="export")
     def export(topic: int) -> Iterator[Piece[int]]:
@@ -289,6 +292,7 @@ def _of(app: Piecework, id: str) -> Any:
     return record
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_generator_that_raises_is_run_again_and_offers_no_piece_twice(app: Piecework, double: Any) -> None:
     def export(step: Step) -> Iterator[Piece[int]]:
         for n in range(60):
@@ -302,6 +306,7 @@ def test_a_generator_that_raises_is_run_again_and_offers_no_piece_twice(app: Pie
     assert _of(app, op.id).total == 60
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_compose_that_sees_failures_sees_them_in_a_step(app: Piecework, double: Any) -> None:
     def export(step: Step) -> Iterator[Piece[int]]:
         for n in (1, -1):
@@ -316,6 +321,7 @@ def test_a_compose_that_sees_failures_sees_them_in_a_step(app: Piecework, double
     assert op.globals == {"export": [1, 1]}
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_the_compose_of_a_step_is_tried_again_and_the_pieces_are_not(app: Piecework, double: Any) -> None:
     def export(step: Step) -> Iterator[Piece[int]]:
         yield double.piece(1)
@@ -349,6 +355,7 @@ def test_a_step_that_is_split_in_a_loop_has_a_batch_for_each_visit(app: Piecewor
         assert (batch.state, batch.total) == (BatchState.DONE, 1)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_splitting_step_that_sets_a_global_is_told_to_do_so_in_its_compose(app: Piecework, double: Any) -> None:
     def sets(step: Step) -> Iterator[Piece[int]]:
         yield double.piece(1)
@@ -479,6 +486,7 @@ def test_every_visit_of_a_loop_is_undone(app: Piecework) -> None:
     assert op.state == "failed"
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_an_undo_has_no_say_in_the_way_on(app: Piecework) -> None:
     def undo(step: Step) -> None:
         step.jump_to("act")
@@ -493,6 +501,7 @@ def test_an_undo_has_no_say_in_the_way_on(app: Piecework) -> None:
     assert "an undo has no say in the way on" in op.record.error.message
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_the_first_step_that_fails_has_nothing_to_undo(app: Piecework, undone: Undone) -> None:
     undone.bad = {"a"}
     op = Declared(app, "fulfilment", {"main": [undone.step("a"), undone.step("b")]}).start()

@@ -85,6 +85,7 @@ def test_the_wait_before_a_retry_follows_the_policy_and_its_jitter(app: Piecewor
     assert len({round(wait / full, 6) for wait, full in zip(waits, (100, 300, 500, 500), strict=True)}) > 1
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_options_of_one_call_override_those_of_its_task(app: Piecework) -> None:
     @app.task(name="t", attempts=9, retry=3600)
     def fails() -> None:
@@ -171,6 +172,7 @@ RAISED: dict[str, tuple[Callable[[], None], str, str]] = {
 }
 
 
+@pytest.mark.elsewhere(colour={"def"})
 @pytest.mark.parametrize("colour", ["def", "async def"])
 @pytest.mark.parametrize("what", RAISED)
 def test_whatever_a_job_raises_is_recorded_and_the_worker_lives(
@@ -207,6 +209,7 @@ def lambda_free(n: int) -> int:
     return n * 2
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_an_error_with_a_cause_tells_both(app: Piecework) -> None:
     @app.task(name="t", attempts=1)
     def fails() -> None:
@@ -223,6 +226,7 @@ def test_an_error_with_a_cause_tells_both(app: Piecework) -> None:
     assert "direct cause" in error.traceback
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_task_that_raises_an_error_of_piecework_itself_is_a_failed_job(app: Piecework) -> None:
     from piecework.errors import BadArguments, JobCancelled, JobTimeout
 
@@ -260,6 +264,7 @@ def _loop() -> list[Any]:
     return found
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("colour", ["def", "async def"])
 @pytest.mark.parametrize("what", RESULTS)
 def test_a_result_that_cannot_be_kept_fails_at_once_and_is_not_tried_again(
@@ -305,6 +310,7 @@ def test_a_result_arrives_as_it_was_returned(app: Piecework, value: Any) -> None
 # ── timeouts ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_timeout_really_ends_a_coroutine(app: Piecework) -> None:
     ended: list[str] = []
 
@@ -328,6 +334,7 @@ def test_a_timeout_really_ends_a_coroutine(app: Piecework) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_the_traceback_of_a_timeout_shows_where_the_coroutine_waited(app: Piecework) -> None:
     @app.task(name="t", attempts=1, timeout=0.05)
     async def slow() -> None:
@@ -339,6 +346,7 @@ def test_the_traceback_of_a_timeout_shows_where_the_coroutine_waited(app: Piecew
     assert "await asyncio.sleep(60)" in job.error.traceback
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_timeout_error_of_the_body_is_not_taken_for_the_jobs_own(app: Piecework) -> None:
     @app.task(name="t", attempts=1, timeout=60)
     async def fails() -> None:
@@ -350,6 +358,7 @@ def test_a_timeout_error_of_the_body_is_not_taken_for_the_jobs_own(app: Piecewor
     assert (job.error.type, job.error.message) == ("TimeoutError", "somebody else's")
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_timeout_of_a_plain_function_is_raised_where_it_checks(app: Piecework) -> None:
     @app.task(name="t", attempts=2, retry=0, timeout=0.05)
     def slow() -> str:
@@ -410,6 +419,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.elsewhere(colour={"def"})
 @pytest.mark.parametrize("colour", ["def", "async def"])
 @pytest.mark.parametrize("what", ARGUMENTS)
 def test_arguments_that_cannot_be_decoded_park_the_job_with_the_reason(

@@ -110,6 +110,7 @@ def test_what_ended_while_the_store_was_away_is_settled_afterwards_and_not_run_a
     assert books(path) == []
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_verb_that_fails_for_a_while_ends_the_worker(
     app: Piecework, double: Any, monkeypatch: pytest.MonkeyPatch, verb: str, path: Path
@@ -191,6 +192,7 @@ def _patiently(task: Any, n: int) -> Any:
         return None
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("point", ["worker.before_exchange", "worker.after_exchange", "worker.after_fetch"])
 def test_a_worker_whose_trip_breaks_off_at_this_point_goes_on(app: Piecework, double: Any, point: str) -> None:
     """An embedded worker has no supervisor that would start another, and its beat would keep its jobs for ever."""

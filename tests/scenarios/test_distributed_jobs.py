@@ -99,6 +99,7 @@ def test_items_are_streamed(job: DistributedJob) -> None:
     assert job.state is OPEN
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("falsy", [[0, "", None, False, [], 0.0]])
 def test_items_that_are_false_are_items(job: DistributedJob, falsy: list[Any]) -> None:
     assert list(job.push_each(falsy)) == [(item, str(n)) for n, item in enumerate(falsy)]
@@ -293,6 +294,7 @@ def test_a_name_that_comes_twice_is_one_part_and_a_number_is_its_text(job: Distr
     assert [bool(other.done(part)) for part in ("1", 0)] == [False, True]
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("name", [None, "", 1.0, b"a", True, ("a",), "x" * 501, "a\0b", "\ud800"])
 def test_what_cannot_name_a_part_is_refused_and_nothing_is_stored(app: Piecework, name: Any) -> None:
     job = app.distributed_job("t")
@@ -308,6 +310,7 @@ def test_what_cannot_name_a_part_is_refused_and_nothing_is_stored(app: Piecework
     assert not job.exists
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("items", ["abc", b"abc", 5, None, ""])
 def test_what_cannot_be_iterated_and_a_bare_string_are_refused_at_the_call(job: DistributedJob, items: Any) -> None:
     for call in (job.push_each, job.push_all, job.done_many, lambda items: job.push_each(items, print)):
@@ -316,18 +319,21 @@ def test_what_cannot_be_iterated_and_a_bare_string_are_refused_at_the_call(job: 
     assert not job.exists
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("token", [None, "", 7, b"t", "x" * 201, "a\0"])
 def test_what_cannot_be_a_token_is_refused(app: Piecework, token: Any) -> None:
     with pytest.raises(BadToken, match="a token is text of 1 to 200 characters"):
         app.distributed_job(token)
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "day", True, 1e12])
 def test_what_cannot_be_a_ttl_is_refused(app: Piecework, ttl: Any) -> None:
     with pytest.raises(BadOption, match="ttl must be"):
         app.distributed_job("t", ttl=ttl)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_what_cannot_follow_is_refused(app: Piecework) -> None:
     report = declared(app)
     other = Piecework("sqlite://:memory:")

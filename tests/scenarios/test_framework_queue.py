@@ -55,6 +55,7 @@ def test_s3_1_any_method_later_with_options(app: Piecework) -> None:
     assert SENT == [(7, "x", "pdf")]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_s3_1_what_cannot_be_is_refused_at_the_call(app: Piecework) -> None:
     app.task(name="User")(User)
     user = User(7)
@@ -180,6 +181,7 @@ def test_s3_4_thousands_are_searched_by_what_they_are_about(app: Piecework, leap
     assert app.jobs.where(tags="import", state="completed").delete() == 2003 - len(rows) - 1
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize(
     "asked",
     [

@@ -408,6 +408,7 @@ def test_s3_8_a_dead_worker_does_not_block_an_identity(app: Piecework) -> None:
 # ── what cannot be declared or asked ─────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -446,6 +447,7 @@ def test_what_cannot_be_declared(app: Piecework, options: dict[str, Any], says: 
         def validate(user_id: int, number: str) -> None: ...
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_what_cannot_be_asked(app: Piecework) -> None:
     validate_card = declare(app)
 
@@ -466,6 +468,7 @@ def test_what_cannot_be_asked(app: Piecework) -> None:
         validate_card.status("x" * 301)
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_what_cannot_be_called(app: Piecework) -> None:
     """Nothing is stored by a call that has no good identity."""
 

@@ -32,6 +32,9 @@ from piecework import Piece, Pieces, Piecework, State  # noqa: E402
 from piecework.errors import BadArguments, JobCancelled, JobFailed  # noqa: E402
 from piecework.testing.drain import drain  # noqa: E402
 
+# Rows are the engine's and the codec's; a store sees a key.
+pytestmark = pytest.mark.elsewhere(shelf=())
+
 
 class Visible(models.Manager):  # type: ignore[type-arg]
     def get_queryset(self) -> Any:
@@ -126,6 +129,7 @@ def ended(app: Piecework, job: Any) -> Any:
     return job.result(timeout=0)
 
 
+@pytest.mark.elsewhere
 def test_a_row_travels_as_its_model_and_key(app: Piecework, user: User) -> None:
     @app.task
     def greet(user: User) -> str:
@@ -143,6 +147,7 @@ def test_rows_are_arguments_of_constructors_and_methods(app: Piecework, user: Us
     assert ended(app, app.later(Mailer(user).send, paper, [user, user])) == answer
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("name", ["Paper", "Seat", "Profile", "Admin"])
 def test_keys_of_every_kind_keep_their_types(app: Piecework, user: User, name: str) -> None:
     seen: list[Any] = []
@@ -204,6 +209,7 @@ def settings_debug() -> Iterator[None]:
     connections["default"].force_debug_cursor = False
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("fails", [False, True])
 def test_connections_are_given_back_at_the_end_of_a_run(app: Piecework, user: User, fails: bool) -> None:
     left: list[Any] = []
@@ -256,6 +262,7 @@ def test_a_row_that_is_gone_follows_the_policy(app: Piecework, user: User, polic
         job.result(timeout=0)
 
 
+@pytest.mark.elsewhere
 def test_pieces_with_rows_run_now_and_later(app: Piecework, user: User) -> None:
     @app.task
     def name(user: User) -> str:

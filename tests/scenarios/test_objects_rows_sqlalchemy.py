@@ -29,6 +29,9 @@ from piecework.errors import BadArguments, BadOption, JobCancelled, JobFailed, P
 from piecework.integrations.sqlalchemy import rows
 from piecework.testing.drain import drain
 
+# Rows are the engine's and the codec's; a store sees a key.
+pytestmark = pytest.mark.elsewhere(shelf=())
+
 
 class Base(DeclarativeBase): ...
 
@@ -140,6 +143,7 @@ def test_a_row_travels_as_its_model_and_key(app: Piecework, session: Session) ->
     assert greet(user) == "hello Ada"
 
 
+@pytest.mark.elsewhere
 def test_the_worker_reads_the_row_anew(app: Piecework, session: Session) -> None:
     @app.task
     def greet(user: User) -> str:
@@ -159,6 +163,7 @@ def test_rows_are_arguments_of_constructors_and_methods(app: Piecework, session:
     assert ended(app, app.later(Mailer(ada).send, post)) == ["Ada", [], True]
 
 
+@pytest.mark.elsewhere
 def test_keys_keep_their_types(app: Piecework, session: Session) -> None:
     @app.task
     def show(post: Post, note: Note) -> list[str]:
@@ -256,6 +261,7 @@ def test_the_call_asks_the_database_nothing(app: Piecework, session: Session, se
 # ── the session of a run ─────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere
 def test_a_run_has_one_session_which_the_task_may_commit(app: Piecework, session: Session, seen: Trouble) -> None:
     @app.task
     def rename(user: User, same: User, other: User, keep: bool) -> bool:
@@ -380,6 +386,7 @@ def test_a_row_that_is_gone_follows_the_policy(
     assert len(job.attempts()) == runs
 
 
+@pytest.mark.elsewhere
 def test_a_row_that_comes_late_is_found_by_a_retry(app: Piecework, session: Session, leaping: Any) -> None:
     @app.task(on_missing="retry", attempts=2, retry=10)
     def greet(user: User) -> str:
@@ -405,6 +412,7 @@ def test_an_unknown_policy_is_refused(app: Piecework) -> None:
 # ── pieces ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere
 def test_pieces_with_rows_run_now_and_later(app: Piecework, session: Session, seen: Trouble) -> None:
     @app.task(attempts=1)
     def name(user: User) -> str:

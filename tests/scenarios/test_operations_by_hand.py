@@ -156,12 +156,14 @@ def test_a_signal_that_comes_too_late_is_taken_by_a_retry(app: Piecework, steps:
     assert op.result(timeout=0) == {"ok": "late, but well"}
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_waiting_is_not_done_now(app: Piecework, steps: Steps) -> None:
     with pytest.raises(UsageError, match="waits for a signal in its step 'ok'"):
         app.operation("f", main=[steps.charge, wait_for("ok")])()
     assert steps.ran == []
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_signal_that_cannot_travel_is_refused(app: Piecework, steps: Steps) -> None:
     op = app.operation("f", main=[wait_for("ok")]).later()
     with pytest.raises(NotSerializable):

@@ -180,6 +180,7 @@ def test_a_branch_that_says_nothing_ends_the_operation(app: Piecework, steps: St
     assert (steps.ran, op.state) == (["charge", "set_up_red"], State.COMPLETED)
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("way", ["function", "name", "dict", "place"])
 def test_a_jump_to_a_step_of_a_branch_passes_those_before_it(app: Piecework, steps: Steps, way: str) -> None:
     b2, email = steps.b2, steps.email
@@ -200,6 +201,7 @@ def test_a_jump_to_a_step_of_a_branch_passes_those_before_it(app: Piecework, ste
     assert steps.ran == names(op) == ["charge", "b2", "email"]
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_a_class_is_jumped_to_as_a_class(app: Piecework, steps: Steps) -> None:
     class B2:
         def call(self, step: Step[Any]) -> None:
@@ -258,6 +260,7 @@ def test_an_endless_loop_fails_at_its_limit_and_says_so(app: Piecework, steps: S
     assert "more than 7 steps" in op.error.message
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("target", ["greeen", ["red"], None, {}, {"red": "set_up_red", "blue": "b1"}, {"red": "b1"}, 7])
 def test_a_jump_to_nowhere_is_that_steps_failure(app: Piecework, steps: Steps, target: Any) -> None:
     steps.acts["set_up"] = lambda step: step.jump_to(target)
@@ -379,6 +382,7 @@ def test_a_step_runs_in_its_own_queue_and_the_next_in_that_of_the_start(app: Pie
 # ── the start ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.elsewhere(shelf=())
 @pytest.mark.parametrize("value", [float("nan"), object(), {1: 2}])
 def test_a_start_with_what_cannot_be_a_global_leaves_nothing(app: Piecework, steps: Steps, value: Any) -> None:
     fulfil = app.operation("fulfilment", main=[steps.charge])
@@ -452,6 +456,7 @@ def test_a_step_that_waits_for_its_pieces_says_so_and_is_not_moved(app: Piecewor
     assert (op.status, op.globals) == ("completed", {"n": 1})
 
 
+@pytest.mark.elsewhere(shelf=())
 def test_now_refuses_what_later_refuses(app: Piecework, steps: Steps) -> None:
     """A step that yields pieces says nothing while it does, its compose may; and an undo has no say in the way on."""
 

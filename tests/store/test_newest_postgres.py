@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.schemas import Schemas
-from tests.servers import Postgres, ServerMissing, servers
+from tests.servers import UNSYNCED, Postgres, ServerMissing, servers
 
 from piecework.store.postgres.store import PostgresStore
 from piecework.testing import FrozenClock
@@ -33,7 +33,8 @@ def newest() -> Iterator[Schemas]:
     """A server that always keeps its plans."""
     found = servers()
     try:
-        server = Postgres(found[max(found, key=version)] if found else None, plan_cache_mode="force_generic_plan")
+        place = found[max(found, key=version)] if found else None
+        server = Postgres(place, plan_cache_mode="force_generic_plan", **UNSYNCED)
         server.start()
     except ServerMissing as missing:
         pytest.fail(str(missing), pytrace=False)

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from tests.servers import Postgres
+from tests.servers import UNSYNCED, Postgres
 from tests.support import until
 
 from piecework.errors import BadSettings, SchemaOutdated, StoreError, StoreUnavailable, UsageError
@@ -203,7 +203,7 @@ def test_who_waits_for_a_hint_says_that_the_server_went_away(
 
 
 def test_a_server_that_is_away_is_told_and_come_back_to() -> None:
-    server = Postgres().start()
+    server = Postgres(**UNSYNCED).start()
     try:
         store = PostgresStore(server.url)
         store.migrate()
@@ -597,15 +597,22 @@ def explained(admin: psycopg.Connection[Any], text: str) -> list[str]:
     return [row[0] for row in admin.execute(f"EXPLAIN EXECUTE asked{called}".encode())]
 
 
+@pytest.fixture(scope="module")
+def planned(postgres: Postgres) -> str:
+    """A schema for statements that are only planned: one is as good as the other."""
+    store = PostgresStore(f"{postgres.url}?schema=planned")
+    store.migrate()
+    store.close()
+    return "planned"
+
+
 PLANNED = [title for title in SQL if "{" not in SQL[title] and not SQL[title].startswith("COPY")]
 
 
 @pytest.mark.parametrize("title", PLANNED)
-def test_no_statement_has_to_read_all_jobs(
-    store: PostgresStore, admin: psycopg.Connection[Any], name: str, title: str
-) -> None:
+def test_no_statement_has_to_read_all_jobs(admin: psycopg.Connection[Any], planned: str, title: str) -> None:
     """Whatever the planner believes: with generic plans, and where a scan is the last resort, there is an index."""
-    plan = explained(admin, Statements(name, server_time=True)[title].decode())
+    plan = explained(admin, Statements(planned, server_time=True)[title].decode())
     scanned = [line for line in plan if "Seq Scan" in line and not re.search(rf"piecework_({SMALL})\b", line)]
     assert scanned == []
 
@@ -622,9 +629,7 @@ LED = {
 
 @pytest.mark.parametrize("title", ["find_page", "find_page_newest", "find_count", "cancel_select", "retry_select"])
 @pytest.mark.parametrize("led", LED)
-def test_labels_lead_to_the_jobs(
-    store: PostgresStore, admin: psycopg.Connection[Any], name: str, title: str, led: str
-) -> None:
+def test_labels_lead_to_the_jobs(admin: psycopg.Connection[Any], planned: str, title: str, led: str) -> None:
     """By identity and by tag nothing else is read, whatever the planner believes."""
     which, index = LED[led]
     newest = {"find_page": False, "find_page_newest": True}.get(title)
@@ -634,7 +639,7 @@ def test_labels_lead_to_the_jobs(
         "where": where(which)[0],
         "order": order(which),
     }
-    text = Statements(name, server_time=True).filled(title, **fragments).decode()
+    text = Statements(planned, server_time=True).filled(title, **fragments).decode()
     plan = explained(admin, text)
     assert [line for line in plan if index in line], plan
     assert [line for line in plan if "Seq Scan" in line] == []

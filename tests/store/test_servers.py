@@ -1,11 +1,19 @@
-"""What somebody is told who has no database server."""
+"""What somebody is told who has no database server; and that those who have one use it sparingly."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+
+import psycopg
+from tests.schemas import Schemas
+from tests.servers import Postgres
+
+from piecework.store import open_store
+from piecework.testing.conformance.kit import a_job, everything
 
 ROOT = Path(__file__).parents[2]
 ONE = "tests/store/test_conformance.py::TestStores::test_migrate_sent_twice_has_the_same_end_state[postgres]"
@@ -20,3 +28,25 @@ def test_without_a_server_a_test_fails_with_one_line_that_says_what_to_install(t
     assert "apt-get install postgresql" in told[0]
     assert str(tmp_path) in told[0]
     assert "Traceback" not in done.stdout
+
+
+def test_a_schema_that_is_given_back_is_given_again_and_empty(postgres: Postgres) -> None:
+    """Thousands of tests would take a new one otherwise, and twice as long."""
+    schemas = Schemas(postgres, "again")
+    url = schemas.take()
+    with closing(open_store(url)) as store:
+        store.add([a_job()])
+    schemas.give_back(url)
+    assert schemas.take() == url
+    with closing(open_store(url)) as store:
+        assert everything(store) == []
+
+
+def test_a_schema_to_which_somebody_is_connected_is_given_again_when_he_is_gone(postgres: Postgres) -> None:
+    schemas = Schemas(postgres, "late")
+    first, second = schemas.take(), schemas.take()
+    with psycopg.connect(postgres.url):
+        schemas.give_back(first)
+        assert schemas.take() not in (first, second)
+    schemas.give_back(second)
+    assert {schemas.take(), schemas.take()} == {first, second}

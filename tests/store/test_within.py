@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from support import until
 from tests.callers import ALL, AWAITED, Caller, opened
-from tests.servers import Postgres
+from tests.servers import UNSYNCED, Postgres
 
 from piecework.errors import StoreError, StoreUnavailable, UsageError, WithinNotSupported
 from piecework.job import NewJob
@@ -161,7 +161,7 @@ def test_a_lock_that_is_not_had_in_time_leaves_the_transaction_usable(
 
 @pytest.mark.parametrize("whose", ["postgres-psycopg", "postgres-asyncpg-session", "postgres-django"])
 def test_a_restart_of_the_server_is_no_other_database(whose: str) -> None:
-    server = Postgres().start()
+    server = Postgres(**UNSYNCED).start()
     try:
         own = open_store(f"{server.url}?schema=mine")
         own.migrate()
