@@ -147,14 +147,14 @@ class Spread:
 
     def _fetch(self, claim: Claim) -> list[Fetched]:
         heads = self._heads(claim)
-        if any(before for before, _, _ in heads):
-            again = msgspec.structs.replace(claim, limit=0)
-            shares = {home: again for home, (before, _, _) in enumerate(heads) if before}
-            order: list[int] = []
-        else:
-            ranked = sorted((rank, home) for home, (_, _, ranks) in enumerate(heads) for rank in ranks)
-            order = [home for _, home in ranked[: claim.limit]]
-            shares = {home: msgspec.structs.replace(claim, limit=n) for home, n in Counter(order).items()}
+        again = any(before for before, _, _ in heads)  # then no shard gives anything new
+        ranked = sorted(
+            (rank, home) for home, (before, _, ranks) in enumerate(heads) if before or not again for rank in ranks
+        )
+        order = [home for _, home in (ranked if again else ranked[: claim.limit])]
+        shares = {
+            home: msgspec.structs.replace(claim, limit=0 if again else n) for home, n in Counter(order).items()
+        }
         return _merged(self._take(shares), order)
 
     def _heads(self, claim: Claim) -> list[Any]:

@@ -178,10 +178,12 @@ class FetchConformance(Conformance):
         assert snapshot(store) == before
 
     def test_a_repeated_claim_keeps_its_order(self, store: Store) -> None:
-        """The same jobs again, best first as before."""
-        store.add([a_job(priority=priority, queue=f"q{priority % 2}") for priority in (3, 1, 2, 0)])
-        claim = a_claim(limit=4)
-        assert store.fetch(claim) == store.fetch(claim)
+        """The same jobs again, best first as before, whatever queue each is from."""
+        ids = {priority: add(store, priority=priority, queue=f"q{priority}") for priority in (3, 1, 5, 2, 0, 4)}
+        claim = a_claim(limit=6)
+        first = store.fetch(claim)
+        assert [job.id for job in first] == [ids[priority] for priority in range(6)]
+        assert store.fetch(claim) == first
 
     def test_a_repeated_claim_gets_only_what_still_runs(self, store: Store) -> None:
         """Those that still run."""
