@@ -26,6 +26,9 @@ KINDS: dict[str, Callable[[], Any]] = {
     "valkey-cluster": lambda: RedisCluster(valkey_program(), cluster_node_timeout=str(PATIENCE)),
     "sentinel": lambda: Watched(down_after=PATIENCE),
 }
+SHARDS = (
+    5  # of a store on a Cluster: more than masters, and fewer than by default, which the model ring takes long to read
+)
 _prefixes = itertools.count(1)
 
 
@@ -56,4 +59,4 @@ def begun(kind: str) -> Any:
 def empty_store(kind: str, server: Any) -> str:
     """The URL of a store on it in which nothing is."""
     url = server.url.replace("redis:", "valkey:") if kind == "valkey" else server.url
-    return f"{url}?prefix=t_{next(_prefixes)}"
+    return f"{url}?prefix=t_{next(_prefixes)}" + (f"&shards={SHARDS}" if kind.endswith("cluster") else "")

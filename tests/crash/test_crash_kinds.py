@@ -9,19 +9,21 @@ import pytest
 from crashkit import Yard
 from test_crash_points import LIVES, SHARED, check, enqueue
 
-pytestmark = pytest.mark.parametrize("shelf", ["valkey", "cluster"])
+POINTS = {
+    "valkey": ("store.before_commit", "worker.after_fetch", "split.after_bite", "compose.running", "step.kept"),
+    "cluster": (
+        "store.before_commit",
+        "store.after_commit",
+        "worker.after_fetch",
+        "worker.before_exchange",
+        "split.after_bite",
+        "step.kept",
+        "undo.running",
+    ),
+}
 
-POINTS = (
-    "store.before_commit",
-    "store.after_commit",
-    "worker.after_fetch",
-    "split.after_bite",
-    "step.kept",
-    "undo.running",
-)
 
-
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("shelf", "point"), [(shelf, point) for shelf, points in POINTS.items() for point in points])
 def test_a_worker_killed_at_this_point_loses_nothing_and_repeats_nothing(yard: Yard, point: str) -> None:
     jobs = enqueue(yard)
     yard.short_lives(f"{point}=kill:1" if point in SHARED else "", f"{point}=kill:2")

@@ -253,6 +253,13 @@ class ExpiryConformance(Conformance):
         assert fetch(store, queue="other") == []
         assert state(store, id) is State.CANCELLED
 
+    def test_who_asks_for_no_job_changes_nothing(self, store: Store, clock: FrozenClock) -> None:
+        """A claim of none only shows that its worker is known."""
+        id = add(store, expires=1)
+        clock.advance(2)
+        assert store.fetch(a_claim(limit=0)) == []
+        assert state(store, id) is State.AVAILABLE
+
     def test_a_future_job_may_expire_too(self, store: Store, clock: FrozenClock) -> None:
         id = add(store, delay=100, expires_at=clock.now() + 5)
         clock.advance(6)

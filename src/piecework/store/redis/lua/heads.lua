@@ -26,7 +26,7 @@ return verb(function()
   local worker, number, limit, queues = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
   Take.check_session(worker)
   local again = Take.ranks_again(ASKED)
-  if #again > 0 then return { true, false, again } end
+  if #again > 0 or limit <= 0 then return { #again > 0, false, again } end
   local more = Take.pass_time()
   Rows.flush()
   if more then return { false, true, {} } end
