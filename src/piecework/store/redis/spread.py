@@ -152,9 +152,7 @@ class Spread:
             (rank, home) for home, (before, _, ranks) in enumerate(heads) if before or not again for rank in ranks
         )
         order = [home for _, home in (ranked if again else ranked[: claim.limit])]
-        shares = {
-            home: msgspec.structs.replace(claim, limit=0 if again else n) for home, n in Counter(order).items()
-        }
+        shares = {home: msgspec.structs.replace(claim, limit=0 if again else n) for home, n in Counter(order).items()}
         return _merged(self._take(shares), order)
 
     def _heads(self, claim: Claim) -> list[Any]:
