@@ -27,7 +27,7 @@ SPREAD = ["tests/store/test_redis_kinds.py", "tests/store/test_redis_spread.py",
 def chosen(kind: str) -> list[str]:
     """Which tests: those of the shelf, and on one server those that ask that server itself."""
     if kind in ("redis", "valkey"):
-        return ["-k", "redis and not test_redis_kinds", *ALONE]
+        return ["-k", "(redis or in_bites) and not test_redis_kinds", *ALONE]
     own_servers = [f"--ignore=tests/crash/test_redis_{name}.py" for name in ("cuts", "faults")]
     if kind == "sentinel":
         return ["-k", "redis", *own_servers, "tests/store/test_conformance.py", *RINGS]
