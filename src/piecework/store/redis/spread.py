@@ -198,8 +198,9 @@ class Spread:
         """Marked in the first shard, ended in the others, and then in the first: whoever is interrupted is followed by others."""
         if self.one is None and not self.shards[0].run("mark", (session, beat if beat is not None else False)):
             return None if beat is not None else 0
-        ended = [liveness.bury(shard, session, None) or 0 for shard in self.shards[1:]]
-        last = liveness.bury(self.shards[0], session, beat)
+        reason = liveness.reason_for(beat)
+        ended = [liveness.bury(shard, session, None, reason) or 0 for shard in self.shards[1:]]
+        last = liveness.bury(self.shards[0], session, beat, reason)
         return None if last is None else last + sum(ended)
 
     def reap(self, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:

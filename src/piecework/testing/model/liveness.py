@@ -39,7 +39,7 @@ class Liveness(Walk):
             self._t.sessions.pop(session, None)
             ids = [job.id for job in self._t.jobs.values() if job.state is State.RUNNING and _session(job) == session]
             for id in ids:
-                self._take_away(id, "its session ended")
+                self._take_away(id, "its session ended" if beat is None else "its session stopped beating")
             return len(ids)
 
     def reap(
