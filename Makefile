@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-crash test test-all check simulate sweep strace pgbouncer redis bench bench-redis bench-stores bench-shop soak postgres clean
+.PHONY: help demo demo-crash test test-all check simulate sweep strace pgbouncer redis bench bench-redis bench-stores bench-shop soak postgres redis-kinds clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak: $(TOOLS) ## Torture SQLite: 200,000 jobs, a worker killed every second (AR
 # Every PostgreSQL that is found here, and the first one with the plans that it keeps for all arguments.
 postgres: $(TOOLS) pgbouncer ## The rings on every PostgreSQL that is here, whole, and with generic plans (ARGS=18 for one)
 	@$(BIN)/python -m tests.every_postgres $(ARGS)
+
+redis-kinds: $(TOOLS) redis ## The rings on Redis, on Valkey and on a Cluster of six nodes, whole (ARGS=cluster for one; also valkey-cluster, sentinel)
+	@$(BIN)/python -m tests.every_redis $(ARGS)
 
 clean: ## Remove .venv and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov forest-report.txt

@@ -13,9 +13,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.redis_kinds import KINDS, begun, cluster_kind, empty_store, kind
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.schemas import Schemas
 from tests.servers import UNSYNCED, Postgres, ServerMissing
@@ -34,9 +36,10 @@ WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
 SHELVES: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder}/jobs.db",
     "postgres": lambda folder: schemas().take(),
-    "redis": lambda folder: f"{redis_server().url}?prefix=t_{next(_prefixes)}",
+    "redis": lambda folder: empty_store(kind(), redis_server(kind())),
 }
-_prefixes = itertools.count(1)
+# … so do other servers that the last one is for, for tests that name them …
+ELSEWHERE = {name: lambda folder, name=name: empty_store(name, redis_server(name)) for name in KINDS.keys() - SHELVES}
 # … and those that outlast a test, how one is given back.
 GIVE_BACK: dict[str, Callable[[str], None]] = {"postgres": lambda url: schemas().give_back(url)}
 
@@ -86,38 +89,26 @@ def schemas() -> Schemas:
     return Schemas(server())
 
 
-@functools.cache
-def _begun_redis() -> Redis | str:
-    try:
-        redis = Redis()
-        atexit.register(redis.stop)
-        return redis.start()
-    except ServerMissing as missing:
-        return str(missing)
-
-
-def redis_server() -> Redis:
-    """The Redis of this test process, which ends with it; each test has a prefix of its own."""
-    begun = _begun_redis()
-    if isinstance(begun, str):
-        pytest.fail(begun, pytrace=False)
-    return begun
+def redis_server(kind: str) -> Any:
+    """The server of this kind of this test process, which ends with it; each test has a prefix of its own."""
+    server = begun(kind)
+    if isinstance(server, str):
+        pytest.fail(server, pytrace=False)
+    return server
 
 
 @pytest.fixture(scope="session")
 def redis() -> Redis:
-    """A Redis server that several tests share."""
-    return redis_server()
+    """One server that several tests share: a Redis, or a Valkey where the shelf is one."""
+    found: Redis = redis_server("valkey" if kind().startswith("valkey") else "redis")
+    return found
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[RedisCluster]:
-    """Three masters and their replicas, for the few tests that need them."""
-    cluster = RedisCluster()
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
+def cluster() -> RedisCluster:
+    """Three masters and their replicas, which several tests share."""
+    found: RedisCluster = redis_server(cluster_kind())
+    return found
 
 
 @pytest.fixture
@@ -150,7 +141,7 @@ def shelf(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store_url(shelf: str, tmp_path: Path) -> Iterator[str]:
     """The URL of a database in which nothing is."""
-    url = SHELVES[shelf](tmp_path)
+    url = {**SHELVES, **ELSEWHERE}[shelf](tmp_path)
     yield url
     if shelf in GIVE_BACK:
         GIVE_BACK[shelf](url)
@@ -186,7 +177,7 @@ def fresh_store(shelf: str, tmp_path: Path) -> Iterator[Callable[[FrozenClock], 
         give_back()  # which leaves alone what the test has not closed
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
-        lent.append(SHELVES[shelf](folder))
+        lent.append({**SHELVES, **ELSEWHERE}[shelf](folder))
         store = open_store(lent[-1], clock=clock)
         store.migrate()
         return store

@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 import msgspec
-import redis
 
 from piecework.store.redis import rows
+from piecework.store.redis.connecting import connect
 from piecework.store.redis.shard import KEYS
 from piecework.store.redis.url import parse
 
@@ -29,7 +29,16 @@ _pack = msgspec.msgpack.Encoder().encode
 def books(url: str) -> list[str]:
     """Everything that is not in order in a store, one sentence each."""
     with closing(_connected(url)) as server:
-        return [line for tag in _tags(server, url) for line in Shard(server, parse(url).prefix, tag).wrong()]
+        shards = [Shard(server, parse(url).prefix, tag) for tag in _tags(server, url)]
+        return [line for shard in shards for line in shard.wrong()] + list(_in_several(shards))
+
+
+def _in_several(shards: Iterable[Shard]) -> Iterator[str]:
+    """What must be in one shard, and is in two."""
+    for name in ("at", "unique", "batch"):
+        for field, n in Counter(field for shard in shards for field in shard.read(name)).items():
+            if n > 1:
+                yield f"{name} has {field.decode()!r} in {n} shards"
 
 
 def alter(url: str, ids: Iterable[str], **fields: Any) -> None:
@@ -50,9 +59,8 @@ def make_newer(url: str, by: int) -> None:
 
 
 def _connected(url: str) -> Any:
-    place = parse(url)
-    host, port = place.hosts[0]
-    return redis.Redis(host=host, port=port, db=place.database)
+    """To one server, to the master that Sentinels name, or to a Cluster, whose keys are then found on all masters."""
+    return connect(parse(url), lambda server, life: None)
 
 
 def _tags(server: Any, url: str) -> Iterator[str]:

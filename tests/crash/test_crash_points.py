@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from crashkit import Yard
 from crashwalks import walked, wrong_attempts
-from support import until
+from support import is_redis, until
 
 from piecework.failpoints import NAMES
 
@@ -135,14 +135,13 @@ def test_a_point_that_raises_or_waits_loses_nothing_and_repeats_nothing(
 
 @pytest.mark.parametrize("point", sorted(SHARED))
 def test_a_supervisor_killed_at_its_own_commit_leaves_nothing_that_the_next_one_cannot_mend(
-    quick_yard: Yard, point: str, shelf: str
+    quick_yard: Yard, point: str
 ) -> None:
     gate = quick_yard.folder / "gate"
     held = quick_yard.app_module.hold.later(str(gate))
     jobs = enqueue(quick_yard)
-    beat = (
-        3 if shelf == "redis" else 2
-    )  # it looks whether the store is set up (by a script), enlists, and dies at its first beat
+    # It enlists, and dies at its first beat; on Redis it looks before that whether the store is set up, by a script.
+    beat = 3 if is_redis(quick_yard.place) else 2
     first = quick_yard.work("-c", "2", failpoints=f"{point}=kill:{beat}")
     assert first.ended() == -signal.SIGKILL
     second = quick_yard.work("-c", "2").ready()

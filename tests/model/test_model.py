@@ -360,17 +360,20 @@ class StoreMachine(Twins):
     @rule(data=st.data(), limit=st.sampled_from([1, 1000, 1000]))
     def cancel(self, data: st.DataObject, limit: int) -> None:
         by = data.draw(st.sampled_from([None, "ops"]))
-        self.both("cancel", self.draw_filter(data, UNFINISHED), reason="cancelled", by=by, limit=limit)
+        which = self.draw_filter(data, UNFINISHED)
+        self.both("cancel", which, reason="cancelled", by=by, limit=self.bound(which, limit))
 
     @precondition(lambda self: self.has(*RETRIABLE))
     @rule(data=st.data(), limit=st.sampled_from([1, 1000, 1000]))
     def retry(self, data: st.DataObject, limit: int) -> None:
-        self.both("retry", self.draw_filter(data, RETRIABLE), limit=limit, resume=data.draw(st.booleans()))
+        which, resume = self.draw_filter(data, RETRIABLE), data.draw(st.booleans())
+        self.both("retry", which, limit=self.bound(which, limit), resume=resume)
 
     @precondition(lambda self: self.has(*RETRIABLE, State.COMPLETED))
     @rule(data=st.data(), limit=st.sampled_from([1, 1000, 1000]))
     def delete(self, data: st.DataObject, limit: int) -> None:
-        if self.both("delete", self.draw_filter(data, (*RETRIABLE, State.COMPLETED)), limit=limit):
+        which = self.draw_filter(data, (*RETRIABLE, State.COMPLETED))
+        if self.both("delete", which, limit=self.bound(which, limit)):
             self.sent.clear()  # as after `prune`
 
     @rule(

@@ -407,7 +407,7 @@ class OperationMachine(Twins):
     )
     def cancel(self, data: st.DataObject, undo: bool, by: str | None, limit: int) -> None:
         which = self.draw_filter(data, *UNFINISHED)
-        self.both("cancel", which, reason="not wanted", by=by, undo=undo, limit=limit)
+        self.both("cancel", which, reason="not wanted", by=by, undo=undo, limit=self.bound(which, limit))
 
     @precondition(lambda self: self.has(*RETRIABLE))
     @rule(
@@ -417,7 +417,8 @@ class OperationMachine(Twins):
         limit=st.sampled_from([1, 1000, 1000]),
     )
     def retry(self, data: st.DataObject, resume: bool, by: str | None, limit: int) -> None:
-        self.both("retry", self.draw_filter(data, *RETRIABLE), resume=resume, by=by, reason="why not", limit=limit)
+        which = self.draw_filter(data, *RETRIABLE)
+        self.both("retry", which, resume=resume, by=by, reason="why not", limit=self.bound(which, limit))
 
     @rule(
         what=st.sampled_from(["prune", "pause", "resume", "resume", "repair", "close", *["time"] * 4]),
@@ -439,7 +440,8 @@ class OperationMachine(Twins):
     @precondition(lambda self: self.has(*RETRIABLE, State.COMPLETED))
     @rule(data=st.data(), limit=st.sampled_from([1, 1000]))
     def delete(self, data: st.DataObject, limit: int) -> None:
-        self.forget(self.both("delete", self.draw_filter(data, *RETRIABLE, State.COMPLETED), limit=limit))
+        which = self.draw_filter(data, *RETRIABLE, State.COMPLETED)
+        self.forget(self.both("delete", which, limit=self.bound(which, limit)))
 
     def forget(self, deleted: int) -> None:
         """What was deleted would be stored anew: a call is not sent again after so long a time."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis as driver
 from redis.crc import key_slot
+from tests.redis_books import books
 from tests.redis_servers import MASTERS, Redis, RedisCluster
 
 from piecework import parting
@@ -273,3 +274,23 @@ def test_a_worker_that_was_reaped_gets_nothing_in_any_shard(store: RedisStore) -
             work.exchange(shard, (), a_claim("w.2", 5))
         assert shard.run("heads", work.claim_row(a_claim("w.3", 5)))
     assert {run.id for run in fetch(store, limit=len(ids), worker="w.3")} == ids
+
+
+def test_the_books_are_those_of_every_shard(store: RedisStore, cluster: RedisCluster, url: str) -> None:
+    """The judge of the crash ring looks through all shards, and for jobs that are in two of them."""
+    ids = [add(store, queue=queue) for queue in QUEUES]
+    assert books(url) == []
+    at = [shard.keys[4] for shard in store._set_up().shards]
+    with driver.RedisCluster(host="127.0.0.1", port=cluster.masters[0].port, decode_responses=True) as con:
+        homes = [key for key in at if con.hlen(key)]
+        assert len(homes) > MASTERS
+        for home, other in itertools.pairwise(homes):
+            id, place = next(iter(con.hgetall(home).items()))
+            assert id in ids
+            con.hset(other, id, place)
+            assert f"at has {id!r} in 2 shards" in books(url)
+            con.hdel(other, id)
+            con.hdel(home, id)
+            assert len(books(url)) == 1
+            con.hset(home, id, place)
+    assert books(url) == []

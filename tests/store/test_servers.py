@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.redis_kinds import KINDS, cluster_kind, kind
+from tests.redis_servers import KIND, redis_program, valkey_program
 from tests.schemas import Schemas
-from tests.servers import UNSYNCED, Postgres
+from tests.servers import UNSYNCED, Postgres, ServerMissing
 
 from piecework.store import open_store
 from piecework.testing.conformance.kit import a_job, everything
@@ -60,3 +62,18 @@ def test_a_schema_to_which_somebody_is_connected_is_given_again_when_he_is_gone(
         assert alone.take() not in (first, second)
     alone.give_back(second)
     assert {alone.take(), alone.take()} == {first, second}
+
+
+def test_what_redis_is_in_the_tests_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a test starts follows it, so that a run on Valkey is not one on Redis in half of its tests."""
+    found = {}
+    for name in KINDS:
+        monkeypatch.setenv(KIND, name)
+        redis_program.cache_clear()
+        found[kind()] = (cluster_kind(), redis_program() == valkey_program())
+    redis_program.cache_clear()
+    assert found["valkey"] == found["valkey-cluster"] == ("valkey-cluster", True)
+    assert [found[name][0] for name in ("redis", "cluster", "sentinel")] == ["cluster"] * 3
+    monkeypatch.setenv(KIND, "reddis")
+    with pytest.raises(ServerMissing, match="PIECEWORK_REDIS_KIND is reddis; it can be redis, valkey, cluster"):
+        kind()

@@ -54,9 +54,13 @@ def sessions(shard: Shard) -> list[SessionRecord]:
     return sorted(found, key=lambda session: (session.started_at, session.id))
 
 
-def bury(shard: Shard, session: str, beat: int | None) -> int | None:
+def reason_for(beat: int | None) -> str:
+    """Why the jobs of a session come back: it was ended, or by its beat found to be silent."""
+    return STOPPED if beat is None else SILENT
+
+
+def bury(shard: Shard, session: str, beat: int | None, reason: str) -> int | None:
     """The verb `bury`, in one shard."""
-    reason = STOPPED if beat is None else SILENT
     answer = shard.run("bury", (session, given(beat), reason))
     if answer is False:
         return None

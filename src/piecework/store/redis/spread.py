@@ -148,14 +148,12 @@ class Spread:
 
     def _fetch(self, claim: Claim) -> list[Fetched]:
         heads = self._heads(claim)
-        if any(before for before, _, _ in heads):
-            again = msgspec.structs.replace(claim, limit=0)
-            shares = {home: again for home, (before, _, _) in enumerate(heads) if before}
-            order: list[int] = []
-        else:
-            ranked = sorted((rank, home) for home, (_, _, ranks) in enumerate(heads) for rank in ranks)
-            order = [home for _, home in ranked[: claim.limit]]
-            shares = {home: msgspec.structs.replace(claim, limit=n) for home, n in Counter(order).items()}
+        again = any(before for before, _, _ in heads)  # then no shard gives anything new
+        ranked = sorted(
+            (rank, home) for home, (before, _, ranks) in enumerate(heads) if before or not again for rank in ranks
+        )
+        order = [home for _, home in (ranked if again else ranked[: claim.limit])]
+        shares = {home: msgspec.structs.replace(claim, limit=0 if again else n) for home, n in Counter(order).items()}
         return _merged(self._take(shares), order)
 
     def _heads(self, claim: Claim) -> list[Any]:
@@ -204,8 +202,9 @@ class Spread:
         """Marked in the first shard, ended in the others, and then in the first: whoever is interrupted is followed by others."""
         if self.one is None and not self.shards[0].run("mark", (session, beat if beat is not None else False)):
             return None if beat is not None else 0
-        ended = [liveness.bury(shard, session, None) or 0 for shard in self.shards[1:]]
-        last = liveness.bury(self.shards[0], session, beat)
+        reason = liveness.reason_for(beat)
+        ended = [liveness.bury(shard, session, None, reason) or 0 for shard in self.shards[1:]]
+        last = liveness.bury(self.shards[0], session, beat, reason)
         return None if last is None else last + sum(ended)
 
     def reap(self, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:

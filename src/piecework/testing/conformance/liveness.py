@@ -147,6 +147,16 @@ class SessionConformance(Conformance):
         again = fetch_one(store)
         assert (again.id, again.run, again.attempt, again.crashes) == (run.id, 2, 0, 0)
 
+    def test_bury_tells_a_session_that_was_ended_from_a_silent_one(self, store: Store) -> None:
+        """The history of each job says which it was, whatever queue it is from."""
+        ids = [add(store, queue=f"q{n}") for n in range(6)]
+        for session, beat in (("s", 0), ("t", None)):
+            store.enlist(a_session(session))
+            fetch(store, len(ids), worker=f"{session}.0")
+            assert store.bury(session, beat) == len(ids)
+        ((silent, ended),) = {tuple(line.reason for line in store.attempts(id)) for id in ids}
+        assert silent != ended
+
     def test_jobs_come_back_to_the_head_of_their_queue(self, store: Store, clock: FrozenClock) -> None:
         """A job that was handed back has not lost its place."""
         store.enlist(a_session("s"))

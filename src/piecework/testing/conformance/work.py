@@ -178,10 +178,12 @@ class FetchConformance(Conformance):
         assert snapshot(store) == before
 
     def test_a_repeated_claim_keeps_its_order(self, store: Store) -> None:
-        """The same jobs again, best first as before."""
-        store.add([a_job(priority=priority, queue=f"q{priority % 2}") for priority in (3, 1, 2, 0)])
-        claim = a_claim(limit=4)
-        assert store.fetch(claim) == store.fetch(claim)
+        """The same jobs again, best first as before, whatever queue each is from."""
+        ids = {priority: add(store, priority=priority, queue=f"q{priority}") for priority in (3, 1, 5, 2, 0, 4)}
+        claim = a_claim(limit=6)
+        first = store.fetch(claim)
+        assert [job.id for job in first] == [ids[priority] for priority in range(6)]
+        assert store.fetch(claim) == first
 
     def test_a_repeated_claim_gets_only_what_still_runs(self, store: Store) -> None:
         """Those that still run."""
@@ -273,6 +275,13 @@ class ExpiryConformance(Conformance):
         clock.advance(2)
         assert fetch(store, queue="other") == []
         assert state(store, id) is State.CANCELLED
+
+    def test_who_asks_for_no_job_changes_nothing(self, store: Store, clock: FrozenClock) -> None:
+        """A claim of none only shows that its worker is known."""
+        id = add(store, expires=1)
+        clock.advance(2)
+        assert store.fetch(a_claim(limit=0)) == []
+        assert state(store, id) is State.AVAILABLE
 
     def test_a_future_job_may_expire_too(self, store: Store, clock: FrozenClock) -> None:
         id = add(store, delay=100, expires_at=clock.now() + 5)

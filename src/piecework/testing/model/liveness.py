@@ -41,7 +41,7 @@ class Liveness(Walk):
             self._t.reaped = {worker: True for worker in self._t.reaped if worker.rpartition(".")[0] != session}
             ids = [job.id for job in self._t.jobs.values() if job.state is State.RUNNING and _session(job) == session]
             for id in ids:
-                self._take_away(id, "its session ended")
+                self._take_away(id, "its session ended" if beat is None else "its session stopped beating")
             return len(ids)
 
     def reap(

@@ -2,7 +2,7 @@
 -- with: quick take
 -- What a fetch would take here first, for one that looks into several shards: ranks, which are priority, moment and place as
 -- bytes in the order of fetching. Told {worker, number of the claim, limit, queues or nil}; answers {whether that claim was
--- answered before, whether there is more to be cleared first, ranks}.
+-- answered before, whether there is more to be cleared first, ranks}; of a claim that was, those of what still runs.
 
 local function ranks_of(queue, limit)
   if call('SISMEMBER', K.paused, queue) == 1 then return {} end
@@ -25,7 +25,8 @@ end
 return verb(function()
   local worker, number, limit, queues = ASKED[1], ASKED[2], ASKED[3], ASKED[4]
   Take.check_session(worker)
-  if #beginning(K.running, worker .. '\0' .. number .. '\0', 1) > 0 then return { true, false, {} } end
+  local again = Take.ranks_again(ASKED)
+  if #again > 0 or limit <= 0 then return { #again > 0, false, again } end
   local more = Take.pass_time()
   Rows.flush()
   if more then return { false, true, {} } end

@@ -162,15 +162,19 @@ end
 
 -- ── the verb ────────────────────────────────────────────────────────────────────────────────────
 
--- What this claim got before and still runs, in the order of then.
-local function take_again(claim)
+-- The ranks of what this claim got before and still runs, in the order of then.
+function Take.ranks_again(claim)
   local members = beginning(K.running, claim[1] .. '\0' .. claim[2] .. '\0')
   local places, ranks = {}, {}
   for k, member in ipairs(members) do places[k] = sub(member, -14) end
   Rows.load(places)
   for k, place in ipairs(places) do ranks[k] = Moves.rank(Rows.job(place)) end
   table.sort(ranks)
-  for k, rank in ipairs(ranks) do
+  return ranks
+end
+
+local function take_again(claim)
+  for k, rank in ipairs(Take.ranks_again(claim)) do
     taking.places[k] = sub(rank, -14)
     taking.rows[k] = Rows.job(taking.places[k])
   end
