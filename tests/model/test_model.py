@@ -160,6 +160,7 @@ class StoreMachine(Twins):
     @rule(worker=workers)
     def fetch_again(self, worker: str) -> None:
         claim = self.claims.get(worker)
+        self.pass_time(worker)
         if claim is not None and self.model.fetch(claim):  # of one of which nothing runs any more, a store may not know
             self.both("fetch", claim)
 

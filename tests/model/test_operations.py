@@ -148,6 +148,7 @@ class OperationMachine(Twins):
     @rule(worker=workers)
     def fetch_again(self, worker: str) -> None:
         claim = self.claims.get(worker)
+        self.pass_time(worker)
         if claim is not None and self.model.fetch(claim):
             self.both_runs(claim)
 
