@@ -10,12 +10,11 @@ from crashkit import Yard
 from test_crash_points import LIVES, SHARED, check, enqueue
 
 POINTS = {
-    "valkey": ("store.before_commit", "worker.after_fetch", "split.after_bite", "compose.running", "step.kept"),
+    "valkey": ("store.before_commit", "split.after_bite"),
     "cluster": (
         "store.before_commit",
         "store.after_commit",
         "worker.after_fetch",
-        "worker.before_exchange",
         "split.after_bite",
         "step.kept",
         "undo.running",

@@ -159,6 +159,7 @@ class StoreMachine(Twins):
     @precondition(lambda self: self.claims)
     @rule(worker=workers)
     def fetch_again(self, worker: str) -> None:
+        self.pass_time(worker)
         if (claim := self.asked_again(worker)) is not None:
             self.both("fetch", claim)
 

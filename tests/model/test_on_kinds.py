@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize("shelf", ["valkey", "cluster"])
 def test_the_store_does_what_the_model_does(
     machine: type[Twins], fresh_store: Callable[[FrozenClock], Store], shelf: str
 ) -> None:
-    walk_randomly(machine, fresh_store, examples=max(1, examples_on(shelf) // 6))
+    walk_randomly(machine, fresh_store, examples=max(1, examples_on(shelf) // 10))
 
 
 def test_parts_do_what_the_model_does(store: Store, clock: FrozenClock) -> None:

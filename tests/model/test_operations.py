@@ -147,6 +147,7 @@ class OperationMachine(Twins):
 
     @rule(worker=workers)
     def fetch_again(self, worker: str) -> None:
+        self.pass_time(worker)
         if (claim := self.asked_again(worker)) is not None:
             self.both_runs(claim)
 

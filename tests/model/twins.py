@@ -67,6 +67,13 @@ class Twins(RuleBasedStateMachine):
         """A limit for people's verbs: which jobs it leaves out is nobody's promise where they lie in several shards."""
         return 1000 if self.spread and which.ids is None else limit
 
+    def pass_time(self, worker: str) -> None:
+        """What is too late is cancelled by now. Where jobs lie in several shards, a claim that is sent again sees to that, too,
+        in those from which it got nothing; elsewhere only a new one does."""
+        if self.spread:
+            self.number += 1
+            self.both("fetch", Claim(self.named(worker), self.number, 1, ()))
+
     def know(self, batch: str) -> None:
         if batch not in self.batches:
             self.batches.append(batch)
