@@ -94,6 +94,7 @@ def play(server: Postgres, schema: str, *, jobs: int, seconds: float, lease: flo
             let_go("afterwards")
             until(lambda: app.jobs.where(state="completed").count() == jobs, "all have completed", within=120)
             took = time.monotonic() - back
+            until(lambda: said.times(BACK), "each loop of the worker has reached the store again")
         wrong = [f"job {n} ran {times} times" for n, times in runs.items() if times != 1]
         # Some may have been handed back before they were begun, and fetched again; what counts is what was begun.
         wrong += [f"{job.id}: {job.attempts()[-1].outcome}" for job in kept[::50] if job.record().attempt != 1]
