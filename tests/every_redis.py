@@ -28,7 +28,8 @@ def chosen(kind: str) -> list[str]:
     """Which tests: those of the shelf, and on one server those that ask that server itself."""
     if kind in ("redis", "valkey"):
         return ["-k", "(redis or in_bites) and not test_redis_kinds", *ALONE]
-    own_servers = [f"--ignore=tests/crash/test_redis_{name}.py" for name in ("cuts", "faults")]
+    # These hold or cut what goes to one server, and a Cluster's nodes tell where the others are.
+    own_servers = [f"--ignore=tests/crash/test_{name}.py" for name in ("redis_cuts", "redis_faults", "late_requests")]
     if kind == "sentinel":
         return ["-k", "redis", *own_servers, "tests/store/test_conformance.py", *RINGS]
     return ["-k", "redis and not TestValkey", *own_servers, *SPREAD]
