@@ -10,6 +10,7 @@ import atexit
 import functools
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,11 @@ from piecework.testing import FrozenClock
 # Speed is for the benchmarks to tell: no example fails because the machine was busy.
 settings.register_profile("piecework", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("piecework")
+
+# Whoever starts the tests under nohup, or in a shell's background, has these ignored, and so would all that they start.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
 
