@@ -26,7 +26,7 @@ from bench.measure import Store
 from bench.reading import NotExact, Reading
 from piecework.cli.watch import _Bars as Bars
 from piecework.cli.watch import _Watcher as Watcher
-from piecework.jobs import Job
+from piecework.handle import Job
 
 MEGABYTE = 1024 * 1024
 SETTLING = 2.0  # seconds after the start until a process weighs what it weighs without work

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         StepLimit,
         WaitTimedOut,
     )
+    from piecework.handle import Job
     from piecework.job import ErrorInfo, OnFailure, Progress, State
-    from piecework.jobs import Job
     from piecework.operations import Operation
     from piecework.operationtask import OperationTask
     from piecework.retry import exponential, fixed
@@ -90,7 +90,7 @@ _ROOMS = {
         "WaitTimedOut",
     ),
     "piecework.job": ("ErrorInfo", "OnFailure", "Progress", "State"),
-    "piecework.jobs": ("Job",),
+    "piecework.handle": ("Job",),
     "piecework.operations": ("Operation",),
     "piecework.operationtask": ("OperationTask",),
     "piecework.retry": ("exponential", "fixed"),

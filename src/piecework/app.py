@@ -24,9 +24,10 @@ from piecework.distributed import DistributedJob
 from piecework.engine.embedded import EmbeddedWorker
 from piecework.engine.processes import PoolSettings
 from piecework.errors import BadOption, BadSettings, UsageError
+from piecework.handle import Job
 from piecework.ids import new_id
 from piecework.job import NewJob, OnFailure, Record
-from piecework.jobs import Job, Jobs, walks
+from piecework.jobs import Jobs
 from piecework.labels import Identity
 from piecework.objects import ObjectRegistry
 from piecework.operationquery import Operations
@@ -45,6 +46,7 @@ from piecework.options import (
 )
 from piecework.outbox import KEEP_CARRIED, Outbox, kept
 from piecework.parts import DistributedRecord, DistributedState
+from piecework.plan import walks
 from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
 from piecework.rows import Rows

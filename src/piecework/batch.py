@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from piecework.engine.splitter import placed
 from piecework.errors import BadOption, UsageError
+from piecework.handle import Job
 from piecework.ids import new_id
 from piecework.job import BatchRecord, Filter, NewBatch, NewJob, OnFailure, State
-from piecework.jobs import Job
 from piecework.operations import Operation
 from piecework.split import Piece, check_piece
 

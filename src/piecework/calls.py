@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from piecework.jobs import Job
+from piecework.handle import Job
 from piecework.options import CallKeywords, CallOptions, call_options
 from piecework.split import Piece
 from piecework.targets import target_of

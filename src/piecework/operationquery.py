@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from piecework.byhand import RETRIABLE
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.job import Filter, Record, State
-from piecework.jobs import PAGE, RETRIABLE
 from piecework.operations import Operation
 from piecework.plan import Place, read_cursor
 from piecework.start import asked, plain_part
@@ -24,6 +24,7 @@ S = TypeVar("S")
 _plain = msgspec.json.Decoder().decode
 
 
+PAGE = 200
 MOST_REFUSED = 100
 
 

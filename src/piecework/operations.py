@@ -15,8 +15,10 @@ from piecework.amending import (
     step_of,
     whereabouts,
 )
+from piecework.byhand import RETRIABLE, whoami, why_and_who, why_not_back
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.forking import fork
+from piecework.handle import Job
 from piecework.ids import new_id
 from piecework.job import (
     Amendment,
@@ -29,7 +31,6 @@ from piecework.job import (
     Record,
     State,
 )
-from piecework.jobs import RETRIABLE, Job, whoami, why_and_who
 from piecework.options import check_text
 from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
@@ -306,7 +307,7 @@ class Operation(Job[S]):
             if amendment.cursor is not None:
                 must_be_movable(record)
         if amendment.resume and record.state in RETRIABLE:
-            raise UsageError(f"operation {self.id} cannot go on: {self._why_not(record)}")
+            raise UsageError(f"operation {self.id} cannot go on: {why_not_back(self._app.store, record)}")
         raise UsageError(f"operation {self.id} moves on faster than it could be {amendment.what}; cancel it first")
 
     def _note(self, what: str, reason: str, by: str | None) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import msgspec
 
 from piecework.errors import BadArguments, OtherPlan
+from piecework.job import Record
 
 MAIN = "main"
 OTHER_PLAN = "it began with another plan"  # so the reason begins for which an operation is parked that cannot jump
@@ -63,6 +64,11 @@ class Undoing(msgspec.Struct, frozen=True):
 
 def _before(run: int | None) -> str:
     return "" if run is None else f"/{run}"
+
+
+def walks(record: Record) -> bool:
+    """Whether a job is an operation: its cursor is a place on a plan, and never a single word."""
+    return record.cursor is not None and "/" in record.cursor
 
 
 def read_cursor(text: str) -> Place | Undoing:

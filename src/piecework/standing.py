@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UnsetType
 
 from piecework.errors import BadArguments, UsageError
+from piecework.handle import Job
 from piecework.job import Standing, State, as_utc
-from piecework.jobs import Job
 from piecework.options import CallOptions
 from piecework.registry import TaskSpec
 

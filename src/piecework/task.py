@@ -14,9 +14,9 @@ from piecework.codec import ResultCodec
 from piecework.engine.splitter import inline_pieces
 from piecework.errors import BadArguments, BadOption, Duplicate, SplitChanged, UsageError
 from piecework.errortext import describe
+from piecework.handle import Job
 from piecework.ids import new_id, new_ids
 from piecework.job import NewJob, OnFailure, PieceResult, State
-from piecework.jobs import Job
 from piecework.labels import key_for
 from piecework.options import CallKeywords, CallOptions, call_options, check_queue, overrides_of
 from piecework.registry import Compose, TaskSpec, kind_of

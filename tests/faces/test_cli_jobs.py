@@ -14,8 +14,8 @@ import pytest
 from support import books
 
 from piecework import Piecework
+from piecework.byhand import whoami
 from piecework.job import State
-from piecework.jobs import whoami
 from piecework.testing.drain import drain
 
 Call = Callable[..., Any]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from piecework import Operation, State
-from piecework.jobs import whoami
+from piecework.byhand import whoami
 from piecework.testing.drain import drain
 
 Call = Callable[..., Any]

@@ -25,6 +25,7 @@ ASYNC_ROOMS = {
     "calls.py",
     "task.py",
     "standing.py",
+    "handle.py",
     "jobs.py",
     "operations.py",
     "operationtask.py",

@@ -58,6 +58,8 @@ def test_on_a_server_a_worker_loads_that_store_and_its_driver_and_no_engine(url:
     driver, shelf = SERVERS[url]
     modules = loaded(WORKER.format(url=url))
     more = {name for name in of_piecework(modules) - DOOR if not name.startswith(("store.", f"store.{shelf}"))}
-    assert not {name for name in more if name.split(".")[0] in ("app", "task", "engine", "cli", "testing", "jobs")}
+    assert not {
+        name for name in more if name.split(".")[0] in ("app", "task", "engine", "cli", "testing", "jobs", "handle")
+    }
     bare = loaded(f"import {driver}")
     assert not (modules - bare) & {"click", "rich", "cronsim", "sqlalchemy", "django", "pydantic"}

@@ -9,7 +9,7 @@ import pytest
 
 from piecework import Piecework
 from piecework.errors import UsageError
-from piecework.jobs import Job
+from piecework.handle import Job
 
 SURROGATE, NUL = "\ud800", "a\0b"
 

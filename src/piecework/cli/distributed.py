@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from piecework import parting
+from piecework.byhand import whoami
 from piecework.cli.common import (
     app_option,
     counted,
@@ -23,7 +24,6 @@ from piecework.cli.common import (
     when,
 )
 from piecework.distributed import DistributedJob
-from piecework.jobs import whoami
 from piecework.parts import DistributedRecord, DistributedState, PartRecord, PartState, Resumed
 
 COLOURS = {DistributedState.FINISHED: "green", DistributedState.FAILED: "red", DistributedState.STOPPED: "yellow"}

@@ -25,9 +25,11 @@ from piecework.cli.common import (
 )
 from piecework.cli.filters import NAMES, filters, given, query_of
 from piecework.errors import UsageError
+from piecework.failures import ErrorNode
+from piecework.handle import Job
 from piecework.job import AttemptRecord, BatchRecord, Record, State
-from piecework.jobs import ErrorNode, Job, Query, walks
-from piecework.plan import Place
+from piecework.jobs import Query
+from piecework.plan import Place, walks
 from piecework.trail import place_of
 
 FIRST_SHOWN, LAST_SHOWN = 2, 8  # runs of a job that ran often

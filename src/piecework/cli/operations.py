@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from piecework.amending import status_of
+from piecework.byhand import RETRIABLE, UNFINISHED
 from piecework.cli.chosen import Act, Said, Verb, assigned, filters, query_of, verb
 from piecework.cli.common import (
     UnreadableError,
@@ -25,7 +26,6 @@ from piecework.cli.common import (
 from piecework.cli.operationshow import print_operation, since
 from piecework.errors import UnknownTask, UsageError
 from piecework.job import OperationRecord, Record, State
-from piecework.jobs import RETRIABLE, UNFINISHED
 from piecework.operations import Operation
 
 GLOBALS_SHOWN = 4

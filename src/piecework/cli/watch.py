@@ -20,7 +20,7 @@ from piecework.amending import status_of, step_of
 from piecework.clock import SystemClock
 from piecework.errors import JobNotFound, StoreUnavailable
 from piecework.job import BatchRecord, BatchState, Filter, OperationRecord, Record, State
-from piecework.jobs import walks
+from piecework.plan import walks
 from piecework.store.protocol import Store
 
 if TYPE_CHECKING:
