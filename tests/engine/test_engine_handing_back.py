@@ -12,7 +12,8 @@ import pytest
 from support import alter, books, until
 
 from piecework import Cancel, Job, Piecework, current
-from piecework.engine.worker import POLL_SECONDS, Stopping, Worker
+from piecework.engine.lookout import POLL_SECONDS
+from piecework.engine.worker import Stopping, Worker
 from piecework.job import SUSPECT, SessionRecord
 from piecework.store.protocol import Store
 from piecework.testing import FrozenClock

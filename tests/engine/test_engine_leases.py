@@ -172,12 +172,10 @@ def test_a_worker_whose_session_fell_silent_begins_nothing_though_it_reaches_the
     """Its supervisor stands still, so others may have buried the session and completed what this worker holds."""
     worker = Worker(app.registry, ModelStore(clock=clock), clock, name="s.1", concurrency=1, lease=LEASE)
     worker.beaten(clock.monotonic())
-    worker._reached_at = clock.monotonic()
-    worker._judge_lease()
+    worker._lease.reached()
     assert worker._runner.begin_until == clock.monotonic() + LEASE
     clock.advance(LEASE - 1)
-    worker._reached_at = clock.monotonic()  # a trip of its own
-    worker._judge_lease()
+    worker._lease.reached()  # a trip of its own
     assert worker._runner.begin_until == clock.monotonic() + 1
     clock.advance(2)
     assert worker._room() == 0, "it asks for nothing that it would not begin"

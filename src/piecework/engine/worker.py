@@ -10,27 +10,30 @@ import logging
 import math
 import os
 import random
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from piecework.clock import Clock
 from piecework.engine.context import Running
+from piecework.engine.crowding import Crowding
 from piecework.engine.foresight import Foresight
 from piecework.engine.keeping import Keeping, put_down
+from piecework.engine.lease import Lease
+from piecework.engine.lookout import Lookout
 from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
 from piecework.engine.processes import PoolSettings
+from piecework.engine.reporting import Reporting
 from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner
 from piecework.engine.slate import Pulse, Slate
 from piecework.engine.strays import Strays
 from piecework.engine.suspects import Suspects
-from piecework.engine.trouble import Pauses, Trouble, longest_pause
+from piecework.engine.trips import Trip, Trips
+from piecework.engine.trouble import Trouble, longest_pause
 from piecework.errors import LeaseLost, StoreError
-from piecework.failpoints import failpoint
-from piecework.job import SUSPECT, Answer, Claim, Fetched, Progress, State
+from piecework.job import SUSPECT, Answer, Fetched, State
 from piecework.options import TaskOptions
 from piecework.outcome import Outcome, Release, Settlement
 from piecework.registry import Registry
@@ -41,16 +44,7 @@ log = logging.getLogger("piecework.worker")
 
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
-POLL_SECONDS = 1.0  # how often an idle worker looks, hint or no hint
-LISTEN_SECONDS = 0.12  # how long the listener waits for a hint at a stretch
-AWAY_SECONDS = 0.1  # how often the listener asks whether the store is back
 KEEP_SECONDS = 0.5  # how often progress is written, stop requests are read, and the stuck are given up
-CROWDED_SECONDS = 0.5  # how long nothing is fetched after more jobs for processes came than there are processes …
-FIRST_DEPTH, DEEPEST = 50, 1000  # … and how many jobs are then looked at, for others behind them
-
-# A trip that fails is tried again with half of it: where the server gives each statement little time, what is too much for
-# one trip would be too much for ever.
-LARGEST_PORTION = 100_000
 
 NO_PLACE = Release("every place of this worker has its job", quiet=True)
 _NO_OPTIONS = TaskOptions()
@@ -86,50 +80,36 @@ class Worker:
         trouble: Trouble | None = None,
     ) -> None:
         self.name = name
-        self._registry = registry
-        self._store = store
         self._clock = clock
         self._concurrency = concurrency
-        self._queues = tuple(queues) if queues is not None else None
         self._burst = burst
         self._draw = draw
-        self._runner = Runner(registry, store, clock, **({} if max_payload is None else {"max_payload": max_payload}))
-        self._inbox = Inbox()
-        self.pulse = Pulse() if slate is None else slate.pulse
-        self._lease = lease
         self._on_worn = on_worn
-        self._reviver = Reviver(self._runner, store, clock)
-        self._strays = Strays(name, store, clock, lease)
         self._home = os.getcwd()
-        self._beaten_at = math.inf  # unknown, until somebody says it
-        self._reached_at = math.inf
-        self._suspects = Suspects(clock)
-        self._held: set[str] = set()  # jobs that are known to have held a process
-        self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
-        self._worn = False  # too much is stuck in this process: another is to take its place
-        self._crowded_until = 0.0
-        self._depth = 0  # how far to look behind jobs for which no process is free
-        self._in_hand: dict[str, Running] = {}
-        self._keeping = Keeping(self._runner, clock)
-        self._unsent: list[Settlement] = []
-        self._to_keep = 0  # how many of them are operations that are to run on here: they keep their places
-        self._sending: list[Settlement] = []
-        self._claim = 1
-        self._portion = LARGEST_PORTION  # ends that are sent, and jobs that are asked for, on one trip
-        self._foresight = Foresight(clock, concurrency)
-        self._stopping = Stopping.NO
-        self._finished = threading.Event()
-        self._hungry = threading.Event()  # set while the worker would like a hint
-        self._hinted = True  # something may have changed since the last look
-        self._empty = False  # the last look found nothing
-        now = clock.monotonic()
-        self._look_at = now  # when to look again without a hint
-        self._ended_at = now
-        self._kept_at = now
+        self.pulse = Pulse() if slate is None else slate.pulse
         self._trouble = trouble or Trouble(clock, draw, log=log, longest=longest_pause(lease))
         self._aside = self._trouble.aside()  # of calls beside the trips, of which some may fail where trips do not
-        self._deaf = Pauses(clock, draw)  # of the listener: hints may be missing where all else goes well
+
+        self._runner = Runner(registry, store, clock, **({} if max_payload is None else {"max_payload": max_payload}))
+        self._inbox = Inbox()
+        self._pools = Pools(self._runner, self._inbox, clock, concurrency=concurrency, slate=slate, processes=processes)
+        self._trips = Trips(name, store, tuple(queues) if queues is not None else None, self._trouble)
+        self._lookout = Lookout(store, clock, self._inbox.nudge, trouble=self._trouble, aside=self._aside, draw=draw)
+        self._reporting = Reporting(name, store, self.pulse, trouble=self._trouble, aside=self._aside)
+        self._lease = Lease(self._runner, clock, lease)
+        self._foresight = Foresight(clock, concurrency)
+        self._crowding = Crowding(self._pools, clock)
+        self._suspects = Suspects(clock)
+        self._keeping = Keeping(self._runner, clock)
+        self._reviver = Reviver(self._runner, store, clock)
+        self._strays = Strays(name, store, clock, lease)
+
+        self._in_hand: dict[str, Running] = {}
+        self._held: set[str] = set()  # jobs that are known to have held a process
+        self._worn = False  # too much is stuck in this process: another is to take its place
+        self._stopping = Stopping.NO
         self._is_buried = False
+        self._ended_at = self._kept_at = clock.monotonic()
         self.settled = 0
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────
@@ -138,13 +118,11 @@ class Worker:
         """Asks the worker to stop; may be called from any thread, and again with more urgency."""
         if how.value > self._stopping.value:
             self._stopping = how
-        self._hungry.set()
         self._inbox.nudge()
 
     def beaten(self, at: float) -> None:
         """Tells the worker that its session beat at this moment of the monotonic clock; may be called from any thread."""
-        self._beaten_at = at
-        self._judge_lease()
+        self._lease.beaten(at)
 
     def buried(self) -> None:
         """Tells the worker that its session was declared dead; may be called from any thread. `run` raises `LeaseLost`.
@@ -160,16 +138,14 @@ class Worker:
 
     def run(self) -> None:
         """Works until stopped (or, with `burst`, until nothing is due). Raises `LeaseLost` when its session was buried."""
-        listener = threading.Thread(target=self._listen, name="piecework-hints", daemon=True)
-        listener.start()
+        self._lookout.open()
         try:
             while not self._is_done():
                 self._turn()
         finally:
-            self._finished.set()
-            self._hungry.set()
+            self._lookout.close()
             self._pools.close()
-            listener.join()  # what it waits for is short, and it must not reach for a store that is closed next
+            self._lookout.join()
 
     def running(self) -> list[str]:
         """The ids of the jobs in hand."""
@@ -178,17 +154,17 @@ class Worker:
     def unsettled(self) -> list[str]:
         """The ids of the jobs that have ended, and whose end the store has not taken yet."""
         ended = [running.job.id for running, _ in list(self._inbox.items)]
-        return [s.id for s in (*self._sending, *self._unsent)] + ended
+        return self._trips.untaken() + ended
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────
 
     def _is_done(self) -> bool:
         if self._stopping is Stopping.NOW:
             return True
-        nothing_left = not self._in_hand and not self._unsent and not self._inbox.items
+        nothing_left = not self._in_hand and not self._trips.unsent and not self._inbox.items
         if self._stopping is Stopping.DRAIN:
             return nothing_left or (self._worn and self._only_the_blocked_are_left())
-        return self._burst and nothing_left and self._empty
+        return self._burst and nothing_left and self._lookout.empty
 
     def _turn(self) -> None:
         """One round: wait, settle and fetch in one trip, start what came."""
@@ -197,19 +173,19 @@ class Worker:
         if self._is_buried:
             raise LeaseLost(f"the session of worker {self.name} was declared dead by others")
         self._report_last(ended)
-        self._unsent.extend(self._settlement(running, outcome) for running, outcome in ended)
+        self._trips.add(self._settlement(running, outcome) for running, outcome in ended)
         if self._stopping is Stopping.DRAIN:
-            self._unsent.extend(self._hand_back("the worker is stopping"))
+            self._trips.add(self._hand_back("the worker is stopping"))
         elif self._is_jammed():
             self._foresight.forget()
-            self._unsent.extend(self._hand_back("the jobs before it took long"))
+            self._trips.add(self._hand_back("the jobs before it took long"))
         self._keep()
         self._look_around()
         suspect = self._suspects.next(self._in_hand)
         if suspect is not None:
             self._pools.submit([suspect])
         limit = self._room()
-        if (self._unsent or (limit > 0 and self._may_look())) and not self._is_away():
+        if (self._trips.unsent or (limit > 0 and self._lookout.is_time())) and not self._trouble.left():
             self._trip(limit)
 
     def _collect(self) -> list[Ended]:
@@ -229,108 +205,50 @@ class Worker:
         """How long to wait for an end, a hint or a stop."""
         if away := self._trouble.left():
             return min(away, 0.1) if self._in_hand else away
-        if self._suspects and len(self._in_hand) == len(self._suspects):
-            return 0.0
-        if self._unsent:
+        if self._trips.unsent or (self._suspects and len(self._in_hand) == len(self._suspects)):
             return 0.0
         if self._stopping is not Stopping.NO:
             return 0.05
         if self._room() <= 0:
             return 0.1
-        if self._hinted:
-            return 0.0
-        until = max(0.0, self._look_at - self._clock.monotonic())
+        until = self._lookout.left()
         return min(until, 0.1) if self._in_hand else until
 
-    def _is_away(self) -> bool:
-        """Whether the store was away just now: nothing is asked of it before it is time to try again."""
-        return self._trouble.left() > 0
-
-    def _may_look(self) -> bool:
-        """Whether to ask for work: after a hint, after a look that found some, else once in a while."""
-        if self._stopping is not Stopping.NO:
-            return False
-        return self._hinted or self._clock.monotonic() >= self._look_at
-
     def _room(self) -> int:
-        if self._stopping is not Stopping.NO or self._suspects.want_the_place() or self._is_crowded():
+        """For how many jobs there is room; what is settled on a trip makes room on that trip."""
+        if self._stopping is not Stopping.NO or self._suspects.want_the_place():
             return 0
-        if self._clock.monotonic() > self._beaten_at + self._lease:
-            return 0  # it would not be begun, and would go there and back until the session beats again, or is buried
-        # What is settled on this trip makes room on this trip.
-        return self._concurrency + self._foresight.ahead - len(self._in_hand) + len(self._unsent) - self._to_keep
+        if self._crowding.forbids() or self._lease.is_doubtful():
+            return 0
+        settled = len(self._trips.unsent) - self._trips.to_keep
+        return self._concurrency + self._foresight.ahead - len(self._in_hand) + settled
 
     def _trip(self, limit: int) -> None:
-        settlements = self._sending = self._unsent[: self._portion]
-        self._unsent = self._unsent[self._portion :]
-        to_keep = sum(s.state is State.RUNNING for s in settlements) if self._to_keep else 0
-        self._to_keep -= to_keep
-        limit = 0 if self._unsent else min(limit, self._portion)
-        claim = Claim(self.name, self._claim, max(0, limit + (self._depth if limit > 0 else 0)), self._queues)
-        self._hinted = False
-        try:
-            failpoint("worker.before_exchange")
-            answers, jobs = self._store.exchange(settlements, claim)
-            failpoint("worker.after_exchange")
-            if jobs:
-                failpoint("worker.after_fetch")
-        except LeaseLost:
-            # Buried: others have the jobs now, and whatever is settled for them would be refused.
-            raise
-        except StoreError as error:
-            self._hinted = True
-            self._unsent, self._sending = settlements + self._unsent, []
-            self._to_keep += to_keep
-            self._portion = max(1, min(self._portion, max(len(settlements), limit)) // 2)
-            self._trouble.meet(error)
+        self._lookout.begin()
+        trip = self._trips.go(limit, behind=self._crowding.depth)
+        if trip is None:
+            self._lookout.hint()
             return
-        self._trouble.over()
-        self._portion = min(LARGEST_PORTION, 2 * self._portion)
         self.pulse.poll()
-        self._reached_at = self._clock.monotonic()
-        self._judge_lease()
-        self._sending = []
-        self._claim += 1
-        self._report_refused(settlements, answers)
-        kept = self._forget(settlements, answers, to_keep)
-        self.settled += len(settlements)
-        self._foresight.learn(len(settlements))
-        self._plan_look(limit, jobs)
-        if jobs or kept:
-            self._start(jobs, limit, kept)
+        self._lease.reached()
+        self._report_refused(trip)
+        kept = self._forget(trip)
+        self.settled += len(trip.settlements)
+        self._foresight.learn(len(trip.settlements))
+        self._plan_look(trip)
+        if trip.jobs or kept:
+            self._start(trip.jobs, trip.places, kept)
 
-    def _judge_lease(self) -> None:
-        """What was fetched before a silence longer than the lease may be somebody else's by now, and is not begun.
-
-        The silence of the session counts, not only this worker's: its supervisor may stand still while it works.
-        """
-        self._runner.begin_until = min(self._reached_at, self._beaten_at) + self._lease
-
-    def _plan_look(self, limit: int, jobs: Sequence[Fetched]) -> None:
-        """When to look next: at once after a look that found work, else with the next hint, due job or poll."""
-        if limit <= 0:
-            self._hinted, self._empty = True, False  # what was settled may have made something due
-            return
-        now = self._clock.monotonic()
-        self._empty = not jobs
-        if jobs:
-            self._hungry.clear()
-            self._look_at = now
+    def _plan_look(self, trip: Trip) -> None:
+        if trip.places <= 0:
+            self._lookout.settled_only()
+        elif trip.jobs:
+            self._lookout.found_some()
         else:
             if not self._in_hand:
                 go_home(self._home)
                 keep_standard_streams()
-            self._look_at = now + min(POLL_SECONDS, self._next_due())
-            self._hungry.set()
-
-    def _next_due(self) -> float:
-        try:
-            due = self._store.next_due()
-        except StoreError as error:
-            self._aside.meet(error)
-            return POLL_SECONDS
-        self._aside.over()
-        return POLL_SECONDS if due is None else due
+            self._lookout.found_none()
 
     def _start(self, jobs: Sequence[Fetched], places: int, begin: list[Running]) -> None:
         """Begins what came, as far as there are places, after what goes on; after a deep look there may be fewer."""
@@ -352,22 +270,12 @@ class Worker:
                     continue
             begin.append(prepared)
         self._pools.submit(begin)
-        if self._pools.crowded:
-            self._crowded_until = self._clock.monotonic() + CROWDED_SECONDS
-            self._depth = min(DEEPEST, max(FIRST_DEPTH, 2 * self._depth))
+        if self._crowding.judge(came=bool(jobs)):
             self._foresight.forget()
-        elif jobs:
-            self._depth = 0
 
     def _is_suspect(self, job: Fetched) -> bool:
         """Whether a job is run alone: one of those that ran when two workers died, or that held one by itself."""
         return job.crashes >= SUSPECT or (job.crashes > 0 and job.id in self._held)
-
-    def _is_crowded(self) -> bool:
-        """Whether fetching would most likely bring more jobs for processes, none of which is free."""
-        if not self._pools.crowded or self._clock.monotonic() >= self._crowded_until:
-            return False
-        return not self._pools.has_room_again()
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -376,7 +284,7 @@ class Worker:
             return settle(running.job, outcome, running.options or _NO_OPTIONS, self._draw())
         keep = self._stopping is Stopping.NO and not self._suspects.want_the_place()
         settlement = self._keeping.settlement(running, running.spot, outcome, self._draw(), keep=keep)
-        self._to_keep += settlement.state is State.RUNNING
+        self._trips.to_keep += settlement.state is State.RUNNING
         return settlement
 
     def _hand_back(self, reason: str) -> list[Settlement]:
@@ -391,13 +299,13 @@ class Worker:
             return False
         return self._clock.monotonic() - self._ended_at > STUCK_SECONDS
 
-    def _forget(self, settlements: Sequence[Settlement], answers: Sequence[Answer], to_keep: int) -> list[Running]:
+    def _forget(self, trip: Trip) -> list[Running]:
         """Lets go of what has ended, and answers which operations go on here."""
-        ended = [put_down(self._in_hand, s) for s in settlements]
-        if not to_keep:
+        ended = [put_down(self._in_hand, s) for s in trip.settlements]
+        if not trip.to_keep:
             return []
         kept = []
-        for running, s, answer in zip(ended, settlements, answers, strict=True):
+        for running, s, answer in zip(ended, trip.settlements, trip.answers, strict=True):
             if s.state is not State.RUNNING or running is None:
                 continue
             if answer is Answer.OK or answer is Answer.ALREADY:
@@ -413,8 +321,8 @@ class Worker:
         self._in_hand[settlement.id] = following
         return [following]
 
-    def _report_refused(self, settlements: Sequence[Settlement], answers: Sequence[Answer]) -> None:
-        for s, answer in zip(settlements, answers, strict=True):
+    def _report_refused(self, trip: Trip) -> None:
+        for s, answer in zip(trip.settlements, trip.answers, strict=True):
             if answer is Answer.STALE:
                 log.warning(
                     "job %s run %d: the store refused its outcome, because the job belongs to another run or has ended",
@@ -438,14 +346,15 @@ class Worker:
         if self._stopping is Stopping.NO and not self._trouble.tries and not self._aside.left():
             try:
                 back = self._reviver.turn() + self._strays.turn(lambda: {*self.running(), *self.unsettled()})
-                self._hinted = back > 0 or self._hinted
+                if back > 0:
+                    self._lookout.hint()
             except StoreError as error:
                 self._aside.meet(error)
 
     def _give_up_the_stuck(self) -> None:
         """Settles what does not end at its timeout; where too much of it has gathered, this process is worn out."""
         late = self._pools.abandon_late()
-        self._unsent.extend(self._settlement(running, outcome) for running, outcome in late)
+        self._trips.add(self._settlement(running, outcome) for running, outcome in late)
         stuck, limit = self._pools.stuck(), max(1, self._concurrency // 2)
         if self._worn or not stuck or (stuck < limit and not self._pools.is_blocked()):
             return
@@ -460,7 +369,7 @@ class Worker:
     def _only_the_blocked_are_left(self) -> bool:
         """Whether what is still in hand waits on an event loop that will never turn again."""
         on_loop = [running.is_async for running in self._in_hand.values()]
-        return all(on_loop) and not self._unsent and self._pools.is_blocked()
+        return all(on_loop) and not self._trips.unsent and self._pools.is_blocked()
 
     def _report_last(self, ended: Sequence[Ended]) -> None:
         """Writes what ended jobs said last, while they are still this worker's."""
@@ -469,23 +378,7 @@ class Worker:
             self._report(said)
 
     def _report(self, jobs: Sequence[Running]) -> None:
-        if self._is_away() or self._aside.left():
-            return
-        progress: dict[str, Progress] = {}
-        for running in jobs:
-            if running.progress is not None:
-                progress[running.job.id], running.progress = running.progress, None
-        try:
-            stopping = self._store.report(self.name, progress)
-        except StoreError as error:
-            self._aside.meet(error)
-            for running in jobs:
-                if running.progress is None:  # it has said nothing new meanwhile
-                    running.progress = progress.get(running.job.id)
-            return
-        self._aside.over()
-        self.pulse.poll()
-        for id in stopping:
+        for id in self._reporting.report(jobs):
             self._ask_to_stop(id)
 
     def _ask_to_stop(self, id: str) -> None:
@@ -494,26 +387,3 @@ class Worker:
             return
         running.stopping = True
         self._pools.stop(running)
-
-    # ── hints ────────────────────────────────────────────────────────────────────────────────────
-
-    def _listen(self) -> None:
-        """Turns the store's hints into nudges, while the worker is hungry. A lost hint costs one poll interval."""
-        while not self._finished.is_set():
-            self._hungry.wait()
-            if self._finished.is_set():
-                return
-            if self._trouble.tries:  # one thread that tries is enough
-                self._finished.wait(AWAY_SECONDS)
-                continue
-            try:
-                hinted = self._store.wait(LISTEN_SECONDS)
-            except StoreError:
-                self._deaf.failed()
-                self._finished.wait(self._deaf.left())
-                continue
-            self._deaf.reached()
-            if hinted:
-                self._hungry.clear()
-                self._hinted = True
-                self._inbox.nudge()
