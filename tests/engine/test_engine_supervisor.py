@@ -285,10 +285,10 @@ def live_through(
     made._command[-1] = url
 
     def rotate() -> None:
-        until(lambda: made.session and made._keeper and made._keeper.beaten_at > began + 0.1)
+        until(lambda: made._session is not None and made._session.beaten_at > began + 0.1)
         order(False)
         until(lambda: said.text.count(REFUSED) == 1)
-        until(lambda: made._trouble.tries >= 3)
+        until(lambda: made._session is not None and made._session._trouble.tries >= 3)
         order(True)
         until(lambda: AGAIN in said.text)
         (lives.parent / "end").touch()

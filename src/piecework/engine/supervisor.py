@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import selectors
-import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,15 +16,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from piecework.clock import Clock
+from piecework.engine.bell import Bell
 from piecework.engine.child import BYE, EXIT_BROKEN_APP, EXIT_FENCED, KILL_AFTER, WORN, Child, Hello, WorkerPulse
 from piecework.engine.exits import exit_in_words
-from piecework.engine.keeper import Keeper
 from piecework.engine.respite import Respite
+from piecework.engine.session import Session
 from piecework.engine.slate import Pulse
-from piecework.engine.trouble import Trouble, longest_pause
 from piecework.engine.warden import Warden
-from piecework.errors import StoreError, StoreUnavailable
-from piecework.job import SUSPECT
+from piecework.errors import StoreError
 from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.supervisor")
@@ -64,56 +61,43 @@ class Supervisor:
         self._reloads = reloads  # somebody watches the code: what cannot be imported may be mended
         self._changed = False
         self._waiting = 0  # processes that could not import the app, and wait for a change
-        self._waker: socket.socket | None = None
+        self._bell: Bell | None = None
         self.pulse = Pulse()
         self._children: list[Child] = []
         self._selector = selectors.DefaultSelector()
-        self._store: Store | None = None
-        self._keeper: Keeper | None = None
+        self._session: Session | None = None
         self._count = 0
         self._stops = 0
         self._kill_at: float | None = None
         self._start_at: list[float] = []
         self._respite = Respite()
         self._held: deque[str] = deque(maxlen=REMEMBERED)  # jobs that held their process past their timeout
-        self._owed: list[tuple[str, list[str], str]] = []  # reaps that the store has not taken yet
-        self._is_buried = False  # and no new session has been begun yet
         self._greeting: list[Child] = []  # said hello, and have no place in a session yet
         self._told_at = 0.0  # the beat that the workers were told of last
         self._draw = draw
-        self._trouble = Trouble(clock, draw, log=log)
         self._broken = False
-        self._url = ""
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────
 
     def run(self) -> int:
         """Works until stopped, or, with `burst`, until every worker found nothing to do. The exit code."""
-        wake, theirs = socket.socketpair()
-        self._waker = theirs
-        wake.setblocking(False)
-        theirs.setblocking(False)
-        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        handlers = {s: signal.signal(s, self._signalled) for s in (signal.SIGTERM, signal.SIGINT)}
-        self._selector.register(wake, selectors.EVENT_READ)
+        self._bell = bell = Bell(self.stop)
+        self._selector.register(bell, selectors.EVENT_READ)
         warden = Warden(lambda: list(self._children), self._clock)
         warden.start()
         try:
             self._start_at = [self._clock.monotonic()] * self._processes
-            while self._turn(wake):
+            while self._turn(bell):
                 pass
         finally:
             warden.stop()
             for child in list(self._children):
                 child.kill()
                 self._ended(child)
-            self._leave()
-            for s, handler in handlers.items():
-                signal.signal(s, handler)
-            signal.set_wakeup_fd(before)
-            self._waker = None
-            wake.close()
-            theirs.close()
+            if self._session is not None:
+                self._session.leave()
+            self._bell = None
+            bell.close()
             self._selector.close()
         return 1 if self._broken else 0
 
@@ -135,11 +119,8 @@ class Supervisor:
     def reload(self) -> None:
         """Replaces every worker process by one with the code as it is now. May be called from any thread."""
         self._changed = True
-        if self._waker is not None:
-            try:
-                self._waker.send(b"\0")
-            except OSError:  # full of other reasons to wake up, or closed: it ends
-                log.debug("nobody was to be woken")
+        if (bell := self._bell) is not None:
+            bell.ring()
 
     @property
     def is_stopping(self) -> bool:
@@ -149,7 +130,7 @@ class Supervisor:
     @property
     def session(self) -> str | None:
         """The session's id; None before the first worker process has said hello."""
-        return self._keeper.session if self._keeper is not None else None
+        return self._session.id if self._session is not None else None
 
     def pulses(self) -> list[WorkerPulse]:
         """The life of each worker process that works. May be called from any thread."""
@@ -165,9 +146,6 @@ class Supervisor:
                 continue
         return found
 
-    def _signalled(self, number: int, frame: object) -> None:
-        self.stop()
-
     def _now(self) -> None:
         log.info("stopping now: what still runs goes back to its queue, with its attempt unspent")
         self._stops = max(self._stops, 2)
@@ -175,7 +153,7 @@ class Supervisor:
             child.say(stop="now")
         self._kill_at = self._clock.monotonic() + KILL_AFTER
 
-    def _turn(self, wake: socket.socket) -> bool:
+    def _turn(self, bell: Bell) -> bool:
         """One round; False when there is nothing left to supervise."""
         now = self._clock.monotonic()
         self.pulse.turn()
@@ -185,20 +163,21 @@ class Supervisor:
         if not self._children and not self._start_at and not self._waiting:
             return False
         for key, _ in self._selector.select(self._patience(now)):
-            if key.fileobj is wake:
-                wake.recv(4096)
+            if key.fileobj is bell:
+                bell.silence()
             else:
                 self._attend(key.data)
         self._notice_the_dead()
         self._press()
-        self._with_store(self._keep)
+        if self._session is not None:
+            self._session.turn()
+            self._tell_beat(self._session.beaten_at)
         return True
 
     def _patience(self, now: float) -> float:
         waits = [1.0]
-        if self._keeper is not None:
-            at_once = self._owed or self._is_buried
-            waits.append(max(self._trouble.left(), 0.0 if at_once else self._keeper.next_turn()))
+        if self._session is not None:
+            waits.append(self._session.next_turn())
         if self._kill_at is not None:
             waits.append(self._kill_at - now)
         waits += [at - now for at in self._start_at]
@@ -215,8 +194,7 @@ class Supervisor:
             self._now()
         else:
             self._kill_at = None
-            for child in self._children:
-                child.kill()
+            self._kill_all()
 
     # ── processes ────────────────────────────────────────────────────────────────────────────────
 
@@ -266,29 +244,29 @@ class Supervisor:
                 log.error("worker process %d does not keep to the protocol; it is killed", child.process.pid)
                 child.process.kill()
                 continue
-            if self._keeper is None and not self._open(hello):
+            session = self._session or self._open(hello)
+            if session is None:
                 return
-            assert self._keeper is not None
-            if hello.url != self._url:
+            if hello.url != session.url:
                 log.error("the app has moved to another store; start piecework work anew")
                 self._broken = True
                 self.stop()
                 return
             self._greeting.append(child)
-            if not self._is_buried:
+            if not session.is_buried:
                 self._welcome()
 
     def _welcome(self) -> None:
         """Gives those that said hello a place in the session; while there is none that the store has taken, they wait."""
-        assert self._keeper is not None
+        assert self._session is not None
         greeting, self._greeting = self._greeting, []
         for child in greeting:
             if child not in self._children:
                 continue
             self._count += 1
-            child.worker = f"{self._keeper.session}.{self._count}"
+            child.worker = f"{self._session.id}.{self._count}"
             child.works_since = self._clock.monotonic()
-            child.say(worker=child.worker, beaten=self._keeper.beaten_at, alone=list(self._held))
+            child.say(worker=child.worker, beaten=self._session.beaten_at, alone=list(self._held))
             if self._stops:
                 child.say(stop="drain" if self._stops == 1 else "now")
 
@@ -300,41 +278,39 @@ class Supervisor:
                 while child in self._children:
                     self._attend(child)
 
-    def _open(self, hello: Hello) -> bool:
-        """Begins a session on the app's store, and waits for a store that is away; False when stopped meanwhile."""
-        store = self._open_store(hello.url)
-        self._trouble = Trouble(self._clock, self._draw, log=log, longest=longest_pause(hello.lease))
-        keeper = Keeper(
-            store,
+    def _open(self, hello: Hello) -> Session | None:
+        """Begins a session on the app's store, and waits for a store that is away; None when stopped meanwhile."""
+        session = Session(
+            self._open_store(hello.url),
             self._clock,
+            hello,
             name=self._name,
-            lease=hello.lease,
-            keep_completed=hello.keep_completed,
             polled=self._polled_ago,
+            lost=self._kill_all,
+            begun=self._welcome,
+            draw=self._draw,
         )
         while not self._stops:
             self.pulse.turn()
             try:
-                keeper.enlist()
-            except StoreUnavailable as error:
-                self._trouble.meet(error)
-                self._wait_for_store()
+                has_begun = session.begin()
             except StoreError as error:  # no time will mend it
                 log.error("%s", error)
                 self._broken = True
                 self.stop()
-            else:
-                self._trouble.over()
-                self._store, self._keeper, self._url = store, keeper, hello.url
+                continue
+            if has_begun:
+                self._session = session
                 if self._on_ready is not None:
-                    self._on_ready(hello, keeper.session)
-                return True
-        store.close()
-        return False
+                    self._on_ready(hello, session.id)
+                return session
+            self._wait_for(session)
+        session.close()
+        return None
 
-    def _wait_for_store(self) -> None:
+    def _wait_for(self, session: Session) -> None:
         """Until it is time to try again, or somebody wants an end."""
-        while not self._stops and (left := self._trouble.left()):
+        while not self._stops and (left := session.away()):
             self.pulse.turn()
             time.sleep(min(0.1, left))
 
@@ -347,16 +323,15 @@ class Supervisor:
         child.slate.close()
         if child.blamed:
             self._single_out(child.blamed)  # before they are back in their queues
-        if child.worker:
+        if child.worker and self._session is not None:
             why = "its worker was stopped" if not crashed else f"its worker process died: {exit_in_words(code)}"
-            self._owed.append((child.worker, crashed, why))
-            self._with_store(self._pay)
-        if code == EXIT_FENCED and self._keeper is not None:
-            self._keeper.hurry()
+            self._session.give_back(child.worker, crashed, why)
+        if code == EXIT_FENCED and self._session is not None:
+            self._session.doubt()
         if self._reloads and not self._stops and (child.replaced or code == EXIT_BROKEN_APP):
             self._follow(child)
             return
-        if self._keeper is None:
+        if self._session is None:
             # None has ever come as far as to say hello: the app is broken, and would be the next time.
             self._broken = self._broken or not self._stops
             self.stop()
@@ -383,73 +358,21 @@ class Supervisor:
             self._waiting += 1
             log.error("the app could not be imported; waiting for a change of its files")
 
-    # ── the store ────────────────────────────────────────────────────────────────────────────────
+    # ── for the session ──────────────────────────────────────────────────────────────────────────
 
     def _polled_ago(self) -> float | None:
         """Seconds since every worker process has looked at the store: of the one that was silent for longest."""
         found = [child.slate.pulse.polled_ago() for child in self._children if child.worker]
         return max((ago for ago in found if ago is not None), default=None)
 
-    def _with_store(self, work: Callable[[], None]) -> None:
-        """Store work that is tried again when the store is away: not at once, and each time later."""
-        if self._keeper is None or self._trouble.left():
-            return
-        asks = bool(self._owed) or self._is_buried or not self._keeper.next_turn()
-        try:
-            work()
-        except StoreError as error:
-            self._trouble.meet(error)
-        else:
-            if asks:
-                self._trouble.over()
+    def _kill_all(self) -> None:
+        for child in self._children:
+            child.kill()
 
-    def _keep(self) -> None:
-        assert self._keeper is not None
-        if not self._is_buried and not self._keeper.turn():
-            log.warning("this session was declared dead by others; starting anew")
-            self._is_buried = True
-            for child in self._children:
-                child.kill()
-        if self._is_buried:
-            self._keeper.enlist()
-            self._is_buried = False
-            self._welcome()
-        self._pay()
-        if self._keeper.beaten_at != self._told_at:
-            self._told_at = self._keeper.beaten_at
+    def _tell_beat(self, at: float) -> None:
+        """Tells the workers of a beat that they have not been told of."""
+        if at != self._told_at:
+            self._told_at = at
             for child in self._children:
                 if child.worker:
-                    child.say(beaten=self._told_at)
-
-    def _pay(self) -> None:
-        """Hands back the jobs of processes that are gone."""
-        assert self._store is not None
-        while self._owed:
-            worker, running, why = self._owed[0]
-            back = self._store.reap(worker, crashed=self._blame(running), reason=why)
-            self._owed.pop(0)
-            if back:
-                log.warning("%d %s went back: %s", len(back), "job" if len(back) == 1 else "jobs", why)
-
-    def _blame(self, running: list[str]) -> list[str]:
-        """Which of the jobs that ran when a process died are charged with its death; they stand in order of their start.
-
-        All of them at first. Those that were charged twice run alone as far as possible: where one did, or had to be
-        begun beside others, it is the one to blame, and not its neighbours.
-        """
-        assert self._store is not None
-        if len(running) < 2:
-            return running
-        charged = {record.id for record in self._store.get(running) if record.crashes >= SUSPECT}
-        return [id for id in running if id in charged][-1:] or running
-
-    def _leave(self) -> None:
-        if self._keeper is None or self._store is None:
-            return
-        try:
-            self._pay()
-            self._keeper.leave()
-        except StoreError as error:
-            log.warning("the store could not be told that this session ended; others will notice in a lease: %s", error)
-        finally:
-            self._store.close()
+                    child.say(beaten=at)
