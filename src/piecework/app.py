@@ -18,7 +18,7 @@ from piecework.batch import Batch
 from piecework.branches import DeclaredBranch
 from piecework.calls import Calls
 from piecework.clock import Clock, SystemClock
-from piecework.codec import ResultCodec, Signature
+from piecework.codec import ResultCodec
 from piecework.config import Settings, current_settings
 from piecework.distributed import DistributedJob
 from piecework.engine.embedded import EmbeddedWorker
@@ -28,7 +28,6 @@ from piecework.handle import Job
 from piecework.ids import new_id
 from piecework.job import NewJob, OnFailure, Record
 from piecework.jobs import Jobs
-from piecework.labels import Identity
 from piecework.objects import ObjectRegistry
 from piecework.operationquery import Operations
 from piecework.operations import Operation
@@ -40,20 +39,19 @@ from piecework.options import (
     check_name,
     check_queues,
     check_seconds,
-    refuse_identity,
-    refuse_transaction,
     task_options,
 )
 from piecework.outbox import KEEP_CARRIED, Outbox, kept
 from piecework.parts import DistributedRecord, DistributedState
 from piecework.plan import walks
 from piecework.recording import watch
-from piecework.registry import TaskSpec, check_aliases, kind_of, task_name
+from piecework.registry import TaskSpec, check_aliases, task_name
 from piecework.rows import Rows
 from piecework.split import Piece, check_piece
 from piecework.store import Store, open_store
 from piecework.store.callers import is_awaited
 from piecework.task import Split, Task
+from piecework.taskspec import check_class, check_split, split_spec, task_spec
 
 P = ParamSpec("P")
 C = TypeVar("C")
@@ -177,26 +175,11 @@ class Piecework:
         ``"finish"`` lets the others run to their end and then fails it, ``"compose"`` composes with the failures visible.
         Other options are those of `task`.
         """
-        if on_failure not in list(OnFailure):
-            raise BadOption(f"on_failure must be one of {', '.join(OnFailure)}, not {on_failure!r}")
-        task_options(options, "@app.split")
-        refuse_transaction(options, "@app.split")
+        check_split(options, on_failure)
         before = check_aliases(aliases, "@app.split")
-        if "pool" in options:
-            raise BadOption(
-                "@app.split: pool= does not apply to a split, which talks to the store; give it to the tasks of its pieces"
-            )
 
         def declare(splitter: Any) -> Any:
-            if kind_of(splitter) != "generator":
-                raise BadOption(
-                    f"{getattr(splitter, '__qualname__', splitter)!s} is not a generator function; a splitter is a def that "
-                    "yields task.piece(…)"
-                )
-            spec = self._spec(splitter, name, options)
-            spec.is_split = True
-            spec.on_failure = OnFailure(on_failure)
-            return self._register(Split[Any](self, spec), before)
+            return self._register(Split[Any](self, split_spec(splitter, name, options, on_failure, self.rows)), before)
 
         return declare if function is None else declare(function)
 
@@ -254,22 +237,6 @@ class Piecework:
             OperationTask(self, spec), check_aliases(aliases, f"the operation {name!r}")
         )
         return task
-
-    def _spec(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> TaskSpec:
-        stable = task_name(function, name)
-        signature = Signature(function, stable, rows=self.rows)
-        checked = task_options(options, f"the task {stable}")
-        if checked.one_per_identity and checked.identity is None:
-            raise BadOption(f"the task {stable}: one_per_identity needs identity=, which says what there is one for")
-        return TaskSpec(
-            name=stable,
-            function=function,
-            options=checked,
-            signature=signature,
-            result=ResultCodec(function, stable),
-            is_async=kind_of(function) == "async",
-            identity=None if checked.identity is None else Identity(checked.identity, signature),
-        )
 
     def _register(self, task: Any, aliases: Iterable[str]) -> Any:
         self.registry.add(task._spec, aliases)
@@ -569,21 +536,8 @@ class _TaskDecorator:
 
     def __call__(self, function: Any, /) -> Any:
         if isinstance(function, type):
-            where = f"@app.task on the class {function.__qualname__}"
-            refuse_transaction(self._options, where)
-            refuse_identity(self._options, where, "of a call of a method say app.using(identity=…)")
+            check_class(function, self._options)
             return self._app._register_class(function, self._name, self._aliases, self._options)
-        kind = kind_of(function) if callable(function) else "value"
-        if kind not in ("plain", "async"):
-            raise BadOption(
-                f"@app.task takes a def, an async def or a class, not {kind}: {function!r}"
-                + ("; a generator that yields pieces is registered with @app.split" if kind == "generator" else "")
-            )
-        if kind == "async" or self._options.get("pool") == "process":
-            refuse_transaction(self._options, f"@app.task on {function.__qualname__}")
-        if kind == "async" and self._options.get("pool") == "process":
-            raise BadOption(
-                f"@app.task: {function.__qualname__} is an async def, which runs on the event loop; pool='process' takes a def"
-            )
-        task: Task[Any, Any, Any] = Task(self._app, self._app._spec(function, self._name, self._options))
+        spec = task_spec(function, self._name, self._options, self._app.rows)
+        task: Task[Any, Any, Any] = Task(self._app, spec)
         return self._app._register(task, self._aliases)

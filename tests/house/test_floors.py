@@ -42,6 +42,7 @@ FLOORS = {
         "steps",
         "branches",
         "declare",
+        "taskspec",
         "start",
         "trail",
         "overview",

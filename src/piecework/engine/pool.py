@@ -71,6 +71,16 @@ class Inbox:
         return taken
 
 
+def emptied(line: deque[Running]) -> list[Running]:
+    """Takes everything out of a line from which another thread takes, too."""
+    taken = []
+    while True:
+        try:
+            taken.append(line.pop())
+        except IndexError:
+            return taken
+
+
 class ThreadPool:
     """Threads that take jobs from one line, each for the place that it owns."""
 
@@ -204,12 +214,7 @@ class LoopPool:
         return len(self._line)
 
     def take_back(self) -> list[Running]:
-        taken = []
-        while True:
-            try:
-                taken.append(self._line.pop())
-            except IndexError:
-                return taken
+        return emptied(self._line)
 
     def cancel(self, job: Running) -> None:
         """Cancels the coroutine of a job that runs on the loop."""

@@ -24,7 +24,7 @@ from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.exits import exit_in_words
 from piecework.engine.mending import keep_standard_streams
-from piecework.engine.pool import Inbox
+from piecework.engine.pool import Inbox, emptied
 from piecework.engine.runner import TOO_LATE, outcome_of, too_late
 from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, framed
 from piecework.errors import ProcessDied
@@ -178,12 +178,7 @@ class ProcessPool:
 
     def take_back(self) -> list[Running]:
         """The jobs that no process has begun; none of them will be."""
-        taken = []
-        while True:
-            try:
-                taken.append(self._line.pop())
-            except IndexError:
-                return taken
+        return emptied(self._line)
 
     def stop(self, job: Running) -> None:
         """Asks a job to stop; when its grace is over, its process is killed."""
