@@ -13,6 +13,7 @@ from piecework.errors import StoreUnavailable
 from piecework.job import ErrorInfo, NewJob
 from piecework.parts import DistributedState, PartEnd
 from piecework.store import Store
+from piecework.store.redis.tokens import Tokens
 
 BITE = 3
 PARTS = [str(n) for n in range(10)]
@@ -135,14 +136,14 @@ class TestOnRedis:
     def told(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         """Of each script its title, and how many parts it was told to change."""
         told: list[tuple[str, int]] = []
-        run = type(store.parts)._run
+        run = Tokens.run
 
-        def noted(parts: Any, shard: Any, title: str, asked: Any, *more: bytes) -> Any:
+        def noted(tokens: Any, shard: Any, title: str, asked: Any, *more: bytes) -> Any:
             change = asked[4] if len(asked) > 4 else None
             told.append((title, 0 if change is None else len(change[4]) + len(change[5])))
-            return run(parts, shard, title, asked, *more)
+            return run(tokens, shard, title, asked, *more)
 
-        monkeypatch.setattr(type(store.parts), "_run", noted)
+        monkeypatch.setattr(Tokens, "run", noted)
         return told
 
     def test_no_script_ends_or_opens_more_than_a_bite(
@@ -166,15 +167,15 @@ class TestOnRedis:
         self, store: Store, job: DistributedJob, told: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Else those that end one part at a time would always be quicker."""
-        write = type(store.parts)._write
+        write = Tokens._write
         others = iter(["9", "8"])
 
-        def late(parts: Any, *change: Any) -> None:
+        def late(tokens: Any, *change: Any) -> None:
             if (other := next(others, None)) is not None:
                 DistributedJob(store.parts, "t").done(other)
-            write(parts, *change)
+            write(tokens, *change)
 
-        monkeypatch.setattr(type(store.parts), "_write", late)
+        monkeypatch.setattr(Tokens, "_write", late)
         assert [answer.counted for answer in job.done_many(PARTS)] == [True] * 8 + [False] * 2
         assert (job.state, sound(job)) == (DistributedState.FINISHED, (0, 0))
         assert max(n for _, n in told) == 3
