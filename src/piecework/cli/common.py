@@ -28,6 +28,24 @@ states = click.Choice([state.value for state in State])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def list_options(what: str) -> Callable[[F], F]:
+    """The options of a list: how many, behind which, in which order; of which app or store; in which form."""
+
+    def given(function: F) -> F:
+        for option in (
+            json_option,
+            store_option,
+            app_option,
+            click.option("--oldest", is_flag=True, help="Oldest first."),
+            click.option("--after", metavar="ID", help=f"Begin behind this {what}."),
+            click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many."),
+        ):
+            function = option(function)
+        return function
+
+    return given
+
+
 class UnreadableError(UsageError):
     """Words of a command line that cannot be read: as with click's own, the exit code is 2."""
 

@@ -17,6 +17,7 @@ from piecework.cli.common import (
     counted,
     find_app,
     json_option,
+    list_options,
     plain,
     print_json,
     store_option,
@@ -45,12 +46,7 @@ def command() -> None:
 
 @command.command("list")
 @filters
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
-@click.option("--after", metavar="ID", help="Begin behind this job.")
-@click.option("--oldest", is_flag=True, help="Oldest first.")
-@app_option
-@store_option
-@json_option
+@list_options("job")
 def list_jobs(
     limit: int, after: str | None, oldest: bool, reference: str | None, url: str | None, as_json: bool, **options: Any
 ) -> None:

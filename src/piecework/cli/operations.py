@@ -16,6 +16,7 @@ from piecework.cli.common import (
     find_app,
     fitted,
     json_option,
+    list_options,
     plain,
     print_json,
     short,
@@ -46,12 +47,7 @@ def command() -> None:
 
 @command.command("list")
 @filters
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
-@click.option("--after", metavar="ID", help="Begin behind this operation.")
-@click.option("--oldest", is_flag=True, help="Oldest first.")
-@app_option
-@store_option
-@json_option
+@list_options("operation")
 def list_operations(
     limit: int, after: str | None, oldest: bool, reference: str | None, url: str | None, as_json: bool, **said: Any
 ) -> None:
