@@ -76,6 +76,7 @@ def test_the_worker_goes_on_after_the_store_was_away_and_tells_it_once_at_each_e
     with app.worker(concurrency=2):
         assert double.later(1).result(timeout=5) == 2
         outage.on.set()
+        until(lambda: outage.calls >= 1, "a trip that was on its way before has arrived")
         job = double.later(2)
         until(lambda: outage.calls >= 4, "four vain tries")
         assert job.state == "available"
