@@ -201,6 +201,31 @@ def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(password: str
         server.stop()
 
 
+@pytest.mark.parametrize(
+    ("rights", "said"),
+    [
+        ("off", "put them into the URL"),
+        ("-cluster|slots", "does not let this user do that"),
+        ("-command", "let this user"),
+    ],
+)
+def test_a_cluster_that_refuses_a_user_is_not_taken_for_one_that_is_away(
+    cluster: RedisCluster, rights: str, said: str
+) -> None:
+    """A Cluster's client says of each that no node can be reached, or is none of a Cluster: a worker would try for ever."""
+    for node in cluster.nodes:
+        node.ask("ACL", "SETUSER", "poor", "reset", "on", ">word", "~*", "&*", "+@all", rights)
+    client = reach(cluster.url.replace("://", "://poor:word@"))
+    try:
+        with pytest.raises(StoreError, match=said) as refused:
+            client.script("raise")([KEY])
+        assert not isinstance(refused.value, StoreUnavailable)
+    finally:
+        client.close()
+        for node in cluster.nodes:
+            node.ask("ACL", "DELUSER", "poor")
+
+
 def test_tls_is_spoken_and_its_certificate_looked_at(tmp_path: Path) -> None:
     """Needs the program openssl, which Redis itself is built on."""
     certificate, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")

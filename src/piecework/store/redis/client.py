@@ -44,7 +44,8 @@ _REFUSED = {
     "NOAUTH": "wants a user and password that it knows; put them into the URL: redis://user:password@host",
     "WRONGPASS": "wants a user and password that it knows; put them into the URL: redis://user:password@host",
     "NOPERM": "does not let this user do that; allow it the keys and channels with its prefix, and +@all or the commands of "
-    "scripts (+@scripting, +@read, +@write, +time, +info, +config|get, +subscribe, +publish)",
+    "scripts (+@scripting, +@read, +@write, +time, +info, +config|get, +subscribe, +publish), for a database other "
+    "than 0 +select, and on a Cluster +cluster|slots and +command",
     "WRONGTYPE": "has other people's data under piecework's keys; choose another prefix: ?prefix=…",
     "CROSSSLOT": "refused keys of several slots",
 }
@@ -176,6 +177,7 @@ class Client:
 
     def explain(self, error: Exception) -> NoReturn:
         """Turns the driver's error into the store's."""
+        error = _refusal_behind(error)
         shown, said = self.place.shown, _said(error)
         code = said.split(" ", 1)[0] if said.split(" ", 1)[0].isupper() else ""
         if code in ("READONLY", "MASTERDOWN"):
@@ -223,6 +225,14 @@ def _piped(driver: Driver, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
             pipeline.execute_command(*words)
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     return answers
+
+
+def _refusal_behind(error: Exception) -> Exception:
+    """What no other try will change, out of the words of a Cluster's client: that no node can be reached, or is a Cluster's."""
+    behind: BaseException | None = error
+    while isinstance(behind, driver_errors.RedisClusterException):
+        behind = behind.__cause__ or behind.__context__
+    return behind if isinstance(behind, redis.AuthenticationError | driver_errors.NoPermissionError) else error
 
 
 def _said(error: Exception) -> str:
