@@ -41,7 +41,7 @@ def check_part(part: object) -> str:
         raise BadPart(f"a part is named by text or a whole number, not by {type(part).__name__} {part!r:.100}")
     if not part or len(part) > LONGEST_NAME or clean(part, LONGEST_NAME) != part:
         raise BadPart(f"a part's name has 1 to {LONGEST_NAME} characters that can be stored, unlike {part!r:.100}")
-    return part
+    return str.__str__(part)  # of a subclass nobody knows whether a store takes it
 
 
 def check_items(items: object, what: str) -> Iterator[object]:

@@ -14,6 +14,7 @@ import redis as driver
 from tests.redis_servers import Redis, RedisCluster
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, WithinNotSupported
+from piecework.job import Filter
 from piecework.store.redis.store import VERSION, RedisStore
 from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import (
@@ -361,3 +362,15 @@ def test_where_memory_is_full_a_new_process_can_begin(store: RedisStore, redis: 
     finally:
         redis.ask("CONFIG", "SET", "maxmemory", "0")
         fresh.close()
+
+
+class SafeText(str):
+    """As templates and web frameworks have it."""
+
+
+def test_text_of_a_class_of_its_own_is_asked_for_as_what_it_says(store: RedisStore) -> None:
+    job = add(store, key="k", queue="mail")
+    for which in (Filter(key=SafeText("k")), Filter(queue=SafeText("mail")), Filter(ids=(SafeText(job),))):
+        assert [record.id for record in everything(store, which)] == [job]
+    store.pause(SafeText("mail"))
+    assert fetch(store) == []

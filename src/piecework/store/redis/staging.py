@@ -12,22 +12,19 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from piecework.errors import StoreUnavailable
-from piecework.store.redis.shard import Shard
+from piecework.store.redis.shard import Shard, pack
 
 TOGETHER = 1 << 20  # bytes of bites that one script keeps
 TRIES = 3  # to bring all bites of a call
 
-_pack = msgspec.msgpack.Encoder().encode
 
 Told = tuple[Sequence[Any], Sequence[bytes]]  # what the script `add` is told
 
 
 def add(shard: Shard, bites: Sequence[Told]) -> list[list[str] | None]:
     """Stores the jobs of all bites or of none, and answers for each bite, None where each job has its own id."""
-    packed = [_pack((*asked, [len(row) for row in fixed])) + b"".join(fixed) for asked, fixed in bites]
+    packed = [pack((*asked, [len(row) for row in fixed])) + b"".join(fixed) for asked, fixed in bites]
     name = hashlib.sha1(b"".join(hashlib.sha1(bite).digest() for bite in packed), usedforsecurity=False).hexdigest()
     for _ in range(TRIES):
         if _bring(shard, name, packed):
