@@ -183,8 +183,9 @@ class DistributedJob:
         `StoreUnavailable`, some of its parts may have ended: make it again.
         """
         items = check_items(parts, "done_many: the parts")
-        results = parts if isinstance(parts, Mapping) else dict.fromkeys(map(check_part, items))
-        return self._end(results, strict=strict)
+        if isinstance(parts, Mapping):
+            return self._end(parts, strict=strict)
+        return self._end(dict.fromkeys(map(check_part, items)), strict=strict)
 
     def fail(self, part: str | int, error: BaseException | str, *, strict: bool = False) -> Done:
         """Says that a part failed, and why. It has ended by that, but may be done after all.

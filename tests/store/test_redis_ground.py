@@ -308,6 +308,19 @@ def test_a_server_alone_is_no_cluster_and_no_sentinel(redis: Redis) -> None:
         reach(f"redis+sentinel://127.0.0.1:{redis.port}/jobs").script("raise")([KEY])
 
 
+def test_a_sentinel_is_no_store_and_may_know_neither_the_user_nor_the_master(watched: Watched) -> None:
+    assert watched.sentinel is not None
+    with pytest.raises(StoreError, match=r"runs no scripts; where it is a Sentinel, say redis\+sentinel://"):
+        reach(watched.sentinel.url).script("raise")([KEY])
+    with pytest.raises(StoreError, match="sentinel_user=…&sentinel_password=…") as refused:
+        reach(f"{watched.url}?sentinel_password=wrong").script("raise")([KEY])
+    assert not isinstance(refused.value, StoreUnavailable)  # a worker would try for ever
+    with pytest.raises(StoreUnavailable, match="no Sentinel names a master 'none'; that may be wrong"):
+        reach(watched.sentinel.url.replace("://", "+sentinel://") + "/none").script("raise")([KEY])
+    with pytest.raises(StoreUnavailable, match=r"no Sentinel names a master 'jobs' \([^<]+\)"):
+        reach(f"redis+sentinel://127.0.0.1:{free_port()}/jobs").script("raise")([KEY])
+
+
 def test_a_slot_that_is_being_moved_is_waited_for(cluster: RedisCluster) -> None:
     """The driver has tried again for a while, and gives up in words of its own."""
     key, missing = "moving:{x}:1", "moving:{x}:2"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import redis
 from redis import exceptions as driver_errors
+from redis.sentinel import MasterNotFoundError
 
 from piecework.errors import StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
@@ -193,11 +194,32 @@ class Client:
             raise StoreError(
                 f"the store {shown} is one server and no Cluster; leave +cluster out of the URL"
             ) from error
+        if isinstance(error, MasterNotFoundError):
+            self._explain_no_master(error)
+        if "unknown command 'EVALSHA'" in said:
+            raise StoreError(
+                f"the store {shown} runs no scripts; where it is a Sentinel, say redis+sentinel://host/mymaster, and where its "
+                "configuration renames EVALSHA, take that out"
+            ) from error
         if "unknown command 'SENTINEL'" in said:
             raise StoreError(f"the store {shown} is no Sentinel; leave +sentinel out of the URL") from error
         if isinstance(error, redis.ConnectionError | driver_errors.RedisClusterException):
             raise StoreUnavailable(f"the store {shown} cannot be reached: {said}") from error
         raise StoreError(f"the store {shown} failed: {said}") from error
+
+    def _explain_no_master(self, error: Exception) -> NoReturn:
+        """The driver tells of each Sentinel why it did not answer, behind all that it knows of the connection to it."""
+        shown, said = self.place.shown, str(error)
+        if "AuthenticationError" in said:
+            raise StoreError(
+                f"the Sentinels of the store {shown} want a user and password that they know; put them into the URL: "
+                "?sentinel_user=…&sentinel_password=…"
+            ) from error
+        whys = ", ".join(why.split(", <redis", 1)[0] for why in said.split(")> - ")[1:])
+        raise StoreUnavailable(
+            f"the store {shown} cannot be reached: no Sentinel names a master {self.place.service!r}"
+            + (f" ({whys})" if whys else "; that may be wrong in the URL, or it is being failed over")
+        ) from error
 
 
 @contextmanager
