@@ -35,7 +35,7 @@ from piecework.parts import (
     Push,
     Resumed,
 )
-from piecework.producer import check_items, check_part, feed, hand_over, length_of, new_run, push_names
+from piecework.producer import check_each, check_items, check_part, feed, hand_over, length_of, new_run, push_names
 from piecework.store import open_parts
 from piecework.store.protocol import Parts
 
@@ -142,6 +142,7 @@ class DistributedJob:
         that was pushed to its end before, `DistributedJobStopped`, `PartsChanged` where there are fewer items than
         before, and `ProducerReplaced` where another run has begun to push meanwhile.
         """
+        check_each(each)
         source: Iterator[Any] = check_items(items, "push_each: the items")
         first = self._push(length_of(items))
         if each is None:

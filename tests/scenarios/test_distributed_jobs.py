@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -377,6 +378,19 @@ def test_text_of_a_class_of_its_own_names_a_token_and_a_part(app: Piecework) -> 
     assert job.done(SafeText("a")).counted
     assert not job.done("a").counted
     assert (app.distributed_job("t").count, [part.part for part in job.parts()]) == (1, ["a", "b"])
+
+
+async def sends(item: int, part: str) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("each", [5, "send", sends, functools.partial(sends, 1)])
+def test_what_cannot_be_called_with_a_pair_or_would_do_nothing_is_refused_and_nothing_is_stored(
+    job: DistributedJob, each: Any
+) -> None:
+    with pytest.raises(BadOption, match="push_each: each is"):
+        job.push_each([1, 2], each)
+    assert not job.exists
 
 
 def test_what_can_be_no_part_is_told_by_every_call(job: DistributedJob) -> None:
