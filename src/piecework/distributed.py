@@ -15,13 +15,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from math import isfinite
 from typing import Any, TypeVar, overload
 
 from msgspec.structs import replace
 
 from piecework import parting
-from piecework.errors import BadOption, BadToken, PartNotFound
+from piecework.errors import BadOption, BadSettings, BadToken, PartNotFound
 from piecework.errortext import clean, describe
 from piecework.ids import new_id, short_token
 from piecework.job import ErrorInfo, NewJob
@@ -36,7 +35,7 @@ from piecework.parts import (
     Push,
     Resumed,
 )
-from piecework.producer import check_items, check_part, feed, hand_over, length_of, new_run, push_names
+from piecework.producer import check_each, check_items, check_part, feed, hand_over, length_of, new_run, push_names
 from piecework.store import open_parts
 from piecework.store.protocol import Parts
 
@@ -65,6 +64,11 @@ def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | Non
         job.done(part)
     """
     place = url or os.environ.get("PIECEWORK_URL") or DEFAULT_URL
+    if not isinstance(place, str):
+        raise BadSettings(
+            f"distributed_job: the store's URL must be text, not {type(place).__name__} {place!r:.100}; an app has its own: "
+            "app.distributed_job(token)"
+        )
     # Without a lock, which a child could be forked with: of two threads that come at once, one has made its own in vain.
     parts = _opened.get(place) or _opened.setdefault(place, open_parts(place))
     return DistributedJob(parts, token, ttl=ttl)
@@ -138,6 +142,7 @@ class DistributedJob:
         that was pushed to its end before, `DistributedJobStopped`, `PartsChanged` where there are fewer items than
         before, and `ProducerReplaced` where another run has begun to push meanwhile.
         """
+        check_each(each)
         source: Iterator[Any] = check_items(items, "push_each: the items")
         first = self._push(length_of(items))
         if each is None:
@@ -170,7 +175,7 @@ class DistributedJob:
         A part that failed may be done after all. A part that there is not is known by `known`; with `strict` it raises
         `PartNotFound`. Raises `TokenNotFound`, `BadPart`, and `NotSerializable` or `TooLarge` for the result.
         """
-        return self._end({part: result}, strict=strict)[0]
+        return self._end({check_part(part): result}, strict=strict)[0]
 
     def done_many(self, parts: Iterable[str | int] | Mapping[str | int, Any], *, strict: bool = False) -> list[Done]:
         """`done` for many parts, a thousand in each transaction; results are given by a mapping of parts to them.
@@ -178,8 +183,10 @@ class DistributedJob:
         A large call is as several small ones, one behind the other, answered as the job stands at the end. Where it raises
         `StoreUnavailable`, some of its parts may have ended: make it again.
         """
-        check_items(parts, "done_many: the parts")
-        return self._end(parts if isinstance(parts, Mapping) else dict.fromkeys(parts), strict=strict)
+        items = check_items(parts, "done_many: the parts")
+        if isinstance(parts, Mapping):
+            return self._end(parts, strict=strict)
+        return self._end(dict.fromkeys(map(check_part, items)), strict=strict)
 
     def fail(self, part: str | int, error: BaseException | str, *, strict: bool = False) -> Done:
         """Says that a part failed, and why. It has ended by that, but may be done after all.
@@ -346,13 +353,13 @@ def check_token(token: object) -> str:
     """A token: 1 to 200 characters."""
     if not isinstance(token, str) or not token or len(token) > LONGEST_TOKEN or clean(token, LONGEST_TOKEN) != token:
         raise BadToken(f"a token is text of 1 to {LONGEST_TOKEN} characters that can be stored, not {token!r:.100}")
-    return token
+    return str.__str__(token)  # of a subclass nobody knows whether a store takes it
 
 
 def check_ttl(ttl: object) -> float:
     """Seconds, more than none."""
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise BadOption(f"ttl must be seconds or a timedelta, not {ttl!r:.100}")
     if not 0 < seconds <= LONGEST_TTL:
         raise BadOption(f"ttl must be more than 0 seconds and not more than a hundred years, not {ttl!r:.100}")

@@ -44,7 +44,7 @@ class Job(Generic[R]):
         self._known = known
         check_asked("an id", id)
         self._held = app.held.get(id)
-        self.id = id
+        self.id = str.__str__(id)  # of a subclass nobody knows whether a store takes it
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"

@@ -245,7 +245,7 @@ def _checked(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> di
 def check_queue(value: Any, where: str) -> str:
     if not isinstance(value, str) or not _QUEUE.fullmatch(value):
         raise BadOption(f"{where} must be a queue name of 1 to 100 letters, digits or any of _ . : -, not {value!r}")
-    return value
+    return str.__str__(value)  # of a subclass nobody knows whether a store takes it
 
 
 def check_queues(value: Any, where: str) -> list[str]:
@@ -336,7 +336,7 @@ def _check_key(value: Any, where: str) -> str | None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY or not storable(value):
         raise BadOption(f"{where} must be text of 1 to {MAX_KEY} characters, without NUL, not {value!r}")
-    return value
+    return str.__str__(value)
 
 
 def check_text(value: Any, where: str, *, longest: int = 2_000) -> str:

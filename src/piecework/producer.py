@@ -10,11 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from typing import TypeVar
 
 from msgspec.structs import replace
 
-from piecework.errors import BadPart, StoreError
+from piecework.errors import BadOption, BadPart, StoreError
 from piecework.errortext import clean, describe
 from piecework.ids import short_token
 from piecework.parts import PartState, Push
@@ -41,7 +42,7 @@ def check_part(part: object) -> str:
         raise BadPart(f"a part is named by text or a whole number, not by {type(part).__name__} {part!r:.100}")
     if not part or len(part) > LONGEST_NAME or clean(part, LONGEST_NAME) != part:
         raise BadPart(f"a part's name has 1 to {LONGEST_NAME} characters that can be stored, unlike {part!r:.100}")
-    return part
+    return str.__str__(part)  # of a subclass nobody knows whether a store takes it
 
 
 def check_items(items: object, what: str) -> Iterator[object]:
@@ -51,6 +52,19 @@ def check_items(items: object, what: str) -> Iterator[object]:
             f"{what} must be an iterable and not a bare string, but was {type(items).__name__} {items!r:.100}"
         )
     return iter(items)
+
+
+def check_each(each: object) -> None:
+    """Refuses what `push_each` could not call for each pair, or whose call would not do anything."""
+    if each is not None and not callable(each):
+        raise BadOption(
+            f"push_each: each is called with an item and a part; {type(each).__name__} {each!r:.100} cannot be"
+        )
+    if iscoroutinefunction(each):
+        raise BadOption(
+            f"push_each: each is a coroutine function, which nobody would await ({each!r:.100}); loop over the pairs instead: "
+            "for item, part in job.push_each(items): await …"
+        )
 
 
 def length_of(items: object) -> int | None:

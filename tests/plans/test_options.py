@@ -270,3 +270,17 @@ def test_what_becomes_of_a_job_whose_row_is_gone_travels_with_the_call(policy: s
 def test_an_unknown_policy_for_rows_that_are_gone_is_refused(bad: object) -> None:
     with pytest.raises(BadOption, match="here: on_missing must be 'fail', 'cancel' or 'retry'"):
         task_options({"on_missing": bad}, "here")
+
+
+class SafeText(str):
+    """As templates and web frameworks have it."""
+
+
+def test_text_of_a_class_of_its_own_is_a_queue_and_a_key(app: Piecework) -> None:
+    @app.task(queue=SafeText("mail"))
+    def send(n: int) -> int:
+        return n
+
+    job = send.using(key=SafeText("k"), queue=SafeText("post")).later(1)
+    assert send.using(key="k").later(2) == job == app.jobs.get(SafeText(job.id))
+    assert (send.later(3).queue, app.jobs.where(key=SafeText("k")).first()) == ("mail", job)

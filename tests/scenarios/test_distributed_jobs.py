@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from piecework.errors import (
     AlreadyClosed,
     BadOption,
     BadPart,
+    BadSettings,
     BadToken,
     DistributedJobStopped,
     NotSerializable,
@@ -366,7 +368,47 @@ def test_what_cannot_be_a_token_is_refused(app: Piecework, token: Any) -> None:
 
 
 @pytest.mark.elsewhere(shelf=())
-@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "day", True, 1e12])
+class SafeText(str):
+    """As templates and web frameworks have it."""
+
+
+def test_text_of_a_class_of_its_own_names_a_token_and_a_part(app: Piecework) -> None:
+    job = app.distributed_job(SafeText("t"))
+    job.push_all([SafeText("a"), "b"])
+    assert job.done(SafeText("a")).counted
+    assert not job.done("a").counted
+    assert (app.distributed_job("t").count, [part.part for part in job.parts()]) == (1, ["a", "b"])
+
+
+async def sends(item: int, part: str) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("each", [5, "send", sends, functools.partial(sends, 1)])
+def test_what_cannot_be_called_with_a_pair_or_would_do_nothing_is_refused_and_nothing_is_stored(
+    job: DistributedJob, each: Any
+) -> None:
+    with pytest.raises(BadOption, match="push_each: each is"):
+        job.push_each([1, 2], each)
+    assert not job.exists
+
+
+def test_what_can_be_no_part_is_told_by_every_call(job: DistributedJob) -> None:
+    job.push_all(["a"])
+    part: Any = ["a"]
+    for call in (job.done, job.part, lambda part: job.fail(part, "x"), lambda part: job.done_many([part])):
+        with pytest.raises(BadPart, match="named by text or a whole number"):
+            call(part)
+    assert job.count == 1
+
+
+def test_an_app_is_no_url(app: Piecework) -> None:
+    url: Any = app
+    with pytest.raises(BadSettings, match=r"must be text, not Piecework.*app.distributed_job\(token\)"):
+        distributed.distributed_job(url, "t")
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), "day", True, 1e12, 10**400])
 def test_what_cannot_be_a_ttl_is_refused(app: Piecework, ttl: Any) -> None:
     with pytest.raises(BadOption, match="ttl must be"):
         app.distributed_job("t", ttl=ttl)

@@ -14,6 +14,7 @@ import redis as driver
 from tests.redis_servers import Redis, RedisCluster
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, WithinNotSupported
+from piecework.job import Filter
 from piecework.store.redis.store import VERSION, RedisStore
 from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import (
@@ -209,6 +210,31 @@ def test_the_rights_that_are_said_to_be_needed_are_enough(redis: Redis, url: str
         redis.ask("ACL", "DELUSER", "poor")
 
 
+def test_on_a_cluster_two_rights_more_are_enough(cluster: RedisCluster) -> None:
+    rights = [
+        "+@scripting",
+        "+@read",
+        "+@write",
+        "+time",
+        "+info",
+        "+config|get",
+        "+subscribe",
+        "+publish",
+        "+cluster|slots",
+        "+command",
+    ]
+    for node in cluster.nodes:
+        node.ask("ACL", "SETUSER", "poor", "reset", "on", ">word", "~*", "&*", *rights)
+    try:
+        with opened(cluster.url.replace("://", "://poor:word@") + f"?prefix=r_{next(_prefixes)}") as store:
+            job = add(store)
+            store.wait(0.1)
+            assert [record.id for record in everything(store)] == [job]
+    finally:
+        for node in cluster.nodes:
+            node.ask("ACL", "DELUSER", "poor")
+
+
 def test_without_hints_it_looks_by_the_clock(url: str) -> None:
     store = RedisStore(f"{url}&hints=no")
     store.migrate()
@@ -322,3 +348,29 @@ async def test_there_is_no_callers_transaction(store: RedisStore) -> None:
     with pytest.raises(WithinNotSupported, match="after you have committed"):
         store.transaction()
     assert everything(store) == []
+
+
+def test_where_memory_is_full_a_new_process_can_begin(store: RedisStore, redis: Redis, url: str) -> None:
+    """A worker that was started again works off what is there, and somebody who looks in may make room."""
+    job = add(store)
+    redis.ask("CONFIG", "SET", "maxmemory", "1mb")
+    fresh = RedisStore(url)
+    try:
+        assert fresh.get(job) is not None
+        settle(fresh, completed(fetch_one(fresh)))
+        assert fresh.prune(before=2 * fresh.now()) == 1
+    finally:
+        redis.ask("CONFIG", "SET", "maxmemory", "0")
+        fresh.close()
+
+
+class SafeText(str):
+    """As templates and web frameworks have it."""
+
+
+def test_text_of_a_class_of_its_own_is_asked_for_as_what_it_says(store: RedisStore) -> None:
+    job = add(store, key="k", queue="mail")
+    for which in (Filter(key=SafeText("k")), Filter(queue=SafeText("mail")), Filter(ids=(SafeText(job),))):
+        assert [record.id for record in everything(store, which)] == [job]
+    store.pause(SafeText("mail"))
+    assert fetch(store) == []

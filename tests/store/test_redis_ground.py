@@ -139,6 +139,8 @@ def test_a_url_is_shown_without_credentials() -> None:
         ("rediss://h?ssl_cert_reqs=some", "ssl_cert_reqs=some; it can be required"),
         ("rediss://h?ssl_ca_certs=/none.pem", "ssl_ca_certs=/none.pem, and there is no such file"),
         ("redis://h?prefix", "cannot be read"),
+        ("redis://jo:ge#heim@h", "in a password write it as %23"),
+        ("redis://h?prefix=shop#2", "has a #, behind which nothing is read"),
         ("redis+unix://h", "its whole path, as in redis+unix:///run/redis.sock"),
         ("redis+unix://", "its whole path"),
         ("rediss+unix:///run/redis.sock", "stays on this machine; say redis+unix://"),
@@ -199,6 +201,31 @@ def test_a_password_that_is_missing_or_wrong_is_told_and_not_shown(password: str
         assert "false" not in str(refused.value)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("rights", "said"),
+    [
+        ("off", "put them into the URL"),
+        ("-cluster|slots", "does not let this user do that"),
+        ("-command", "let this user"),
+    ],
+)
+def test_a_cluster_that_refuses_a_user_is_not_taken_for_one_that_is_away(
+    cluster: RedisCluster, rights: str, said: str
+) -> None:
+    """A Cluster's client says of each that no node can be reached, or is none of a Cluster: a worker would try for ever."""
+    for node in cluster.nodes:
+        node.ask("ACL", "SETUSER", "poor", "reset", "on", ">word", "~*", "&*", "+@all", rights)
+    client = reach(cluster.url.replace("://", "://poor:word@"))
+    try:
+        with pytest.raises(StoreError, match=said) as refused:
+            client.script("raise")([KEY])
+        assert not isinstance(refused.value, StoreUnavailable)
+    finally:
+        client.close()
+        for node in cluster.nodes:
+            node.ask("ACL", "DELUSER", "poor")
 
 
 def test_tls_is_spoken_and_its_certificate_looked_at(tmp_path: Path) -> None:
@@ -279,6 +306,19 @@ def test_a_server_alone_is_no_cluster_and_no_sentinel(redis: Redis) -> None:
         reach(f"redis+cluster://127.0.0.1:{redis.port}").script("raise")([KEY])
     with pytest.raises(StoreError, match=r"is no Sentinel; leave \+sentinel out of the URL"):
         reach(f"redis+sentinel://127.0.0.1:{redis.port}/jobs").script("raise")([KEY])
+
+
+def test_a_sentinel_is_no_store_and_may_know_neither_the_user_nor_the_master(watched: Watched) -> None:
+    assert watched.sentinel is not None
+    with pytest.raises(StoreError, match=r"runs no scripts; where it is a Sentinel, say redis\+sentinel://"):
+        reach(watched.sentinel.url).script("raise")([KEY])
+    with pytest.raises(StoreError, match="sentinel_user=…&sentinel_password=…") as refused:
+        reach(f"{watched.url}?sentinel_password=wrong").script("raise")([KEY])
+    assert not isinstance(refused.value, StoreUnavailable)  # a worker would try for ever
+    with pytest.raises(StoreUnavailable, match="no Sentinel names a master 'none'; that may be wrong"):
+        reach(watched.sentinel.url.replace("://", "+sentinel://") + "/none").script("raise")([KEY])
+    with pytest.raises(StoreUnavailable, match=r"no Sentinel names a master 'jobs' \([^<]+\)"):
+        reach(f"redis+sentinel://127.0.0.1:{free_port()}/jobs").script("raise")([KEY])
 
 
 def test_a_slot_that_is_being_moved_is_waited_for(cluster: RedisCluster) -> None:

@@ -226,3 +226,22 @@ def test_with_its_memory_full_nothing_new_is_brought_and_what_was_is_stored(
         finally:
             server.config_set("maxmemory", before)
     assert stored(store) == [f"j{n}" for n in range(N)]
+
+
+def test_bites_that_are_thrown_away_as_fast_as_they_come_are_not_brought_for_ever(
+    store: Store, redis: Redis, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a server whose memory is full, and whose policy is volatile-…: they have a time to live."""
+    run = Shard.run
+
+    def evicted(shard: Shard, title: str, *told: Any, **more: Any) -> Any:
+        if title == "stage_whole":
+            with driver.Redis.from_url(redis.url) as server:
+                server.delete(*server.scan_iter("*:call:*"))
+        return run(shard, title, *told, **more)
+
+    monkeypatch.setattr(Shard, "run", evicted)
+    with pytest.raises(StoreUnavailable, match="nothing was stored.*maxmemory-policy is volatile-"):
+        store.add(plain())
+    assert sent.count("stage_whole") == 3
+    assert stored(store) == []

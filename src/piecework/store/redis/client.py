@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import redis
 from redis import exceptions as driver_errors
+from redis.sentinel import MasterNotFoundError
 
 from piecework.errors import StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
@@ -44,7 +45,8 @@ _REFUSED = {
     "NOAUTH": "wants a user and password that it knows; put them into the URL: redis://user:password@host",
     "WRONGPASS": "wants a user and password that it knows; put them into the URL: redis://user:password@host",
     "NOPERM": "does not let this user do that; allow it the keys and channels with its prefix, and +@all or the commands of "
-    "scripts (+@scripting, +@read, +@write, +time, +info, +config|get, +subscribe, +publish)",
+    "scripts (+@scripting, +@read, +@write, +time, +info, +config|get, +subscribe, +publish), for a database other "
+    "than 0 +select, and on a Cluster +cluster|slots and +command",
     "WRONGTYPE": "has other people's data under piecework's keys; choose another prefix: ?prefix=…",
     "CROSSSLOT": "refused keys of several slots",
 }
@@ -176,6 +178,7 @@ class Client:
 
     def explain(self, error: Exception) -> NoReturn:
         """Turns the driver's error into the store's."""
+        error = _refusal_behind(error)
         shown, said = self.place.shown, _said(error)
         code = said.split(" ", 1)[0] if said.split(" ", 1)[0].isupper() else ""
         if code in ("READONLY", "MASTERDOWN"):
@@ -191,11 +194,32 @@ class Client:
             raise StoreError(
                 f"the store {shown} is one server and no Cluster; leave +cluster out of the URL"
             ) from error
+        if isinstance(error, MasterNotFoundError):
+            self._explain_no_master(error)
+        if "unknown command 'EVALSHA'" in said:
+            raise StoreError(
+                f"the store {shown} runs no scripts; where it is a Sentinel, say redis+sentinel://host/mymaster, and where its "
+                "configuration renames EVALSHA, take that out"
+            ) from error
         if "unknown command 'SENTINEL'" in said:
             raise StoreError(f"the store {shown} is no Sentinel; leave +sentinel out of the URL") from error
         if isinstance(error, redis.ConnectionError | driver_errors.RedisClusterException):
             raise StoreUnavailable(f"the store {shown} cannot be reached: {said}") from error
         raise StoreError(f"the store {shown} failed: {said}") from error
+
+    def _explain_no_master(self, error: Exception) -> NoReturn:
+        """The driver tells of each Sentinel why it did not answer, behind all that it knows of the connection to it."""
+        shown, said = self.place.shown, str(error)
+        if "AuthenticationError" in said:
+            raise StoreError(
+                f"the Sentinels of the store {shown} want a user and password that they know; put them into the URL: "
+                "?sentinel_user=…&sentinel_password=…"
+            ) from error
+        whys = ", ".join(why.split(", <redis", 1)[0] for why in said.split(")> - ")[1:])
+        raise StoreUnavailable(
+            f"the store {shown} cannot be reached: no Sentinel names a master {self.place.service!r}"
+            + (f" ({whys})" if whys else "; that may be wrong in the URL, or it is being failed over")
+        ) from error
 
 
 @contextmanager
@@ -223,6 +247,14 @@ def _piped(driver: Driver, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
             pipeline.execute_command(*words)
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     return answers
+
+
+def _refusal_behind(error: Exception) -> Exception:
+    """What no other try will change, out of the words of a Cluster's client: that no node can be reached, or is a Cluster's."""
+    behind: BaseException | None = error
+    while isinstance(behind, driver_errors.RedisClusterException):
+        behind = behind.__cause__ or behind.__context__
+    return behind if isinstance(behind, redis.AuthenticationError | driver_errors.NoPermissionError) else error
 
 
 def _said(error: Exception) -> str:

@@ -8,20 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from piecework.errors import UsageError
 from piecework.job import Fence, NewBatch, NewJob, NewOperation
 from piecework.store.redis import staging
 from piecework.store.redis.rows import LETTERS, wait_row
-from piecework.store.redis.shard import Shard, given
+from piecework.store.redis.shard import Shard, given, pack
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1  # priorities that the line can order
 BITE = 2000  # entries that one script makes; a job is one, and whatever it is found by is one more
 BYTES = 1000  # of arguments that are as much work as an entry
 MOST = 20_000  # entries of a call that one script must take, because what it adds to may refuse it
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 def add(shard: Shard, jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) -> list[str]:
@@ -76,7 +72,7 @@ def told(jobs: Sequence[NewJob], batch: NewBatch | None, fence: Fence | None) ->
         _check(job)
         header = headers.setdefault(_header(job), len(headers) + 1)
         packed.append(_job(job, header))
-        fixed.append(_pack(_fixed(job)))
+        fixed.append(pack(_fixed(job)))
     asked = (
         _batch(batch) if batch is not None else False,
         (fence.id, fence.run) if fence is not None else False,

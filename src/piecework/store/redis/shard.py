@@ -24,7 +24,16 @@ _REFUSALS = {
     "UsageError": UsageError,
     "JobCancelled": JobCancelled,
 }
-_pack = msgspec.msgpack.Encoder().encode
+
+
+def _as_text(value: Any) -> str:
+    """A key or a name may be of a class of text of its own, as templates and web frameworks have them."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"{type(value).__name__} cannot be packed")
+
+
+pack = msgspec.msgpack.Encoder(enc_hook=_as_text).encode
 unpack = msgspec.msgpack.Decoder().decode
 
 
@@ -41,7 +50,7 @@ class Shard:
     def call(self, title: str, asked: Any = (), *more: bytes) -> Call:
         """What is sent to run a script: the moment, what it is told, and what only the script can read."""
         now = self._now()
-        return Call(title, self.keys, ("" if now is None else repr(now), _pack(asked), *more))
+        return Call(title, self.keys, ("" if now is None else repr(now), pack(asked), *more))
 
     def run(self, title: str, asked: Any = (), *more: bytes, beside: str | None = None) -> Any:
         """Runs a script and returns its answer. Raises what it refused with. `beside` names a key of this shard for it alone."""

@@ -12,23 +12,29 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from piecework.store.redis.shard import Shard
+from piecework.errors import StoreUnavailable
+from piecework.store.redis.shard import Shard, pack
 
 TOGETHER = 1 << 20  # bytes of bites that one script keeps
+TRIES = 3  # to bring all bites of a call
 
-_pack = msgspec.msgpack.Encoder().encode
 
 Told = tuple[Sequence[Any], Sequence[bytes]]  # what the script `add` is told
 
 
 def add(shard: Shard, bites: Sequence[Told]) -> list[list[str] | None]:
     """Stores the jobs of all bites or of none, and answers for each bite, None where each job has its own id."""
-    packed = [_pack((*asked, [len(row) for row in fixed])) + b"".join(fixed) for asked, fixed in bites]
+    packed = [pack((*asked, [len(row) for row in fixed])) + b"".join(fixed) for asked, fixed in bites]
     name = hashlib.sha1(b"".join(hashlib.sha1(bite).digest() for bite in packed), usedforsecurity=False).hexdigest()
-    while not _bring(shard, name, packed):
-        continue  # the first bites had gone by the time the last one came
+    for _ in range(TRIES):
+        if _bring(shard, name, packed):
+            break  # else the first bites had gone by the time the last one came
+    else:
+        raise StoreUnavailable(
+            "a large call went as fast as it came, so nothing was stored: the server threw its first part away before the "
+            "last had come, as one does whose memory is full and whose maxmemory-policy is volatile-…; give it more "
+            "(maxmemory), or make several smaller calls"
+        )
     return [_store(shard, name, number)[0] for number in range(1, len(bites) + 1)]
 
 

@@ -87,7 +87,9 @@ class RedisStore(Questions):
     def migrate(self) -> list[str]:
         place = self._client.place
         wanted = place.shards or (SHARDS_OF_A_CLUSTER if self._client.is_cluster else 1)
-        version, shards, new = self._first.run("setup", (VERSION, wanted))
+        # Looking first lets a process begin where nothing can be written, as when the server's memory is full.
+        there = self._first.run("version")
+        version, shards, new = (*there, False) if there else self._first.run("setup", (VERSION, wanted))
         if version != VERSION:
             than = "newer" if version > VERSION else "older"
             raise SchemaOutdated(

@@ -61,6 +61,10 @@ def parse(url: str) -> Place:
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError as error:
         raise BadSettings(f"the store's URL cannot be read: {error}") from None
+    if parts.fragment or url.endswith(
+        "#"
+    ):  # all behind it would go unheard; it may be half of a password, so it is not shown
+        raise BadSettings("the store's URL has a #, behind which nothing is read; in a password write it as %23")
     found = SCHEME.fullmatch(parts.scheme)
     if found is None:
         raise BadSettings(f"the store's URL begins with {parts.scheme}://; it can be redis://, rediss:// or valkey://")
