@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.adapt import AdaptersMap, Loader
 from tests.servers import UNSYNCED, Postgres
 from tests.support import until
 
@@ -370,6 +371,29 @@ def test_a_database_that_does_not_hold_every_character_is_refused(
     assert "encoding" in {finding.subject for finding in store.examine() if finding.level == "error"}
     store.close()
     admin.execute(sql.SQL("DROP DATABASE {}").format(place))
+
+
+class AsText(Loader):
+    """What a program may have the driver do with numbers, here or everywhere."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+def test_what_the_program_teaches_the_driver_is_no_matter(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, delay=5.0)
+    taught = AdaptersMap(psycopg.adapters)
+    for name in ("float8", "int4", "int8", "bool", "numeric"):
+        taught.register_loader(name, AsText)
+    monkeypatch.setattr(psycopg.postgres, "adapters", taught)
+    another = PostgresStore(url)
+    assert isinstance(another.now(), float)
+    due = another.next_due()
+    assert isinstance(due, float)
+    assert sum(another.counts().values()) == 1
+    another.close()
 
 
 def test_two_schemas_in_one_database_know_nothing_of_each_other(store: PostgresStore, postgres: Postgres) -> None:
