@@ -149,7 +149,7 @@ class Database:
         """Raises `StoreError` where a pooler takes no transactions; in a pipeline it ends the connection without a reason."""
         try:
             con.execute(BEGIN)
-            con.execute(b"COMMIT")
+            con.execute(b"ROLLBACK")
         except psycopg.errors.ProtocolViolation as error:
             con.close()
             raise StoreError(
