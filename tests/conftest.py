@@ -75,7 +75,7 @@ def _is_left_out(item: pytest.Item) -> bool:
 def _begun() -> Postgres | str:
     """The server, or why there is none: tried once, not again for each of a thousand tests."""
     try:
-        postgres = Postgres(**UNSYNCED)
+        postgres = Postgres(max_prepared_transactions="5", **UNSYNCED)
         atexit.register(postgres.stop)
         return postgres.start()
     except ServerMissing as missing:

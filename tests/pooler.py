@@ -31,17 +31,18 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {folder}/users
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {shared}
 max_client_conn = 300
 """
 
 
 class PgBouncer:
-    """One pooler in transaction mode, thrown away at its end."""
+    """One pooler, in transaction mode unless another is named; thrown away at its end."""
 
-    def __init__(self, server: Postgres) -> None:
+    def __init__(self, server: Postgres, mode: str = "transaction") -> None:
         self._server = server
+        self._mode = mode
         self.folder = Path(tempfile.mkdtemp(prefix="piecework-pooler-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,7 +57,9 @@ class PgBouncer:
             shutil.rmtree(self.folder)
             raise ServerMissing("these tests need PgBouncer, installed and not running: apt-get install pgbouncer")
         (self.folder / "users").write_text(f'"{ROLE}" ""\n')
-        settings = _SETTINGS.format(server=self._server.port, port=self.port, folder=self.folder, shared=SHARED)
+        settings = _SETTINGS.format(
+            server=self._server.port, port=self.port, folder=self.folder, shared=SHARED, mode=self._mode
+        )
         (self.folder / "settings").write_text(settings)
         with open(self.folder / "log", "wb") as log:
             self._process = subprocess.Popen(

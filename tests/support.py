@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,12 @@ def until(
             said = what if isinstance(what, str) else what()
             raise AssertionError(f"after {within:g} s still not: {said}")
         time.sleep(every)
+
+
+def narrow(connection: Any) -> None:
+    """Lets the network take little at once of what is sent on a connection."""
+    with socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
 class Postgres:

@@ -20,7 +20,7 @@ from tests.processes import Tree
 from tests.servers import Postgres, ServerMissing
 from tests.support import books, until
 
-from piecework.errors import StoreError
+from piecework.errors import StoreError, StoreUnavailable
 from piecework.job import Answer
 from piecework.store.postgres.store import PostgresStore
 from piecework.testing import FrozenClock
@@ -113,6 +113,20 @@ def test_a_pooler_of_which_nobody_told_is_found_out(pooler: PgBouncer, schema: s
     assert books(store_url) == []
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("said", ["", "&pooler=yes"])
+def test_one_that_takes_no_transactions_is_refused_with_what_to_set(postgres: Postgres, schema: str, said: str) -> None:
+    pooler = PgBouncer(postgres, "statement").start()
+    store = PostgresStore(f"{pooler.url}?schema={schema}{said}")
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="pool_mode = transaction") as raised:
+                add(store)
+            assert not isinstance(raised.value, StoreUnavailable)
+    finally:
+        store.close()
+        pooler.stop()
 
 
 def test_its_first_wait_finds_it_out_as_well(pooler: PgBouncer, schema: str, postgres: Postgres) -> None:

@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.adapt import AdaptersMap, Loader
 from tests.servers import UNSYNCED, Postgres
 from tests.support import until
 
@@ -370,6 +371,76 @@ def test_a_database_that_does_not_hold_every_character_is_refused(
     assert "encoding" in {finding.subject for finding in store.examine() if finding.level == "error"}
     store.close()
     admin.execute(sql.SQL("DROP DATABASE {}").format(place))
+
+
+class AsText(Loader):
+    """What a program may have the driver do with numbers, here or everywhere."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+def test_what_the_program_teaches_the_driver_is_no_matter(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, delay=5.0)
+    taught = AdaptersMap(psycopg.adapters)
+    for name in ("float8", "int4", "int8", "bool", "numeric"):
+        taught.register_loader(name, AsText)
+    monkeypatch.setattr(psycopg.postgres, "adapters", taught)
+    another = PostgresStore(url)
+    assert isinstance(another.now(), float)
+    due = another.next_due()
+    assert isinstance(due, float)
+    assert sum(another.counts().values()) == 1
+    another.close()
+
+
+def _streams(con: Any) -> Any:
+    rows = con.cursor().stream("SELECT generate_series(1, 10)")
+    next(rows)
+    return rows
+
+
+def _copies(con: Any) -> Any:
+    copy = con.cursor().copy("COPY (SELECT generate_series(1, 100000)) TO STDOUT")
+    copy.__enter__()
+    return copy
+
+
+def _pipes(con: Any) -> Any:
+    pipeline = con.pipeline()
+    pipeline.__enter__()
+    con.execute("SELECT 1")
+    return pipeline
+
+
+@pytest.mark.parametrize("leave", [_streams, _copies, _pipes])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_task_left_open_on_its_connection_holds_nobody_up(
+    store: PostgresStore, leave: Callable[[Any], Any], fails: bool
+) -> None:
+    """The driver has one lock for each connection, and keeps it while a stream or a COPY goes on."""
+    add(store)
+    job = fetch_one(store)
+    left: list[Any] = []
+    said: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with store.transaction() as own:
+                left.append(leave(own.connection))
+                if fails:
+                    raise KeyError("its own")
+                own.settle(completed(job))
+        except Exception as error:
+            said.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30.0)
+    assert [type(error) for error in said] == [KeyError if fails else UsageError], said
+    assert settle(store, completed(job)) is Answer.OK
 
 
 def test_two_schemas_in_one_database_know_nothing_of_each_other(store: PostgresStore, postgres: Postgres) -> None:

@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -14,13 +14,15 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tests.proxy import Proxy
 from tests.servers import Postgres
-from tests.support import until
+from tests.support import narrow, until
 
 from piecework import Piecework
 from piecework.errors import BadSettings, StoreUnavailable
 from piecework.job import Filter, State
 from piecework.store import open_store
 from piecework.store.postgres import store as shelf
+from piecework.store.postgres.database import Database
+from piecework.store.postgres.silence import silent_for
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.url import parse
 from piecework.testing.conformance.kit import (
@@ -147,6 +149,15 @@ def test_who_waits_for_a_hint_may_wait_longer(url: str) -> None:
     store.migrate()
     until(lambda: not store.wait(0.8), "all is quiet")
     store.close()
+
+
+def test_what_the_network_does_not_take_at_once_is_sent_before_an_answer_is_awaited(url: str) -> None:
+    con = Database(parse(url)).connect()
+    narrow(con)
+    with closing(con), silent_for(con, 30.0), con.pipeline() as pipeline:
+        cursor = con.execute("SELECT length(%s)", ["x" * 1_000_000])
+        pipeline.sync()
+        assert cursor.fetchone() == (1_000_000,)
 
 
 def test_the_networks_own_limits_are_set_unless_the_url_sets_them() -> None:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from support import until
+from support import narrow, until
 from tests.callers import ALL, AWAITED, Caller, opened
 from tests.servers import UNSYNCED, Postgres
 
@@ -301,6 +301,76 @@ def test_a_pipeline_and_a_row_factory_of_the_callers_are_no_hindrance(
             assert add_within(store, caller, [a_job(key="k"), operation])[0] == first
             caller.commit()
     assert {job.id for job in everything(store)} == {first, operation.id}
+
+
+@contextmanager
+def ended_if_stuck(connection: Any, url: str) -> Iterator[None]:
+    """Ends a connection that waits for ever, so that the call on it fails."""
+
+    def end() -> None:
+        with psycopg.connect(url.partition("?")[0], autocommit=True) as server:
+            server.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+
+    timer = threading.Timer(60.0, end)
+    timer.start()
+    yield
+    timer.cancel()
+    timer.join()
+
+
+@pytest.mark.parametrize("whose", ["postgres-psycopg", "postgres-psycopg-async"])
+def test_a_pipeline_takes_a_job_that_the_network_does_not_take_at_once(
+    store: Store, caller: Caller, store_url: str
+) -> None:
+    job = a_job(args='{"a":["' + "x" * 1_000_000 + '"]}')
+    narrow(caller.given)
+
+    async def added() -> list[str]:
+        async with caller.given.pipeline():
+            return await store.aadd([job], within=caller.given, aside=aside)
+
+    with ended_if_stuck(caller.given, store_url):
+        if caller.runner is not None:
+            assert caller.do(added()) == [job.id]
+        else:
+            with caller.given.pipeline():
+                assert add_within(store, caller, [job]) == [job.id]
+    caller.commit()
+    assert [found.id for found in everything(store)] == [job.id]
+
+
+def sleeps(url: str) -> None:
+    """Somebody waits for work, and wants to be told."""
+    table = f"{url.partition('?schema=')[2]}.piecework_sleeper"
+    with psycopg.connect(url.partition("?")[0]) as server:
+        server.execute(f"INSERT INTO {table} VALUES ('somebody')".encode())
+
+
+@pytest.mark.parametrize("whose", ["postgres-psycopg", "postgres-psycopg-async"])
+def test_a_transaction_in_two_phases_is_prepared_while_workers_sleep(
+    store: Store, caller: Caller, store_url: str
+) -> None:
+    job = a_job()
+    sleeps(store_url)
+    caller.do(caller.given.tpc_begin(f"of {job.id}"))
+    add_within(store, caller, [job])
+    caller.do(caller.given.tpc_prepare())
+    assert everything(store) == []
+    caller.do(caller.given.tpc_commit())
+    assert [found.id for found in everything(store)] == [job.id]
+
+
+@pytest.mark.parametrize(
+    "whose", ["postgres-sqlalchemy-session", "postgres-sqlalchemy-async-session", "postgres-asyncpg-session"]
+)
+def test_a_session_in_two_phases_is_committed_while_workers_sleep(store: Store, caller: Caller, store_url: str) -> None:
+    job = a_job()
+    sleeps(store_url)
+    getattr(caller.given, "sync_session", caller.given).twophase = True
+    add_within(store, caller, [job])
+    assert everything(store) == []
+    caller.commit()
+    assert [found.id for found in everything(store)] == [job.id]
 
 
 @pytest.mark.parametrize("whose", ["postgres-sqlalchemy-session"])

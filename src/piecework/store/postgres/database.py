@@ -20,9 +20,11 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg import IsolationLevel, Pipeline
+from psycopg.adapt import AdaptersMap
+from psycopg.postgres import register_default_adapters
 from psycopg.pq import TransactionStatus
 
-from piecework.errors import StoreUnavailable
+from piecework.errors import StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
 from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, Patience
 from piecework.store.postgres.silence import Impatient, Silent, silent_for
@@ -40,6 +42,10 @@ COLLISIONS, PAUSE = 8, 0.01  # tries after a deadlock or a serialization failure
 
 # Connections that a fork copied into this process. They are the parent's: not used, not closed, not forgotten.
 _inherited: list[object] = []
+
+# What the program registers with the driver for its own connections, or for all, does not change how ours read and write.
+ADAPTERS = AdaptersMap(types=psycopg.adapters.types)
+register_default_adapters(ADAPTERS)
 
 # Whatever the server's default is. The gate needs it: who waited there has to see what those before it have written, and
 # in a stricter transaction would see what was there before it waited.
@@ -72,6 +78,7 @@ class Database:
         self.place = place
         self._denied = place.pooler is False  # the URL says that there is no pooler
         self._draw = draw
+        self._has_transactions = False  # behind a pooler, it was seen that they are taken
         number = gate_number(place.schema)
         self._patience = LOCK_SECONDS
         limits = (
@@ -112,7 +119,7 @@ class Database:
 
     def connect(self) -> Con:
         """A new connection, each statement a transaction of its own unless one is begun."""
-        con = self._connect()
+        con = self._connect(ADAPTERS)
         if not self.place.pooler:  # reads, too; behind a pooler, others get this connection
             con.execute(b"SET jit = off")
             con.execute(f"SET lock_timeout = '{_ms(self._patience)}ms'".encode())
@@ -121,20 +128,35 @@ class Database:
 
     def connect_for_task(self) -> Con:
         """A new connection as the driver makes them, for one run's own statements; whoever asks for it closes it."""
-        con = self._connect()
+        con = self._connect(None)
         con.isolation_level = IsolationLevel.READ_COMMITTED  # as of all of ours: see BEGIN
         return con
 
-    def _connect(self) -> Impatient:
+    def _connect(self, adapters: AdaptersMap | None) -> Impatient:
         try:
-            con = Impatient.connect(self.place.conninfo, autocommit=True)
+            con = Impatient.connect(self.place.conninfo, autocommit=True, context=adapters)
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {first_line(error)}") from error
         if self.place.pooler is None:
             self.place = self.place._replace(pooler=_is_handed_round(con))
+        if self.place.pooler and not self._has_transactions:
+            self._refuse_statement_mode(con)
         con.prepare_threshold = None if self.place.pooler else 5
         con.silence = self.place.silence or math.inf
         return con
+
+    def _refuse_statement_mode(self, con: Con) -> None:
+        """Raises `StoreError` where a pooler takes no transactions; in a pipeline it ends the connection without a reason."""
+        try:
+            con.execute(BEGIN)
+            con.execute(b"ROLLBACK")
+        except psycopg.errors.ProtocolViolation as error:
+            con.close()
+            raise StoreError(
+                f"the store {self.place.shown} is behind a pooler that hands connections round between statements "
+                f"({first_line(error)}); transactions are needed: pool_mode = transaction, or session"
+            ) from error
+        self._has_transactions = True
 
     def opening(self, gate: Gate, *, patient: bool = False, again: bool = False) -> bytes:
         """What a transaction says first: its limits, and how it passes the gate.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NoReturn
@@ -98,6 +99,10 @@ class Effects:
         if self.connection.closed and not self.connection.broken:
             raise TransactionEnded("the task closed current.connection, which rolled back what it wrote; leave it open")
         status = self.connection.info.transaction_status
+        if self.connection.pgconn.pipeline_status or status is TransactionStatus.ACTIVE:
+            raise UsageError(
+                "the task left a pipeline, a COPY or a stream on current.connection open; end it before the task does"
+            )
         if status is TransactionStatus.IDLE:
             raise TransactionEnded(ENDED)
         if status is TransactionStatus.INERROR:
@@ -139,6 +144,17 @@ def _explain(db: Database, error: psycopg.Error) -> NoReturn:
 
 
 @contextmanager
+def _given_back(con: Con) -> Iterator[None]:
+    """Where the task left a COPY or a stream open, that has the driver's lock, and a rollback would wait for it for ever."""
+    try:
+        yield
+    finally:
+        if con.info.transaction_status is TransactionStatus.ACTIVE:
+            con.pgconn.finish()  # which rolls back
+            con.lock = threading.Lock()
+
+
+@contextmanager
 def opened(db: Database, statements: Statements, now: Callable[[], float | None]) -> Iterator[Effects]:
     """Committed at the end where the run was settled in it, else rolled back."""
     con = db.connect_for_task()
@@ -146,7 +162,7 @@ def opened(db: Database, statements: Statements, now: Callable[[], float | None]
     try:
         with con.transaction() as block:  # in which the driver lets nobody commit or roll back
             effects = Effects(con, db, statements, now)
-            with silent_for(con, math.inf):
+            with silent_for(con, math.inf), _given_back(con):
                 yield effects
             if not effects.settled:
                 raise psycopg.Rollback(block)

@@ -1,7 +1,8 @@
 """A connection that notices when its server says nothing any more, though the network is whole.
 
 A server that was stopped, or whatever swallows what passes between, keeps a connection open and never answers; TCP's own
-limits see nothing wrong in that, and the driver would wait for ever.
+limits see nothing wrong in that, and the driver would wait for ever. Nor does it wait for an answer to what it has not
+sent: where the driver syncs a pipeline, it leaves unsent what the network did not take at once, some megabytes.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from selectors import DefaultSelector
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
+from psycopg.pq.abc import PGconn
 
 from piecework.store.postgres.transaction import Row
 
@@ -34,10 +36,8 @@ class Impatient(Connection[Row]):
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """As the driver's own, which every call that waits for the server goes through. Raises `Silent`."""
-        if self.silence == math.inf:
-            return super().wait(gen, *args, **options)
         try:
-            return super().wait(_limited(gen, self.pgconn.socket, self.silence), *args, **options)
+            return super().wait(_limited(gen, self.pgconn, self.silence), *args, **options)
         except Silent:
             self.pgconn.finish()  # at once: else the driver would try to end in order what it began, and wait again
             raise
@@ -54,19 +54,21 @@ def silent_for(con: Connection[Any], seconds: float) -> Iterator[None]:
         con.silence = before
 
 
-def _limited(gen: Generator[Any, Any, T], socket: int, seconds: float) -> Generator[Any, Any, T]:
+def _limited(gen: Generator[Any, Any, T], pgconn: PGconn, seconds: float) -> Generator[Any, Any, T]:
     """The same steps. The driver takes one each tenth of a second, whether something came or not."""
     until = time.monotonic() + seconds
     try:
         wanted = next(gen)
         while True:
+            unsent = wanted == EVENT_READ and pgconn.flush()
+            awaited = wanted | EVENT_WRITE if unsent else wanted
             asked = time.monotonic()
-            ready = yield wanted
+            ready = yield awaited
             now = time.monotonic()
             # Up to 3.2 the driver says "ready" after a wait in vain, too.
-            if ready and (now - asked < STEP or _is_ready(socket, wanted)):
+            if ready and (now - asked < STEP or _is_ready(pgconn.socket, awaited)):
                 until = now + seconds
-            wanted = gen.send(ready)
+            wanted = gen.send(ready & wanted)
             if now > until:
                 raise Silent(f"the server has said nothing for {seconds:g} s")
     except StopIteration as done:

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
+from psycopg.generators import send
 from psycopg.rows import tuple_row
 
 from piecework.errors import StoreError, StoreUnavailable, WithinNotSupported
@@ -63,6 +64,9 @@ class Line(Protocol):
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Inside of it, no other call of piecework's speaks on the same connection."""
 
+    def in_two_phases(self) -> bool:
+        """Whether its transaction is to be prepared before it is committed, which the server refuses after a NOTIFY."""
+
 
 # ── the kinds of connection ──────────────────────────────────────────────────────────────────────
 
@@ -76,6 +80,8 @@ class Psycopg:
     async def ask(self, statement: bytes, params: Mapping[str, Any]) -> Reply:
         cursor = Cursor(self.driver, row_factory=tuple_row).execute(statement, params)
         if self.driver.pgconn.pipeline_status:  # the caller's own
+            with self.driver.lock:  # a sync leaves unsent what the network does not take at once
+                self.driver.wait(send(self.driver.pgconn))
             with self.driver.pipeline() as pipeline:
                 pipeline.sync()
         return Reply(cursor.fetchall() if cursor.description else [], cursor.rowcount)
@@ -84,6 +90,9 @@ class Psycopg:
     async def turn(self) -> AsyncIterator[None]:
         with _turns.setdefault(self.driver, threading.RLock()):
             yield
+
+    def in_two_phases(self) -> bool:
+        return self.driver._tpc is not None  # nothing else tells
 
 
 class AsyncPsycopg:
@@ -96,6 +105,8 @@ class AsyncPsycopg:
         cursor: AsyncCursor[Row] = AsyncCursor(self.driver, row_factory=tuple_row)
         await cursor.execute(statement, params)
         if self.driver.pgconn.pipeline_status:
+            async with self.driver.lock:
+                await self.driver.wait(send(self.driver.pgconn))
             async with self.driver.pipeline() as pipeline:
                 await pipeline.sync()
         return Reply(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
@@ -104,6 +115,9 @@ class AsyncPsycopg:
     async def turn(self) -> AsyncIterator[None]:
         async with _turns.setdefault(self.driver, Lock()):
             yield
+
+    def in_two_phases(self) -> bool:
+        return self.driver._tpc is not None
 
 
 class SqlAlchemy:
@@ -140,6 +154,11 @@ class SqlAlchemy:
             yield
         finally:
             lock.release()
+
+    def in_two_phases(self) -> bool:
+        from sqlalchemy import TwoPhaseTransaction
+
+        return isinstance(self._connection.get_transaction(), TwoPhaseTransaction)
 
 
 @lru_cache(maxsize=256)
@@ -211,7 +230,8 @@ class Theirs(Counting):
         """How long it waits is the caller's to say: nobody waits for it but who wants what it has taken."""
 
     async def finish(self) -> None:
-        """Writes the counters; who sleeps is woken by the caller's commit."""
+        """Writes the counters; who sleeps is woken by the caller's commit, or finds the job by its poll."""
+        self.wakes = self.wakes and not self._line.in_two_phases()
         for title, params in self.closing(softly=True):
             await self.post(title, **params)
 
