@@ -14,19 +14,20 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.redis_kinds import KINDS, begun, cluster_kind, empty_store, kind
+from tests.redis_kinds import KINDS, begun, cluster_kind, empty_store, kind, warm
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.schemas import Schemas
 from tests.servers import UNSYNCED, Postgres, ServerMissing
 
 from piecework.store import Store, open_store
 from piecework.store.postgres.store import PostgresStore
+from piecework.store.redis.store import RedisStore
 from piecework.testing import FrozenClock
 
 # Speed is for the benchmarks to tell: no example fails because the machine was busy.
@@ -191,13 +192,20 @@ def path(shelf: str, store_url: str, tmp_path: Path) -> Path | str:
 
 
 @pytest.fixture
-def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
+def store(shelf: str, store_url: str, clock: FrozenClock) -> Iterator[Store]:
     """A migrated, empty store that tells the time by `clock`."""
     store = open_store(store_url, clock=clock)
-    with schemas().warm(store) if isinstance(store, PostgresStore) else nullcontext():
+    with _warm(store, shelf):
         store.migrate()
         yield store
     store.close()
+
+
+def _warm(store: Store, shelf: str) -> AbstractContextManager[None]:
+    """Connections that an earlier test's store had, where to open new ones takes long."""
+    if isinstance(store, PostgresStore):
+        return schemas().warm(store)
+    return warm(kind() if shelf == "redis" else shelf, store) if isinstance(store, RedisStore) else nullcontext()
 
 
 @pytest.fixture
