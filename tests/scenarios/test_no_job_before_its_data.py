@@ -48,15 +48,6 @@ def insert(caller: Caller, store_url: str) -> Any:
     return lambda n: caller.execute(f"INSERT INTO {table_of(store_url)} VALUES ({n})")
 
 
-@pytest.fixture
-def double(app: Piecework) -> Double:
-    @app.task(name="double")
-    def double(n: int) -> int:
-        return 2 * n
-
-    return double
-
-
 def nothing(app: Piecework) -> bool:
     return not any(app.jobs.counts().values())
 

@@ -25,12 +25,12 @@ from piecework.store.postgres.rows import RECORD_COLUMNS, order, source, where
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import SQL, Statements
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_claim,
     a_job,
     a_session,
     add,
     assert_sound,
+    at_work,
     completed,
     everything,
     fetch,
@@ -56,12 +56,8 @@ def url(postgres: Postgres, name: str) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[PostgresStore]:
-    store = PostgresStore(url)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    store.close()
+    with at_work(PostgresStore(url), sound=False) as store:
+        yield store
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import redis as driver
@@ -17,12 +16,11 @@ from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, Withi
 from piecework.store.redis.store import VERSION, RedisStore
 from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_claim,
     a_job,
-    a_session,
     add,
     assert_sound,
+    at_work,
     completed,
     everything,
     fetch,
@@ -41,18 +39,8 @@ def url(redis: Redis) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[RedisStore]:
-    with opened(url) as store:
+    with at_work(RedisStore(url), sound=False) as store:
         yield store
-
-
-@contextmanager
-def opened(url: str) -> Iterator[RedisStore]:
-    store = RedisStore(url)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    store.close()
 
 
 def quiet(store: RedisStore) -> None:
@@ -132,7 +120,7 @@ def test_whatever_makes_a_job_available_wakes_who_sleeps(store: RedisStore) -> N
 
 @pytest.mark.usefixtures("seldom")
 def test_on_a_cluster_a_job_in_any_shard_wakes_who_sleeps(cluster: RedisCluster) -> None:
-    with opened(f"{cluster.url}?prefix=r_{next(_prefixes)}") as store:
+    with at_work(RedisStore(f"{cluster.url}?prefix=r_{next(_prefixes)}"), sound=False) as store:
         for n in range(6):
             waiter = Waiter(store)
             add(store, queue=f"q{n}")
@@ -220,7 +208,7 @@ def test_without_hints_it_looks_by_the_clock(url: str) -> None:
 
 def test_who_waits_for_a_hint_says_that_the_server_went_away_and_hears_again_when_it_is_back() -> None:
     server = Redis().start()
-    with opened(server.url) as store:
+    with at_work(RedisStore(server.url), sound=False) as store:
         waiter = Waiter(store)
         server.end()
         assert isinstance(waiter.ended(), StoreUnavailable)
@@ -236,7 +224,7 @@ def test_who_waits_for_a_hint_says_that_the_server_went_away_and_hears_again_whe
 
 def test_the_number_of_connections_does_not_grow_with_the_threads() -> None:
     server = Redis().start()
-    with opened(f"{server.url}?connections=2") as store:
+    with at_work(RedisStore(f"{server.url}?connections=2"), sound=False) as store:
         together(*(lambda: [add(store) for _ in range(10)] for _ in range(12)))
         quiet(store)
         asked = 1  # by this test, to know it
@@ -274,7 +262,7 @@ def test_an_idle_fetch_writes_nothing(store: RedisStore, redis: Redis) -> None:
 
 
 def test_two_prefixes_on_one_server_know_nothing_of_each_other(store: RedisStore, redis: Redis) -> None:
-    with opened(f"{redis.url}?prefix=r_{next(_prefixes)}") as other:
+    with at_work(RedisStore(f"{redis.url}?prefix=r_{next(_prefixes)}"), sound=False) as other:
         add(store, key="k")
         add(other, key="k")
         assert len(everything(store)) == len(everything(other)) == 1
