@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import threading
 from collections.abc import Iterator
 
 import pytest
 import redis as driver
 from tests.redis_servers import Redis, RedisCluster
+from waiting import Waiter, quiet
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, WithinNotSupported
 from piecework.store.redis.store import VERSION, RedisStore
@@ -41,38 +41,6 @@ def url(redis: Redis) -> str:
 def store(url: str) -> Iterator[RedisStore]:
     with at_work(RedisStore(url), sound=False) as store:
         yield store
-
-
-def quiet(store: RedisStore) -> None:
-    """Waits until a store has nothing new to tell this thread; it lies down for that."""
-    while store.wait(0.15):
-        pass
-
-
-class Waiter:
-    """A thread that has found all quiet and waits for something new; what its wait came to."""
-
-    def __init__(self, store: RedisStore, seconds: float = 30.0) -> None:
-        self._store = store
-        self._seconds = seconds
-        self._waits = threading.Event()
-        self._came_to: list[bool | StoreUnavailable] = []
-        self._thread = threading.Thread(target=self._wait)
-        self._thread.start()
-        assert self._waits.wait(20)
-
-    def _wait(self) -> None:
-        quiet(self._store)
-        self._waits.set()
-        try:
-            self._came_to.append(self._store.wait(self._seconds))
-        except StoreUnavailable as error:
-            self._came_to.append(error)
-
-    def ended(self) -> bool | StoreUnavailable:
-        self._thread.join(20)  # less than the wait itself: a wait that only ran out has noticed nothing
-        assert not self._thread.is_alive()
-        return self._came_to[0]
 
 
 # ── hints ────────────────────────────────────────────────────────────────────────────────────────
