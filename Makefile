@@ -10,6 +10,9 @@ JOBS   ?= 2
 SECONDS ?= 60
 ARGS   ?=
 
+# The tests start more than a thousand processes. That each compile all it imports once more takes a minute or two.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-crash test test-all check simulate sweep strace pgbouncer redis bench bench-redis bench-stores bench-shop soak postgres redis-kinds clean
 

@@ -11,13 +11,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench import worker
 from bench.jobs import Jobs, build
 from bench.reading import NAME, QUEUE, USER, NotExact, Reading, Watch
 
 IDLE_SECONDS = 10.0
+
+
+class Measured(Protocol):
+    """A store with piecework's tables or keys, the app on it, and the file that its workers write to."""
+
+    url: str
+    log: Path
+    jobs: Jobs
 
 
 class Store(ABC):
@@ -65,14 +73,14 @@ def new_store(folder: Path, name: str, synchronous: str) -> Iterator[FileStore]:
 # ── adding ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def later_one_by_one(store: Store, n: int) -> None:
+def later_one_by_one(store: Measured, n: int) -> None:
     """`later`, `n` times: each is a transaction of its own."""
     noop = store.jobs.noop
     for _ in range(n):
         noop.later(USER, NAME)
 
 
-def later_many(store: Store, n: int) -> Reading:
+def later_many(store: Measured, n: int) -> Reading:
     """`later_many` of `n` calls; they stay in the store for `drain`."""
     calls = [(USER, NAME)] * n
     gc.collect()
@@ -92,7 +100,7 @@ def drain(store: Store, n: int, *, processes: int, idle_cpu: float) -> Reading:
     `idle_cpu` is what starting and stopping such a worker costs by itself.
     """
     cpu = worker.drain(store.url, store.log, processes=processes) - idle_cpu
-    _expect_counts(store, {(QUEUE, "completed"): n})
+    expect_counts(store, {(QUEUE, "completed"): n})
     began, ended = _span(store, "noop", n)
     return Reading(n / (ended - began), max(0.0, 1e6 * cpu / n))
 
@@ -101,7 +109,7 @@ def split(store: Store, n: int, *, idle_cpu: float) -> Reading:
     """From the splitter's first line to the end of the compose, which reads every result."""
     job = store.jobs.fan.later(n)
     cpu = worker.drain(store.url, store.log) - idle_cpu
-    _expect_counts(store, {(QUEUE, "completed"): n + 1})
+    expect_counts(store, {(QUEUE, "completed"): n + 1})
     _span(store, "noop", n)
     fanned = job.result(timeout=5)
     if fanned.results != n:
@@ -111,7 +119,7 @@ def split(store: Store, n: int, *, idle_cpu: float) -> Reading:
     return Reading(n / (ended - fanned.began), max(0.0, 1e6 * cpu / n))
 
 
-def starting(store: Store, *, processes: int) -> float:
+def starting(store: Measured, *, processes: int) -> float:
     """CPU seconds of a worker that finds nothing to do and ends: the least of three, the first of which may compile."""
     return min(worker.drain(store.url, store.log, processes=processes) for _ in range(3))
 
@@ -119,7 +127,7 @@ def starting(store: Store, *, processes: int) -> float:
 # ── waiting ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def latency(store: Store, samples: int) -> dict[str, Reading]:
+def latency(store: Measured, samples: int) -> dict[str, Reading]:
     """Milliseconds from the call of `later` here to the first line of the job in an idle worker process."""
     moment = store.jobs.moment
     with worker.resident(store.url, store.log):
@@ -131,7 +139,7 @@ def latency(store: Store, samples: int) -> dict[str, Reading]:
             sent.append((called, moment.later()))
             time.sleep(random.uniform(0.02, 0.06))  # never in step with anybody's polling
         waits = [1000 * (job.result(timeout=30) - called) for called, job in sent]
-    _expect_counts(store, {(QUEUE, "completed"): samples + 1})
+    expect_counts(store, {(QUEUE, "completed"): samples + 1})
     return {
         "latency": Reading(statistics.median(waits)),
         "latency_p95": Reading(statistics.quantiles(waits, n=20)[-1]),
@@ -159,12 +167,13 @@ def idle(store: Store, seconds: float = IDLE_SECONDS) -> dict[str, Reading]:
 # ── exactness ────────────────────────────────────────────────────────────────────────────────────
 
 
-def expect_waiting(store: Store, n: int) -> None:
+def expect_waiting(store: Measured, n: int) -> None:
     """Raises `NotExact` unless the store holds `n` jobs that may run."""
-    _expect_counts(store, {(QUEUE, "available"): n})
+    expect_counts(store, {(QUEUE, "available"): n})
 
 
-def _expect_counts(store: Store, expected: dict[tuple[str, str], int]) -> None:
+def expect_counts(store: Measured, expected: dict[tuple[str, str], int]) -> None:
+    """Raises `NotExact` unless the store counts exactly these jobs, by queue and state."""
     found = {key: n for key, n in store.jobs.app.jobs.counts().items() if n}
     if found != expected:
         raise NotExact(f"the store's counters say {found}, and not {expected}")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from piecework import Job, Task
+from piecework import Job, Piecework, Task
 
 _numbers = itertools.count(1)
 
@@ -301,3 +304,15 @@ def _engine_url(url: str, driver: str, *, awaited: bool = False) -> str:
     if url.startswith("sqlite"):
         return f"sqlite+{'aiosqlite' if awaited else 'pysqlite'}:///{_path(url)}"
     return _server(url).replace("postgresql://", f"postgresql+{driver}://")
+
+
+def begin_and_die(url: str, shelf: str, kind: str, commit: bool, says: Connection) -> None:
+    """A row and a job in one transaction of this process, which is killed before its end or behind it; says the job's id."""
+    double = Piecework(url).task(name="double")(lambda n: 2 * n)
+    caller = KINDS[shelf][kind](url)
+    caller.begin()
+    caller.execute(f"INSERT INTO {table_of(url)} VALUES (1)")
+    says.send(caller.later(double, 21).id)
+    if commit:
+        caller.commit()
+    os.kill(os.getpid(), signal.SIGKILL)

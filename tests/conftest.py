@@ -10,21 +10,24 @@ import atexit
 import functools
 import itertools
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.redis_kinds import KINDS, begun, cluster_kind, empty_store, kind
+from tests.redis_kinds import KINDS, begun, cluster_kind, empty_store, kind, warm
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.schemas import Schemas
 from tests.servers import UNSYNCED, Postgres, ServerMissing
 
 from piecework.store import Store, open_store
 from piecework.store.postgres.store import PostgresStore
+from piecework.store.redis.store import RedisStore
 from piecework.testing import FrozenClock
 
 # Speed is for the benchmarks to tell: no example fails because the machine was busy.
@@ -38,9 +41,32 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 WHOLE = bool(os.environ.get("PIECEWORK_WHOLE_RINGS"))
 
-# Each shelf says how an empty database of its kind is reached …
+# Files are made in memory where there is room, unless TMPDIR says where: of each commit to a disk 3 ms are waiting for it,
+# and what that waiting is for, a machine that ends, no test can show.
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # bytes, of which a run of everything takes a quarter
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None  # to be asked for again
+
+
+@functools.cache
+def _set_up() -> bytes:
+    """The file of a store that is set up and empty. To set one up takes ten times as long as to write down this."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(f"sqlite:///{folder}/jobs.db")
+        store.migrate()
+        store.close()
+        return Path(folder, "jobs.db").read_bytes()
+
+
+def _file(folder: Path) -> str:
+    (folder / "jobs.db").write_bytes(_set_up())
+    return f"sqlite:///{folder}/jobs.db"
+
+
+# Each shelf says how an empty database of its kind is reached, which is set up where that takes long …
 SHELVES: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder}/jobs.db",
+    "sqlite": _file,
     "postgres": lambda folder: schemas().take(),
     "redis": lambda folder: empty_store(kind(), redis_server(kind())),
 }
@@ -133,6 +159,12 @@ def postgres() -> Postgres:
     return server()
 
 
+@pytest.fixture(scope="session")
+def lent() -> Schemas:
+    """The schemas of that server, for a test that takes one itself."""
+    return schemas()
+
+
 @pytest.fixture
 def clock() -> FrozenClock:
     return FrozenClock()
@@ -160,13 +192,20 @@ def path(shelf: str, store_url: str, tmp_path: Path) -> Path | str:
 
 
 @pytest.fixture
-def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
+def store(shelf: str, store_url: str, clock: FrozenClock) -> Iterator[Store]:
     """A migrated, empty store that tells the time by `clock`."""
     store = open_store(store_url, clock=clock)
-    with schemas().warm(store) if isinstance(store, PostgresStore) else nullcontext():
+    with _warm(store, shelf):
         store.migrate()
         yield store
     store.close()
+
+
+def _warm(store: Store, shelf: str) -> AbstractContextManager[None]:
+    """Connections that an earlier test's store had, where to open new ones takes long."""
+    if isinstance(store, PostgresStore):
+        return schemas().warm(store)
+    return warm(kind() if shelf == "redis" else shelf, store) if isinstance(store, RedisStore) else nullcontext()
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
 from tests.servers import ROLE, Postgres, ServerMissing, free_port
 
 START_SECONDS = 20.0
@@ -31,6 +33,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {folder}/users
+admin_users = {role}
 pool_mode = {mode}
 default_pool_size = {shared}
 max_client_conn = 300
@@ -58,7 +61,12 @@ class PgBouncer:
             raise ServerMissing("these tests need PgBouncer, installed and not running: apt-get install pgbouncer")
         (self.folder / "users").write_text(f'"{ROLE}" ""\n')
         settings = _SETTINGS.format(
-            server=self._server.port, port=self.port, folder=self.folder, shared=SHARED, mode=self._mode
+            server=self._server.port,
+            port=self.port,
+            folder=self.folder,
+            shared=SHARED,
+            role=ROLE,
+            mode=self._mode,
         )
         (self.folder / "settings").write_text(settings)
         with open(self.folder / "log", "wb") as log:
@@ -88,6 +96,15 @@ class PgBouncer:
                 if process.poll() is not None or time.monotonic() > end:
                     raise ServerMissing(f"PgBouncer did not start:\n{(self.folder / 'log').read_text()}") from None
             time.sleep(0.01)
+
+    def spare(self) -> list[int]:
+        """The server's processes that it is connected to and that serve nobody, since it has no client."""
+        with psycopg.connect(
+            self.url.removesuffix("postgres") + "pgbouncer", autocommit=True, row_factory=dict_row
+        ) as con:
+            if any(client["database"] != "pgbouncer" for client in con.execute("SHOW CLIENTS")):
+                return []
+            return [int(server["remote_pid"]) for server in con.execute("SHOW SERVERS")]
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:

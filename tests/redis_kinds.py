@@ -10,11 +10,14 @@ import atexit
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.redis_servers import KIND, Redis, RedisCluster, Watched, redis_program, valkey_program
 from tests.servers import ServerMissing
+
+from piecework.store.redis.store import RedisStore
 
 # A busy machine keeps a server waiting for seconds. That is no death: what a failover loses is for other tests to say.
 PATIENCE = 60_000  # milliseconds
@@ -30,6 +33,7 @@ SHARDS = (
     5  # of a store on a Cluster: more than masters, and fewer than by default, which the model ring takes long to read
 )
 _prefixes = itertools.count(1)
+_warm: dict[str, Any] = {}  # by kind of server: the connections of a store that is closed, for the next one
 
 
 def kind() -> str:
@@ -60,3 +64,15 @@ def empty_store(kind: str, server: Any) -> str:
     """The URL of a store on it in which nothing is."""
     url = server.url.replace("redis:", "valkey:") if kind == "valkey" else server.url
     return f"{url}?prefix=t_{next(_prefixes)}" + (f"&shards={SHARDS}" if kind.endswith("cluster") else "")
+
+
+@contextmanager
+def warm(kind: str, store: RedisStore) -> Iterator[None]:
+    """Lends a store the connections that an earlier one had, and keeps those that it has at the end.
+
+    To meet the servers of a Cluster takes longer than what most tests ask of them.
+    """
+    client = store._client
+    client._driver = _warm.pop(kind, None)
+    yield
+    _warm[kind], client._driver = client._driver, None

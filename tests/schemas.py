@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,11 +48,14 @@ class Schemas:
         store.close()
         return url
 
-    def give_back(self, url: str) -> None:
-        """Empties a store for the next test; while anybody is connected still, it waits for a later one to be given back."""
+    def give_back(self, url: str, spare: Callable[[], list[int]] = list) -> None:
+        """Empties a store for the next test; while anybody is connected still, it waits for a later one to be given back.
+
+        Not counted are the server's processes that `spare` tells of: they are connected, and serve nobody.
+        """
         con = self._connection()
         self._left.append(url)
-        if self._others(con):
+        if self._others(con, spare):
             return
         while self._left:
             left = self._left.pop()
@@ -73,11 +76,11 @@ class Schemas:
             self._con = psycopg.connect(self._server.url, autocommit=True)
         return self._con
 
-    def _others(self, con: psycopg.Connection[Any]) -> bool:
+    def _others(self, con: psycopg.Connection[Any], spare: Callable[[], list[int]]) -> bool:
         """Whether anybody else is connected; whoever has hung up may take a moment to leave."""
         end = time.monotonic() + LEAVING
         ours = [known.info.backend_pid for known in (con, *self._warm)]
-        while con.execute(_OTHERS, (ours,)).fetchone() != (0,):
+        while con.execute(_OTHERS, (ours + spare(),)).fetchone() != (0,):
             if time.monotonic() > end:
                 return True
             time.sleep(0.001)

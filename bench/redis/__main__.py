@@ -12,6 +12,7 @@ import click
 from tests.redis_servers import Redis
 
 from bench import machine
+from bench.measure import latency, later_many, later_one_by_one, starting
 from bench.reading import Watch
 from bench.redis import limit, measure, peers
 
@@ -87,11 +88,11 @@ def _bare(server: Redis, found: Found, n: int) -> None:
 
 def _ours(server: Redis, found: Found, n: int, samples: int) -> None:
     with measure.new_store(server.port) as store:
-        idle_cpu = measure.starting(store)
+        idle_cpu = starting(store, processes=1)
         found.note("bytes a waiting job", measure.bytes_a_job(store, n).value)
     with measure.new_store(server.port) as store:
         before = measure.logged(store.server)
-        bulk = measure.later_many(store, n)
+        bulk = later_many(store, n)
         found.note("bulk, jobs/s", bulk.value)
         drain = measure.drain(store, n, processes=1, idle_cpu=idle_cpu)
         found.note_weighed("drain", drain)
@@ -100,7 +101,7 @@ def _ours(server: Redis, found: Found, n: int, samples: int) -> None:
     with measure.new_store(server.port) as store:
         found.note_weighed("split", measure.split(store, n, idle_cpu=idle_cpu))
     with measure.new_store(server.port) as store:
-        for name, reading in measure.latency(store, samples).items():
+        for name, reading in latency(store, samples).items():
             found.note(f"{name}, ms", reading.value)
 
 
@@ -109,12 +110,12 @@ def _singly(server: Redis, found: Found, n: int) -> None:
     bare, ours = Watch(), Watch()
     con = limit.connect(server.port)
     with measure.new_store(server.port) as store:
-        measure.later_one_by_one(store, 10)
+        later_one_by_one(store, 10)
         for first in range(0, n, TURN):
             with bare:
                 limit.insert_one_by_one(con, first, TURN)
             with ours:
-                measure.later_one_by_one(store, TURN)
+                later_one_by_one(store, TURN)
     con.close()
     found.note("bare, one by one, jobs/s", bare.reading(n).value)
     found.note("one by one, jobs/s", ours.reading(n).value)

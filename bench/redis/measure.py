@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import random
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +13,8 @@ import redis
 
 from bench import worker
 from bench.jobs import Jobs, build
-from bench.reading import NAME, QUEUE, USER, NotExact, Reading, Watch
+from bench.measure import expect_counts, later_many
+from bench.reading import QUEUE, NotExact, Reading
 from bench.redis.limit import Weighed, connect, server_cpu
 from piecework.job import Filter, Record
 
@@ -60,22 +57,6 @@ def new_store(port: int) -> Iterator[Store]:
 # ── adding ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def later_one_by_one(store: Store, n: int) -> None:
-    noop = store.jobs.noop
-    for _ in range(n):
-        noop.later(USER, NAME)
-
-
-def later_many(store: Store, n: int) -> Reading:
-    """`later_many` of `n` calls; they stay in the store for `drain`."""
-    calls = [(USER, NAME)] * n
-    gc.collect()
-    with Watch() as watch:
-        store.jobs.noop.later_many(calls)
-    _expect_counts(store, {(QUEUE, "available"): n})
-    return watch.reading(n)
-
-
 def bytes_a_job(store: Store, n: int) -> Reading:
     """Bytes of the server's memory for a waiting job whose arguments are a hundred bytes of JSON."""
     before = store.weigh()
@@ -92,11 +73,6 @@ def logged(con: redis.Redis) -> int:
 # ── draining ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def starting(store: Store) -> float:
-    """CPU seconds of a worker that finds nothing to do and ends: the least of three, the first of which may compile."""
-    return min(worker.drain(store.url, store.log) for _ in range(3))
-
-
 def drain(store: Store, n: int, *, processes: int, idle_cpu: float = 0.0) -> Weighed:
     """From the first job's start to the last one's end, as the store has them.
 
@@ -105,7 +81,7 @@ def drain(store: Store, n: int, *, processes: int, idle_cpu: float = 0.0) -> Wei
     before = server_cpu(store.server)
     cpu = worker.drain(store.url, store.log, processes=processes) - idle_cpu
     after = server_cpu(store.server)
-    _expect_counts(store, {(QUEUE, "completed"): n})
+    expect_counts(store, {(QUEUE, "completed"): n})
     began, ended = _span(store, "noop", n)
     return Weighed(Reading(n / (ended - began), 1e6 * cpu / n), 1e6 * (after - before) / n)
 
@@ -116,7 +92,7 @@ def split(store: Store, n: int, *, idle_cpu: float = 0.0) -> Weighed:
     job = store.jobs.fan.later(n)
     cpu = worker.drain(store.url, store.log) - idle_cpu
     after = server_cpu(store.server)
-    _expect_counts(store, {(QUEUE, "completed"): n + 1})
+    expect_counts(store, {(QUEUE, "completed"): n + 1})
     _span(store, "noop", n)
     fanned = job.result(timeout=5)
     if fanned.results != n:
@@ -126,34 +102,7 @@ def split(store: Store, n: int, *, idle_cpu: float = 0.0) -> Weighed:
     return Weighed(Reading(n / (ended - fanned.began), 1e6 * cpu / n), 1e6 * (after - before) / n)
 
 
-# ── waiting ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def latency(store: Store, samples: int) -> dict[str, Reading]:
-    """Milliseconds from the call of `later` here to the first line of the job in an idle worker process."""
-    moment = store.jobs.moment
-    with worker.resident(store.url, store.log):
-        moment.later().result(timeout=30)
-        time.sleep(0.5)
-        sent = []
-        for _ in range(samples):
-            called = time.time()
-            sent.append((called, moment.later()))
-            time.sleep(random.uniform(0.02, 0.06))  # never in step with anybody's polling
-        waits = [1000 * (job.result(timeout=30) - called) for called, job in sent]
-    return {
-        "latency": Reading(statistics.median(waits)),
-        "latency_p95": Reading(statistics.quantiles(waits, n=20)[-1]),
-    }
-
-
 # ── exactness ────────────────────────────────────────────────────────────────────────────────────
-
-
-def _expect_counts(store: Store, expected: dict[tuple[str, str], int]) -> None:
-    found = {key: n for key, n in store.jobs.app.jobs.counts().items() if n}
-    if found != expected:
-        raise NotExact(f"the store's counters say {found}, and not {expected}")
 
 
 def _span(store: Store, task: str, n: int) -> tuple[float, float]:

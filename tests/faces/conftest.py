@@ -84,10 +84,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def name(folder: Path) -> Iterator[str]:
+def source() -> str:
+    """What the module of the app says."""
+    return SOURCE
+
+
+@pytest.fixture
+def name(folder: Path, source: str) -> Iterator[str]:
     """The module of an app, which no other test has imported."""
     name = f"shop{os.getpid()}_{next(_names)}"
-    (folder / f"{name}.py").write_text(SOURCE)
+    (folder / f"{name}.py").write_text(source)
     yield name
     sys.modules.pop(name, None)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +56,6 @@ def email(step):
 
 approve = app.operation("approval", main=[step(charge, undo=refund), wait_for("ok"), email])
 """
-_names = itertools.count(1)
 
 
 @pytest.fixture
@@ -67,21 +64,8 @@ def shelf() -> str:
 
 
 @pytest.fixture
-def name(folder: Path, store_url: str) -> Iterator[str]:
-    """The module of an app on PostgreSQL."""
-    name = f"pgshop{os.getpid()}_{next(_names)}"
-    (folder / f"{name}.py").write_text(SOURCE.format(url=store_url))
-    yield name
-    sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def shop(name: str, folder: Path) -> Iterator[Any]:
-    sys.path.append(str(folder))
-    importlib.invalidate_caches()
-    module = importlib.import_module(name)
-    yield module
-    module.app.close()
+def source(store_url: str) -> str:
+    return SOURCE.format(url=store_url)
 
 
 def test_every_command_does_its_work(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +37,12 @@ def modules() -> tuple[Module, ...]:
     return tuple(_read(path) for path in sorted(ROOT.rglob("*.py")))
 
 
+@cache
+def nodes(module: Module) -> tuple[ast.AST, ...]:
+    """Every piece of a module's code; walked once for all who look at it."""
+    return tuple(ast.walk(module.tree))
+
+
 def _read(path: Path) -> Module:
     parts = ["piecework", *path.relative_to(ROOT).with_suffix("").parts]
     if parts[-1] == "__init__":
@@ -55,11 +61,16 @@ class Import(NamedTuple):
 
 def imports(module: Module) -> Iterator[Import]:
     """What a module imports of piecework, wherever in the file: at the top, in a function, for types only."""
-    names = {m.name for m in modules()}
+    names = _names()
     for node, for_types in _walk(module.tree, False):
         for name in _named(node, module, names):
             if name == "piecework" or name.startswith("piecework."):
                 yield Import(name, getattr(node, "lineno", 0), for_types)
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(module.name for module in modules())
 
 
 def _walk(node: ast.AST, for_types: bool) -> Iterator[tuple[ast.AST, bool]]:
@@ -70,7 +81,7 @@ def _walk(node: ast.AST, for_types: bool) -> Iterator[tuple[ast.AST, bool]]:
         yield from _walk(child, for_types or inside)
 
 
-def _named(node: ast.AST, module: Module, known: set[str]) -> list[str]:
+def _named(node: ast.AST, module: Module, known: Collection[str]) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):

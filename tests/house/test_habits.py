@@ -6,10 +6,10 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from sources import ROOT, Module, imports, modules
+from sources import ROOT, imports, modules, nodes
 
 import piecework
 
@@ -52,46 +52,53 @@ STATEMENT = re.compile(
 )
 CONCRETE = re.compile(r"sqlite|postgres|psycopg|redis", re.IGNORECASE)
 
-every_module = pytest.mark.parametrize("module", modules(), ids=lambda module: module.place)
 
-
-def lines(module: Module, wanted: Callable[[ast.AST], bool]) -> list[str]:
+def everywhere(wanted: Callable[[ast.AST], bool], *, but: Callable[[str], bool] = lambda place: False) -> list[str]:
+    """Where such a piece of code is, over all modules but those of some rooms: file, line and code."""
     return [
-        f"{module.place}:{node.lineno}" for node in ast.walk(module.tree) if wanted(node) and hasattr(node, "lineno")
+        f"{module.place}:{getattr(node, 'lineno', 0)} {ast.unparse(node)[:60]}"
+        for module in modules()
+        if not but(module.place)
+        for node in nodes(module)
+        if wanted(node)
     ]
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m.place.startswith("engine/")], ids=lambda m: m.place)
-def test_the_engine_names_no_concrete_store(module: Module) -> None:
-    named = [n for n, line in enumerate(module.text.splitlines(), 1) if CONCRETE.search(line)]
+def test_the_engine_names_no_concrete_store() -> None:
+    rooms = [module for module in modules() if module.place.startswith("engine/")]
+    assert rooms
+    named = [
+        f"{module.place}:{n} {line}"
+        for module in rooms
+        for n, line in enumerate(module.text.splitlines(), 1)
+        if CONCRETE.search(line)
+    ]
     assert named == []
-    assert [found.module for found in imports(module) if found.module.startswith("piecework.store.sqlite")] == []
+    imported = [found.module for module in rooms for found in imports(module)]
+    assert [name for name in imported if name.startswith("piecework.store.sqlite")] == []
 
 
-@every_module
-def test_nothing_is_run_that_was_read(module: Module) -> None:
+def test_nothing_is_run_that_was_read() -> None:
     """No pickle, no marshal, no eval, no exec: what is in the store is data."""
-    roots = [
-        name.split(".")[0]
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
-    ]
-    assert CODE_FROM_DATA & set(roots) == set()
-    assert lines(module, lambda node: isinstance(node, ast.Name) and node.id in ("eval", "exec", "__import__")) == []
+    assert everywhere(lambda node: not CODE_FROM_DATA.isdisjoint(_imported_roots(node))) == []
+    assert everywhere(lambda node: isinstance(node, ast.Name) and node.id in ("eval", "exec", "__import__")) == []
 
 
-@every_module
-def test_time_and_chance_are_handed_in(module: Module) -> None:
+def _imported_roots(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.split(".")[0] for alias in node.names]
+    return [(node.module or "").split(".")[0]] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_time_and_chance_are_handed_in() -> None:
     """Wall time comes from a clock and chance from a draw that the caller hands in; a default value may name the source."""
-    if module.place in CLOCK_ROOMS | CHANCE_ROOMS:
-        return
-    defaults = {id(inner) for default in _defaults(module.tree) for inner in ast.walk(default)}
-    found = [
-        f"{module.place}:{node.lineno} {ast.unparse(node)}"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Attribute) and _is_time_or_chance(node) and id(node) not in defaults
-    ]
+    defaults = {
+        id(inner) for module in modules() for default in _defaults(nodes(module)) for inner in ast.walk(default)
+    }
+    found = everywhere(
+        lambda node: isinstance(node, ast.Attribute) and id(node) not in defaults and _is_time_or_chance(node),
+        but=lambda place: place in CLOCK_ROOMS | CHANCE_ROOMS,
+    )
     assert found == []
 
 
@@ -111,38 +118,33 @@ def _is_time_or_chance(node: ast.Attribute) -> bool:
     ) or said.startswith(("random.", "secrets."))
 
 
-def _defaults(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.walk(tree):
+def _defaults(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from node.args.defaults
             yield from (default for default in node.args.kw_defaults if default is not None)
 
 
-@every_module
-def test_no_function_of_time_or_chance_is_imported_by_its_bare_name(module: Module) -> None:
+def test_no_function_of_time_or_chance_is_imported_by_its_bare_name() -> None:
     """Else the test above would not see it."""
-    if module.place in CLOCK_ROOMS:
-        return
-    bare = [
-        f"{module.place}:{node.lineno}"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ImportFrom) and node.module in ("time", "random", "uuid", "secrets")
-    ]
+    bare = everywhere(
+        lambda node: isinstance(node, ast.ImportFrom) and node.module in ("time", "random", "uuid", "secrets"),
+        but=lambda place: place in CLOCK_ROOMS,
+    )
     assert bare == []
 
 
-@every_module
-def test_sql_is_written_in_the_shelves_only(module: Module) -> None:
-    if module.place.startswith(
-        ("store/", "testing/conformance/")
-    ):  # the suite sends SQL as data, to see it kept as data
-        return
-    found = [
-        f"{module.place}:{node.lineno} {node.value[:60]!r}"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and STATEMENT.search(node.value)
-    ]
+def test_sql_is_written_in_the_shelves_only() -> None:
+    """And sent as data by the suite, to see it kept as data."""
+    found = everywhere(
+        lambda node: isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_statement(node.value),
+        but=lambda place: place.startswith(("store/", "testing/conformance/")),
+    )
     assert found == []
+
+
+def _is_statement(text: str) -> bool:
+    return STATEMENT.search(text) is not None
 
 
 @pytest.mark.parametrize("kind", ["sql", "lua"])
@@ -154,43 +156,41 @@ def test_files_of_statements_and_scripts_are_kept_in_the_shelves_only(kind: str)
 
 def test_the_shelves_are_seen_to_write_sql() -> None:
     """The test's own eyes: were the pattern blind, the tests above could not fail."""
-    written = [m.place for m in modules() if m.place.startswith("store/sqlite/") and STATEMENT.search(m.text)]
+    written = [m.place for m in modules() if m.place.startswith("store/sqlite/") and _is_statement(m.text)]
     assert "store/sqlite/database.py" in written
     assert "store/sqlite/schema.py" in written
 
 
-@every_module
-def test_coroutines_live_in_few_rooms(module: Module) -> None:
+def test_coroutines_live_in_few_rooms() -> None:
     colours = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)
-    if module.place in ASYNC_ROOMS:
-        return
-    assert lines(module, lambda node: isinstance(node, colours)) == []
+    found = everywhere(lambda node: isinstance(node, colours), but=lambda place: place in ASYNC_ROOMS)
+    assert found == []
 
 
 # ── words for readers ────────────────────────────────────────────────────────────────────────────
 
 
-@every_module
-def test_every_module_says_what_it_is_for(module: Module) -> None:
-    assert ast.get_docstring(module.tree)
+def test_every_module_says_what_it_is_for() -> None:
+    assert [module.place for module in modules() if not ast.get_docstring(module.tree)] == []
 
 
-@pytest.mark.parametrize("name", piecework.__all__)
-def test_every_exported_name_is_explained(name: str) -> None:
+def test_every_exported_name_is_explained() -> None:
+    assert [name for name in piecework.__all__ if not _is_explained(name)] == []
+
+
+def _is_explained(name: str) -> bool:
     value = getattr(piecework, name)
     told = inspect.getdoc(value if inspect.isclass(value) or inspect.isfunction(value) else type(value))
-    assert told
-    assert not told.startswith(f"{name}(")  # a dataclass's signature is no explanation
+    return bool(told) and not told.startswith(f"{name}(")  # a dataclass's signature is no explanation
 
 
-@pytest.mark.parametrize("name", piecework.__all__)
-def test_every_public_method_of_an_exported_class_is_explained(name: str) -> None:
-    value = getattr(piecework, name)
-    kind = value if inspect.isclass(value) else type(value)
-    if not kind.__module__.startswith("piecework"):
-        return
+def test_every_public_method_of_an_exported_class_is_explained() -> None:
+    values = [getattr(piecework, name) for name in piecework.__all__]
+    kinds = {value if inspect.isclass(value) else type(value) for value in values}
     silent = [
         f"{kind.__name__}.{attribute}"
+        for kind in kinds
+        if kind.__module__.startswith("piecework")
         for attribute, member in vars(kind).items()
         if not attribute.startswith("_")
         and (inspect.isfunction(member) or isinstance(member, property | staticmethod | classmethod))

@@ -144,12 +144,6 @@ class StoreMachine(Twins):
         if seal:
             self.both("seal", batch)
 
-    @precondition(lambda self: self.sent)
-    @rule(data=st.data())
-    def add_again(self, data: st.DataObject) -> None:
-        jobs, fields = data.draw(st.sampled_from(self.sent))
-        self.both("add", jobs, **fields)
-
     # ── work ─────────────────────────────────────────────────────────────────────────────────────
 
     @rule(worker=workers, limit=st.integers(0, 4), queues=st.sampled_from([None, None, ("a",), ("b",)]))

@@ -127,12 +127,6 @@ class OperationMachine(Twins):
         """A job that may carry the key of an operation."""
         self.add([NewJob(self.name("j"), "plain", "[]", "a", key=key)])
 
-    @precondition(lambda self: self.sent)
-    @rule(data=st.data())
-    def add_again(self, data: st.DataObject) -> None:
-        jobs, fields = data.draw(st.sampled_from(self.sent))
-        self.both("add", jobs, **fields)
-
     # ── walking ──────────────────────────────────────────────────────────────────────────────────
 
     @rule(worker=workers, limit=st.integers(0, 3), queues=st.sampled_from([None, None, ("a",), ("b",)]))

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from piecework.errors import PieceworkError
 from piecework.job import Claim, Fetched, Filter, NewJob, Record, SessionRecord, State
@@ -62,6 +63,12 @@ class Twins(RuleBasedStateMachine):
     def add(self, jobs: list[NewJob], **fields: Any) -> Any:
         self.sent.append((jobs, fields))
         return self.both("add", jobs, **fields)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def add_again(self, data: st.DataObject) -> None:
+        jobs, fields = data.draw(st.sampled_from(self.sent))
+        self.both("add", jobs, **fields)
 
     def bound(self, which: Filter, limit: int) -> int:
         """A limit for people's verbs: which jobs it leaves out is nobody's promise where they lie in several shards."""

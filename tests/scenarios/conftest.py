@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from leaping import LeapingClock
 from operation_steps import Steps
 
-from piecework import Piecework
+from piecework import Piecework, Task
 
 DEADLINE = 30.0
 
@@ -26,6 +28,23 @@ def app(shelf: str, store_url: str, leaping: LeapingClock) -> Iterator[Piecework
     app = Piecework(store_url + ("?synchronous=normal" if shelf == "sqlite" else ""), clock=leaping)
     yield app
     app.close()
+
+
+@pytest.fixture
+def double(app: Piecework) -> Task[Any, Any, Any]:
+    """A task that whatever is said of adding can be shown with."""
+
+    @app.task(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    return double
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """The URL of a database of the caller's own, which the store knows nothing of."""
+    return f"sqlite:///{tmp_path}/data.db"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,21 +23,6 @@ Double = Task[Any, Any, Any]
 @pytest.fixture
 def shelf() -> str:
     return "sqlite"
-
-
-@pytest.fixture
-def double(app: Piecework) -> Double:
-    @app.task(name="double")
-    def double(n: int) -> int:
-        return 2 * n
-
-    return double
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    """The URL of a database of the caller's own, which the store knows nothing of."""
-    return f"sqlite:///{tmp_path}/data.db"
 
 
 @pytest.fixture

@@ -25,15 +25,6 @@ def shelf() -> str:
 
 
 @pytest.fixture
-def double(app: Piecework) -> Double:
-    @app.task(name="double")
-    def double(n: int) -> int:
-        return 2 * n
-
-    return double
-
-
-@pytest.fixture
 def django(tmp_path: Path) -> Iterator[Any]:
     """Django's connection to a database of the caller's own, which the store knows nothing of."""
     caller = OfDjango(f"sqlite:///{tmp_path}/data.db")

@@ -6,7 +6,6 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -37,20 +36,6 @@ class Fact(Base):
 @pytest.fixture
 def shelf() -> str:
     return "sqlite"
-
-
-@pytest.fixture
-def double(app: Piecework) -> Double:
-    @app.task(name="double")
-    def double(n: int) -> int:
-        return 2 * n
-
-    return double
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/data.db"
 
 
 @pytest.fixture

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from tests.callers import ALL, AWAITED, Caller, make_table, numbers_in, opened, table_of
+from tests.callers import ALL, AWAITED, Caller, begin_and_die, make_table, numbers_in, opened, table_of
 from tests.servers import Postgres
 
 from piecework import Piece, Pieces, Piecework, Step, Task
@@ -47,15 +46,6 @@ def kind_of_caller(request: pytest.FixtureRequest) -> str:
 def insert(caller: Caller, store_url: str) -> Any:
     """Puts a number into the caller's table, in the caller's transaction."""
     return lambda n: caller.execute(f"INSERT INTO {table_of(store_url)} VALUES ({n})")
-
-
-@pytest.fixture
-def double(app: Piecework) -> Double:
-    @app.task(name="double")
-    def double(n: int) -> int:
-        return 2 * n
-
-    return double
 
 
 def nothing(app: Piecework) -> bool:
@@ -263,25 +253,9 @@ async def test_alater_uses_a_synchronous_connection_on_the_thread_that_it_is_of(
 
 # ── kill -9 ──────────────────────────────────────────────────────────────────────────────────────
 
-KILLED = """
-import os, signal, sys
-from tests.callers import KINDS, table_of
-from piecework import Piecework
-
-url, shelf, kind, when = sys.argv[1:]
-app = Piecework(url)
-
-@app.task(name="double")
-def double(n: int) -> int: ...
-
-caller = KINDS[shelf][kind](url)
-caller.begin()
-caller.execute(f"INSERT INTO {table_of(url)} VALUES (1)")
-print(caller.later(double, 21).id, flush=True)
-if when == "after":
-    caller.commit()
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+# Forked from a process that has loaded the drivers: to load them takes a second for each.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.callers"])
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -289,16 +263,14 @@ def test_kill_9_before_the_commit_leaves_neither_and_after_it_both(
     app: Piecework, double: Double, caller: Caller, kind_of_caller: str, store_url: str, when: str
 ) -> None:
     shelf, _, kind = kind_of_caller.partition("-")
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, store_url, shelf, kind, when],
-        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    job = done.stdout.strip()
+    hears, says = FORKS.Pipe(duplex=False)
+    victim = FORKS.Process(target=begin_and_die, args=(store_url, shelf, kind, when == "after", says))
+    victim.start()
+    says.close()
+    assert hears.poll(60)
+    job = hears.recv()
+    victim.join(60)
+    assert victim.exitcode == -signal.SIGKILL
     drain(app)
     assert numbers_in(store_url) == ([1] if when == "after" else [])
     assert [found.id for found in app.jobs.where()] == ([job] if when == "after" else [])

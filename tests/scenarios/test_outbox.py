@@ -75,15 +75,6 @@ one_of_each = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def double(app: Piecework) -> Double:
-    @app.task(name="double")
-    def double(n: int) -> int:
-        return 2 * n
-
-    return double
-
-
 def test_what_is_committed_is_carried_over_and_run(
     app: Piecework, double: Double, caller: Caller, store_url: str
 ) -> None:

@@ -20,10 +20,8 @@ from piecework.store.sqlite.transaction import Transaction
 from piecework.testing import FrozenClock
 from piecework.testing.conformance.kit import (
     LEAVES,
-    SESSIONS,
     a_claim,
-    a_session,
-    assert_sound,
+    at_work,
     batch,
     complete_leaves,
     completed,
@@ -52,13 +50,8 @@ def store(path: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(retry, "BITE", BITE)
     monkeypatch.setattr(sweep, "PAGE", BITE)
     monkeypatch.setattr(shelf, "CLEARING_PAUSE", 0.0)
-    store = SqliteStore(f"sqlite:///{path}", clock=clock)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    assert_sound(store)
-    store.close()
+    with at_work(SqliteStore(f"sqlite:///{path}", clock=clock)) as store:
+        yield store
 
 
 @pytest.fixture

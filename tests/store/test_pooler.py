@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from tests.pooler import PgBouncer
 from tests.processes import Tree
+from tests.schemas import Schemas
 from tests.servers import Postgres, ServerMissing
 from tests.support import books, until
 
@@ -47,8 +48,11 @@ def pooler(postgres: Postgres) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
-def shelf() -> str:
-    return "postgres"
+def store_url(lent: Schemas, pooler: PgBouncer) -> Iterator[str]:
+    """A store that is set up and empty. What the pooler keeps open after its clients have gone is nobody's."""
+    url = lent.take()
+    yield url
+    lent.give_back(url, pooler.spare)
 
 
 @pytest.fixture

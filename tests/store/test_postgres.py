@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.adapt import AdaptersMap, Loader
 from tests.servers import UNSYNCED, Postgres
 from tests.support import until
+from waiting import Waiter, quiet
 
 from piecework.errors import BadSettings, SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.job import Answer, Filter, State
@@ -26,12 +27,12 @@ from piecework.store.postgres.rows import RECORD_COLUMNS, order, source, where
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import SQL, Statements
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_claim,
     a_job,
     a_session,
     add,
     assert_sound,
+    at_work,
     completed,
     everything,
     fetch,
@@ -57,12 +58,8 @@ def url(postgres: Postgres, name: str) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[PostgresStore]:
-    store = PostgresStore(url)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    store.close()
+    with at_work(PostgresStore(url), sound=False) as store:
+        yield store
 
 
 @pytest.fixture
@@ -81,37 +78,6 @@ def cut(admin: psycopg.Connection[Any]) -> None:
     for pid in sessions(admin):
         admin.execute("SELECT pg_terminate_backend(%s)", (pid,))
     until(lambda: not sessions(admin), "they are gone")
-
-
-def quiet(store: PostgresStore) -> None:
-    """Waits until a store has nothing new to tell this thread; it lies down for that."""
-    while store.wait(0.15):
-        pass
-
-
-class Waiter:
-    """A thread that has found all quiet and waits for something new; what its wait came to."""
-
-    def __init__(self, store: PostgresStore) -> None:
-        self._store = store
-        self._waits = threading.Event()
-        self._came_to: list[bool | StoreUnavailable] = []
-        self._thread = threading.Thread(target=self._wait)
-        self._thread.start()
-        assert self._waits.wait(20)
-
-    def _wait(self) -> None:
-        quiet(self._store)
-        self._waits.set()
-        try:
-            self._came_to.append(self._store.wait(30))
-        except StoreUnavailable as error:
-            self._came_to.append(error)
-
-    def ended(self) -> bool | StoreUnavailable:
-        self._thread.join(20)  # less than the wait itself: a wait that only ran out has noticed nothing
-        assert not self._thread.is_alive()
-        return self._came_to[0]
 
 
 # ── where it is ──────────────────────────────────────────────────────────────────────────────────

@@ -19,12 +19,10 @@ from piecework.store.postgres.store import PostgresStore
 from piecework.testing import FrozenClock
 from piecework.testing.conformance.kit import (
     LEAVES,
-    SESSIONS,
     a_claim,
     a_job,
-    a_session,
     add,
-    assert_sound,
+    at_work,
     batch,
     completed,
     everything,
@@ -51,13 +49,8 @@ def clock() -> FrozenClock:
 
 @pytest.fixture
 def store(postgres: Postgres, clock: FrozenClock) -> Iterator[PostgresStore]:
-    store = PostgresStore(f"{postgres.url}?schema=short_{next(_names)}", clock=clock)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    assert_sound(store)
-    store.close()
+    with at_work(PostgresStore(f"{postgres.url}?schema=short_{next(_names)}", clock=clock)) as store:
+        yield store
 
 
 def many(n: int = MANY, **fields: object) -> list[NewJob]:

@@ -26,12 +26,11 @@ from piecework.store.postgres.silence import silent_for
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.url import parse
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_job,
-    a_session,
     add,
     assert_sound,
     completed,
+    enlist,
     fetch,
     running,
     settle,
@@ -59,8 +58,7 @@ def store(postgres: Postgres, proxy: Proxy, url: str) -> Iterator[PostgresStore]
     port = postgres.url.rpartition(":")[2].partition("/")[0]
     store = PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"))
     store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
+    enlist(store)
     yield store
     proxy.serve()
     assert_sound(store)

@@ -16,10 +16,8 @@ from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import Transaction
 from piecework.testing import FrozenClock
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_job,
-    a_session,
-    assert_sound,
+    at_work,
     completed,
     everything,
     failed,
@@ -35,13 +33,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path, clock: FrozenClock) -> Iterator[SqliteStore]:
-    store = SqliteStore(f"sqlite:///{path}", clock=clock)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    assert_sound(store)
-    store.close()
+    with at_work(SqliteStore(f"sqlite:///{path}", clock=clock)) as store:
+        yield store
 
 
 @pytest.fixture

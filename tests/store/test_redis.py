@@ -5,25 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import redis as driver
 from tests.redis_servers import Redis, RedisCluster
+from waiting import Waiter, quiet
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable, WithinNotSupported
 from piecework.job import Filter
 from piecework.store.redis.store import VERSION, RedisStore
 from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_claim,
     a_job,
-    a_session,
     add,
     assert_sound,
+    at_work,
     completed,
     everything,
     fetch,
@@ -42,50 +40,8 @@ def url(redis: Redis) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[RedisStore]:
-    with opened(url) as store:
+    with at_work(RedisStore(url), sound=False) as store:
         yield store
-
-
-@contextmanager
-def opened(url: str) -> Iterator[RedisStore]:
-    store = RedisStore(url)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    store.close()
-
-
-def quiet(store: RedisStore) -> None:
-    """Waits until a store has nothing new to tell this thread; it lies down for that."""
-    while store.wait(0.15):
-        pass
-
-
-class Waiter:
-    """A thread that has found all quiet and waits for something new; what its wait came to."""
-
-    def __init__(self, store: RedisStore, seconds: float = 30.0) -> None:
-        self._store = store
-        self._seconds = seconds
-        self._waits = threading.Event()
-        self._came_to: list[bool | StoreUnavailable] = []
-        self._thread = threading.Thread(target=self._wait)
-        self._thread.start()
-        assert self._waits.wait(20)
-
-    def _wait(self) -> None:
-        quiet(self._store)
-        self._waits.set()
-        try:
-            self._came_to.append(self._store.wait(self._seconds))
-        except StoreUnavailable as error:
-            self._came_to.append(error)
-
-    def ended(self) -> bool | StoreUnavailable:
-        self._thread.join(20)  # less than the wait itself: a wait that only ran out has noticed nothing
-        assert not self._thread.is_alive()
-        return self._came_to[0]
 
 
 # ── hints ────────────────────────────────────────────────────────────────────────────────────────
@@ -133,7 +89,7 @@ def test_whatever_makes_a_job_available_wakes_who_sleeps(store: RedisStore) -> N
 
 @pytest.mark.usefixtures("seldom")
 def test_on_a_cluster_a_job_in_any_shard_wakes_who_sleeps(cluster: RedisCluster) -> None:
-    with opened(f"{cluster.url}?prefix=r_{next(_prefixes)}") as store:
+    with at_work(RedisStore(f"{cluster.url}?prefix=r_{next(_prefixes)}"), sound=False) as store:
         for n in range(6):
             waiter = Waiter(store)
             add(store, queue=f"q{n}")
@@ -246,7 +202,7 @@ def test_without_hints_it_looks_by_the_clock(url: str) -> None:
 
 def test_who_waits_for_a_hint_says_that_the_server_went_away_and_hears_again_when_it_is_back() -> None:
     server = Redis().start()
-    with opened(server.url) as store:
+    with at_work(RedisStore(server.url), sound=False) as store:
         waiter = Waiter(store)
         server.end()
         assert isinstance(waiter.ended(), StoreUnavailable)
@@ -262,7 +218,7 @@ def test_who_waits_for_a_hint_says_that_the_server_went_away_and_hears_again_whe
 
 def test_the_number_of_connections_does_not_grow_with_the_threads() -> None:
     server = Redis().start()
-    with opened(f"{server.url}?connections=2") as store:
+    with at_work(RedisStore(f"{server.url}?connections=2"), sound=False) as store:
         together(*(lambda: [add(store) for _ in range(10)] for _ in range(12)))
         quiet(store)
         asked = 1  # by this test, to know it
@@ -300,7 +256,7 @@ def test_an_idle_fetch_writes_nothing(store: RedisStore, redis: Redis) -> None:
 
 
 def test_two_prefixes_on_one_server_know_nothing_of_each_other(store: RedisStore, redis: Redis) -> None:
-    with opened(f"{redis.url}?prefix=r_{next(_prefixes)}") as other:
+    with at_work(RedisStore(f"{redis.url}?prefix=r_{next(_prefixes)}"), sound=False) as other:
         add(store, key="k")
         add(other, key="k")
         assert len(everything(store)) == len(everything(other)) == 1

@@ -20,11 +20,9 @@ from piecework.testing import FrozenClock
 from piecework.testing.conformance.kit import (
     EVERYTHING,
     LEAVES,
-    SESSIONS,
     SPLITS,
     a_job,
-    a_session,
-    assert_sound,
+    at_work,
     batch,
     complete_leaves,
     completed,
@@ -64,13 +62,8 @@ def shelf() -> str:
 
 @pytest.fixture
 def store(store_url: str, clock: FrozenClock) -> Iterator[Store]:
-    store = open_store(store_url, clock=clock)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    assert_sound(store)
-    store.close()
+    with at_work(open_store(store_url, clock=clock)) as store:
+        yield store
     assert books(store_url) == []
 
 

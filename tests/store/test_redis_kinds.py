@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
-from tests.redis_servers import Redis, RedisCluster, valkey_program
+from tests.redis_kinds import cluster_kind
 
 from piecework.errors import UsageError
 from piecework.job import NewBatch
-from piecework.store import Store, open_store
-from piecework.testing import FrozenClock
+from piecework.store import Store
 from piecework.testing.conformance import StoreConformance
 from piecework.testing.conformance.kit import a_job, add, add_continuation, everything, fetch_one
-
-_prefixes = itertools.count(1)
-
-
-def opened(url: str, clock: FrozenClock) -> Iterator[Store]:
-    store = open_store(f"{url}{'&' if '?' in url else '?'}prefix=k_{next(_prefixes)}", clock=clock)
-    store.migrate()
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[Redis]:
-    server = Redis(valkey_program())
-    try:
-        yield server.start()
-    finally:
-        server.stop()
 
 
 class TestValkey(StoreConformance):
     """One Valkey."""
 
     @pytest.fixture
-    def store(self, valkey: Redis, clock: FrozenClock) -> Iterator[Store]:
-        yield from opened(f"valkey://127.0.0.1:{valkey.port}", clock)
+    def shelf(self) -> str:
+        return "valkey"
 
 
 class TestCluster(StoreConformance):
     """Several shards on three masters: what a Cluster cannot keep is said here."""
 
     @pytest.fixture
-    def store(self, cluster: RedisCluster, clock: FrozenClock) -> Iterator[Store]:
-        yield from opened(f"{cluster.url}?shards=5", clock)
+    def shelf(self) -> str:
+        return cluster_kind()
 
     def test_add_keeps_the_order_of_jobs_that_differ(self, store: Store) -> None:
         """The order of a call is the order of arrival, whatever the jobs are; unique keys have places of their own."""

@@ -17,11 +17,10 @@ from piecework.job import Fetched, Filter, State
 from piecework.store.redis.shard import Shard, unpack
 from piecework.store.redis.store import RedisStore
 from piecework.testing.conformance.kit import (
-    SESSIONS,
     a_job,
-    a_session,
     add,
     completed,
+    enlist,
     failed,
     fetch,
     fetch_one,
@@ -36,8 +35,7 @@ _prefixes = itertools.count(1)
 
 def begun(url: str) -> RedisStore:
     store = RedisStore(url)
-    for session in SESSIONS:
-        store.enlist(a_session(session))
+    enlist(store)
     return store
 
 

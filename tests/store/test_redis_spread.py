@@ -25,8 +25,8 @@ from piecework.testing.conformance.kit import (
     SESSIONS,
     a_claim,
     a_job,
-    a_session,
     add,
+    at_work,
     completed,
     everything,
     fetch,
@@ -46,12 +46,8 @@ def url(cluster: RedisCluster) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[RedisStore]:
-    store = RedisStore(url)
-    store.migrate()
-    for session in SESSIONS:
-        store.enlist(a_session(session))
-    yield store
-    store.close()
+    with at_work(RedisStore(url), sound=False) as store:
+        yield store
 
 
 def commands(cluster: RedisCluster) -> list[int]:

@@ -164,7 +164,9 @@ class Mender:
 
     def _sweep(self, limit: int) -> None:
         """Cancels what is left of up to `limit` dead batches, where no fetch comes by: in paused queues, or due long from now."""
-        dead = self._dead(self._dead_from, limit) or self._dead(None, limit)
+        dead = self._dead(self._dead_from, limit)
+        if not dead and self._dead_from is not None:
+            dead = self._dead(None, limit)
         pages = SWEEPS
         for batch in dead:
             while pages:

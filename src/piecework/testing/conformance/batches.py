@@ -22,6 +22,7 @@ from piecework.testing.conformance.kit import (
     a_job,
     add,
     add_continuation,
+    assert_named_as_failed,
     batch,
     cancelled,
     complete_leaves,
@@ -454,11 +455,7 @@ class FailureConformance(Conformance):
         """A piece that fails for good in a `fail_fast` batch fails the batch at once."""
         id, _ = split(store, ["a", "b", "c"], OnFailure.FAIL_FAST)
         settle(store, failed(leaves(store, 1)[0]))
-        assert (batch(store, id).state, state(store, id)) == (BatchState.FAILED, State.FAILED)
-        error = record(store, id).error
-        assert error is not None
-        assert error.type == "PieceFailed"
-        assert "a" in error.message
+        assert_named_as_failed(store, id, "a")
 
     def test_fail_fast_starts_no_further_piece(self, store: Store) -> None:
         """A piece whose batch failed is cancelled instead of being fetched."""

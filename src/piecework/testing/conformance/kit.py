@@ -6,7 +6,8 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import pytest
 
@@ -34,6 +35,7 @@ BAD_BODY = ErrorInfo("ValueError", "bad body")
 LEAVES, SPLITS = "leaves", "splits"
 SESSIONS = ("w", "splitter", "composer")  # whose workers the tests fetch for
 
+AnyStore = TypeVar("AnyStore", bound=Store)
 End = Callable[[Fetched], Settlement]  # what a run comes to
 _claims = itertools.count(1)
 _workers = itertools.count(1000)
@@ -44,8 +46,7 @@ class Conformance:
 
     @pytest.fixture(autouse=True)
     def sound(self, store: Store) -> Iterator[None]:
-        for session in SESSIONS:
-            store.enlist(a_session(session))
+        enlist(store)
         yield
         assert_sound(store)
 
@@ -110,6 +111,23 @@ def tally(store: Store, id: str) -> tuple[int, int, int, int]:
 def snapshot(store: Store, *batches: str) -> tuple[Any, ...]:
     """The whole visible state, for `sent twice has the same end state`."""
     return everything(store), store.counts(), [store.batch(id) for id in batches], store.paused(), store.sessions()
+
+
+@contextmanager
+def at_work(store: AnyStore, *, sound: bool = True) -> Iterator[AnyStore]:
+    """Sets a store up with the tests' sessions, and closes it at the end, when what it counts must be what it holds."""
+    store.migrate()
+    enlist(store)
+    yield store
+    if sound:
+        assert_sound(store)
+    store.close()
+
+
+def enlist(store: Store) -> None:
+    """The sessions of the workers that the tests fetch for."""
+    for session in SESSIONS:
+        store.enlist(a_session(session))
 
 
 # ── doing ────────────────────────────────────────────────────────────────────────────────────────
@@ -276,6 +294,15 @@ def add_continuation(store: Store, on_failure: OnFailure = OnFailure.FINISH, **f
 def leaves(store: Store, n: int = 100, *, worker: str = "w.1") -> list[Fetched]:
     """Fetches pieces, in their order."""
     return fetch(store, n, worker=worker, queue=LEAVES)
+
+
+def assert_named_as_failed(store: Store, id: str, piece: str) -> None:
+    """A split failed, and its error names the piece that did."""
+    assert (batch(store, id).state, state(store, id)) == (BatchState.FAILED, State.FAILED)
+    error = record(store, id).error
+    assert error is not None
+    assert error.type == "PieceFailed"
+    assert piece in error.message
 
 
 def complete_leaves(store: Store) -> None:

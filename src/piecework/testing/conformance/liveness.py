@@ -18,6 +18,7 @@ from piecework.testing.conformance.kit import (
     a_session,
     a_worker,
     add,
+    assert_named_as_failed,
     batch,
     cancelled,
     completed,
@@ -431,11 +432,7 @@ class ReapConformance(Conformance):
         self.crash(store, 3)
         assert state(store, piece) is State.PARKED
         assert tally(store, id) == (0, 0, 1, 0)
-        assert (batch(store, id).state, state(store, id)) == (BatchState.FAILED, State.FAILED)
-        error = record(store, id).error
-        assert error is not None
-        assert error.type == "PieceFailed"
-        assert "a" in error.message
+        assert_named_as_failed(store, id, "a")
 
     def test_a_parked_crasher_fails_a_fail_fast_batch(self, store: Store) -> None:
         """In a `fail_fast` batch it fails the batch at once."""
