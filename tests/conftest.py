@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests import bytecode
 from tests.redis_kinds import KINDS, begun, cluster_kind, empty_store, kind
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.schemas import Schemas
@@ -48,6 +49,10 @@ SHELVES: dict[str, Callable[[Path], str]] = {
 ELSEWHERE = {name: lambda folder, name=name: empty_store(name, redis_server(name)) for name in KINDS.keys() - SHELVES}
 # … and those that outlast a test, how one is given back.
 GIVE_BACK: dict[str, Callable[[str], None]] = {"postgres": lambda url: schemas().give_back(url)}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    bytecode.keep(config.rootpath / ".pytest_cache" / "bytecode")
 
 
 def pytest_report_header() -> str:

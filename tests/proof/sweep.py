@@ -79,12 +79,12 @@ class Sweep:
 
     def _strike(self, n: int, place: Path) -> tuple[int, str]:
         command = [
-            *("strace", "-f", "-qq", "-o", str(place / "trace"), "-e", f"trace={self.call}"),
+            *("strace", "-f", "--seccomp-bpf", "-qq", "-o", str(place / "trace"), "-e", f"trace={self.call}"),
             *("-e", f"inject={self.call}:{self.what}:when={n}"),
             *(sys.executable, str(HERE / "swept.py"), self.program),
             *(str(place / "jobs.db"), str(place / "ledger"), *self.options),
         ]
-        env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, "PYTHONPATH": str(SOURCE)}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=RUN_SECONDS)
         return done.returncode, done.stderr
 
