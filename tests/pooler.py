@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+from tests import lifeline
 from tests.servers import ROLE, Postgres, ServerMissing, free_port
 
 START_SECONDS = 20.0
@@ -74,6 +75,7 @@ class PgBouncer:
                 [program, str(self.folder / "settings")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._ids(),
             )  # fmt: skip
+        lifeline.tie(self._process.pid, folder=self.folder)
         self._await_ready(self._process)
         return self
 
@@ -110,4 +112,6 @@ class PgBouncer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(30)
+        if self._process is not None:
+            lifeline.untie(self._process.pid)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from support import until
+from tests import lifeline
 
 KILLED = "killed by SIGKILL; starting another"
 
@@ -22,6 +23,7 @@ class Tree:
                 command, env=env, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True
             )  # fmt: skip
         self.pid = self.process.pid
+        lifeline.tie(self.pid)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -73,6 +75,7 @@ class Tree:
         except ProcessLookupError:
             pass
         self.process.wait(timeout=10)
+        lifeline.untie(self.pid)
 
 
 def state_of(pid: int) -> str:

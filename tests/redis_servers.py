@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from tests import lifeline
 from tests.proxy import Proxy
 from tests.servers import ServerMissing, free_port
 
@@ -107,6 +108,7 @@ class Redis:
                 stderr=log,
                 start_new_session=True,
             )
+        lifeline.tie(self._process.pid, folder=self.root)
         if ready:
             self.await_ready()
 
@@ -140,6 +142,8 @@ class Redis:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
             self._process.wait(30)
+        if self._process is not None:
+            lifeline.untie(self._process.pid)
 
     def stop(self) -> None:
         """Ends the server and removes all it had."""

@@ -22,6 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests import lifeline
+
 START_SECONDS = 60.0
 ROLE = "postgres"
 # What is lost with these is lost when the machine ends. A commit is with the system before it is answered, so that it
@@ -144,6 +146,7 @@ class Postgres:
                 start_new_session=True,
                 **self._surroundings(),
             )
+        lifeline.tie(self._process.pid, signal.SIGQUIT, self.root)
         self._await_ready(self._process)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -174,6 +177,8 @@ class Postgres:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
             self._process.wait(30)
+        if self._process is not None:
+            lifeline.untie(self._process.pid)
 
     def stop(self) -> None:
         """Ends the server and removes all it had."""

@@ -93,15 +93,17 @@ class Yard:
         self._trees.append(tree)
         return tree
 
-    def send(self, verb: str, operation: str, *points: str) -> int:
-        """Sends a verb about an operation from a process of its own, with these points armed; its exit code."""
+    def send(self, verb: str, operation: str, *points: str) -> list[int]:
+        """Sends a verb about an operation from a process of its own for each of these points; their exit codes."""
         path = os.pathsep.join([str(HERE), str(SOURCE)])
         env = {**os.environ, **self._names(), "PYTHONPATH": path, "PIECEWORK_FAILPOINTS": ""}
         env.pop("CRASHAPP_LIVES")
         command = [sys.executable, str(HERE / "crashverb.py"), verb, operation, *points]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        codes = [int(code) for code in done.stdout.split()]
+        assert set(codes) <= {0, -signal.SIGKILL}, done.stderr
+        return codes
 
     def freeze(self, tree: Tree) -> None:
         """Stops a whole tree at a moment at which it holds no lock of the store, where everybody would wait for it."""

@@ -1,12 +1,13 @@
-"""A program that sends one verb to the store about one operation, and may die while it does.
+"""A program whose forks send one verb to the store about one operation, one after the other, and may die while they do.
 
-    python crashverb.py VERB OPERATION [FAILPOINT]
+    python crashverb.py VERB OPERATION FAILPOINT...
 
-Whatever makes a verb safe to be sent twice (the id of the operation, of the signal, of the amendment) is the same each time.
+There is a fork for each failpoint, an empty one dies nowhere, and their exit codes are told. Whatever makes a verb safe to be sent twice (the id of the operation, of the signal, of the amendment) is the same each time.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -58,11 +59,22 @@ VERBS: dict[str, Callable[[str], object]] = {
 }  # fmt: skip
 
 
-def main(verb: str, id: str, *points: str) -> None:
+def send(verb: str, id: str, point: str) -> None:
     store.counts()  # the connection is open, and what is armed next strikes in the verb itself
-    for point in points:
+    if point:
         failpoints.arm(point)
-    print(VERBS[verb](id))
+    VERBS[verb](id)
+
+
+def main(verb: str, id: str, *points: str) -> None:
+    codes = []
+    for point in points:
+        fork = os.fork()
+        if fork == 0:
+            send(verb, id, point)
+            return
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]))
+    print(*codes)
 
 
 if __name__ == "__main__":

@@ -92,10 +92,8 @@ def test_a_verb_whose_sender_dies_and_which_is_sent_again_holds_once(yard: Yard,
     tree = yard.work("-c", "2").ready()
     prepare, check = VERBS[verb]
     op = prepare(yard)
-    assert yard.send(verb, op.id, "store.before_commit=kill:1") == -signal.SIGKILL
-    assert yard.send(verb, op.id, "store.after_commit=kill:1") == -signal.SIGKILL
-    for _ in range(2):
-        assert yard.send(verb, op.id) == 0
+    deaths = "store.before_commit=kill:1", "store.after_commit=kill:1"
+    assert yard.send(verb, op.id, *deaths, "", "") == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
     if verb == "edit":
         check(op)
     yard.drained()

@@ -55,15 +55,29 @@ class Outage:
     def __init__(self, app: Piecework, monkeypatch: pytest.MonkeyPatch, verbs: list[str]) -> None:
         self.on = threading.Event()
         self.calls = 0
+        self._door = threading.Lock()
+        self._inside = 0  # calls that have come through
         for verb in verbs:
             monkeypatch.setattr(app.store, verb, self._away(getattr(app.store, verb)))
 
+    def begin(self) -> None:
+        """From here on nothing comes through: what had begun before has ended."""
+        with self._door:
+            self.on.set()
+        until(lambda: self._inside == 0, "what came through has ended")
+
     def _away(self, real: Any) -> Any:
         def verb(*args: Any, **kwargs: Any) -> Any:
-            if self.on.is_set():
-                self.calls += 1
-                raise StoreUnavailable("unplugged")
-            return real(*args, **kwargs)
+            with self._door:
+                if self.on.is_set():
+                    self.calls += 1
+                    raise StoreUnavailable("unplugged")
+                self._inside += 1
+            try:
+                return real(*args, **kwargs)
+            finally:
+                with self._door:
+                    self._inside -= 1
 
         return verb
 
@@ -74,14 +88,13 @@ def test_the_worker_goes_on_after_the_store_was_away_and_tells_it_once_at_each_e
     caplog.set_level(logging.INFO, "piecework")
     outage = Outage(app, monkeypatch, ["exchange"])
     with app.worker(concurrency=2):
-        assert double.later(1).result(timeout=5) == 2
-        outage.on.set()
-        until(lambda: outage.calls >= 1, "a trip that was on its way before has arrived")
+        assert double.later(1).result(timeout=30) == 2
+        outage.begin()
         job = double.later(2)
         until(lambda: outage.calls >= 4, "four vain tries")
         assert job.state == "available"
         outage.on.clear()
-        assert job.result(timeout=10) == 4
+        assert job.result(timeout=30) == 4
     assert (said(caplog, AWAY), said(caplog, BACK)) == (1, 1)
     assert [r.levelname for r in caplog.records if AWAY in r.getMessage()] == ["WARNING"]
     assert books(path) == []
@@ -95,18 +108,18 @@ def test_what_ended_while_the_store_was_away_is_settled_afterwards_and_not_run_a
     @app.task(name="held")
     def held() -> str:
         runs.append(1)
-        gate.wait(10)
+        gate.wait(60)
         return "kept"
 
     outage = Outage(app, monkeypatch, ["exchange"])
     with app.worker(concurrency=1):
         job = held.later()
         until(lambda: runs, "it runs")
-        outage.on.set()
+        outage.begin()
         gate.set()
         until(lambda: outage.calls >= 3, "three vain tries")
         outage.on.clear()
-        assert job.result(timeout=10) == "kept"
+        assert job.result(timeout=30) == "kept"
     assert (len(runs), job.record().run) == (1, 1)
     assert books(path) == []
 
@@ -118,11 +131,11 @@ def test_no_verb_that_fails_for_a_while_ends_the_worker(
 ) -> None:
     """Whichever verb meets the outage: when it is over the worker takes jobs, and no thread has died of it."""
     gate = threading.Event()
-    patience = 4.0
+    patience = 30.0
 
     @app.task(name="held")
     def held() -> None:
-        gate.wait(10)
+        gate.wait(60)
 
     outage = Outage(app, monkeypatch, [verb])
     app.settings = app.settings.__class__(url=app.settings.url, lease=1.0)  # beats every quarter of a second
@@ -130,7 +143,7 @@ def test_no_verb_that_fails_for_a_while_ends_the_worker(
         until(lambda: len(app.store.sessions()) == 1, "it is enlisted")
         blocked = held.later()
         until(lambda: blocked.state == "running", "one runs")
-        outage.on.set()
+        outage.begin()
         job = double.later(4)
         # Some verbs are not called at all in this time; then there is nothing to survive.
         began = time.monotonic()
@@ -171,13 +184,13 @@ def break_off(app: Piecework, double: Any, point: str, passage: int, path: Path)
 
     jobs = noted.later_many([(n,) for n in range(20)])
     with app.worker(concurrency=2):
-        double.later(1).result(timeout=5)
+        double.later(1).result(timeout=30)
         failpoints.arm(f"{point}=raise:{passage}")
         more = []
         for n in range(20, 25):
             job = until(lambda n=n: _patiently(noted, n), "it is stored")  # type: ignore[misc]
             more.append(job)
-            assert job.result(timeout=10) == n
+            assert job.result(timeout=30) == n
         assert failpoints._armed[point].left <= 0, "the point was not passed"
     assert sorted(runs[:20]) == list(range(20))
     assert {job.state for job in jobs + more} == {"completed"}
@@ -219,7 +232,7 @@ def test_a_split_that_meets_an_outage_in_a_call_of_its_own_spends_no_attempt(
 
     job = split.later(5)
     outage = Outage(app, monkeypatch, [verb])
-    outage.on.set()
+    outage.begin()
     with app.worker(concurrency=2):
         until(lambda: outage.calls >= 1, "the outage was met")
         outage.on.clear()
@@ -233,12 +246,12 @@ def test_a_split_that_meets_an_outage_in_a_call_of_its_own_spends_no_attempt(
 @pytest.mark.parametrize("shelf", ["sqlite"])
 def test_a_file_that_others_lock_is_waited_for(app: Piecework, double: Any, path: Path) -> None:
     with app.worker(concurrency=2):
-        assert double.later(1).result(timeout=5) == 2
+        assert double.later(1).result(timeout=30) == 2
         job = double.later(2)
         with locked_file(path):
             began = time.monotonic()
             until(lambda: time.monotonic() - began > 0.3)
-        assert job.result(timeout=5) == 4
+        assert job.result(timeout=30) == 4
 
 
 CLOSE = """
@@ -290,7 +303,7 @@ def test_a_stale_outcome_is_refused_with_a_warning_and_changes_nothing(
     @app.task(name="t", attempts=5)
     def held() -> str | None:
         inside.set()
-        gate.wait(10)
+        gate.wait(60)
         if late == "a failure":
             raise ValueError("too late")
         return "too late" if late == "a result" else None
@@ -351,7 +364,7 @@ def test_a_session_that_was_buried_starts_anew_and_its_jobs_run_again(
     @app.task(name="held")
     def held() -> int:
         inside.append(1)
-        gate.wait(10)
+        gate.wait(60)
         return len(inside)
 
     job = held.later()
@@ -361,8 +374,8 @@ def test_a_session_that_was_buried_starts_anew_and_its_jobs_run_again(
         assert app.store.bury(session.id) == 1
         until(lambda: len(inside) == 2, "it runs again", within=5)
         gate.set()
-        assert job.result(timeout=5) == 2
-        assert double.later(3).result(timeout=5) == 6
+        assert job.result(timeout=30) == 2
+        assert double.later(3).result(timeout=30) == 6
         assert app.store.sessions()[0].id != session.id
     assert [(line.run, line.outcome) for line in job.attempts()] == [(1, "released")]
     assert job.record().attempt == 1
@@ -373,7 +386,7 @@ def test_a_session_that_was_buried_starts_anew_and_its_jobs_run_again(
 # ── forks ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def forked(body: Any, meanwhile: Any = None) -> str:
+def forked(body: Any) -> str:
     """Runs a function in a forked child and returns what it said; the child ends without Python's own clean-up."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -386,8 +399,6 @@ def forked(body: Any, meanwhile: Any = None) -> str:
         finally:
             os._exit(0)
     os.close(writer)
-    if meanwhile is not None:
-        meanwhile()
     with os.fdopen(reader) as answers:
         said = answers.read()
     os.waitpid(pid, 0)
@@ -446,22 +457,30 @@ def test_a_child_that_ends_does_not_take_its_parents_locks_away(app: Piecework, 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_in_the_middle_of_another_threads_transaction_leaves_the_child_free(
-    app: Piecework, double: Any, path: Path
+    app: Piecework, double: Any, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
     """That thread does not exist in the child: neither its lock nor its connection may be used there."""
     double.later(1)
-    inside, gate = threading.Event(), threading.Event()
+    inside, forking = threading.Event(), threading.Event()
+    db = app.store.db  # type: ignore[attr-defined]
+    hold = db.hold
+
+    def announced() -> None:
+        forking.set()
+        hold()
 
     def write() -> None:
-        with app.store.db.write() as con:  # type: ignore[attr-defined]
+        with db.write() as con:
             con.execute("UPDATE piecework_tally SET n = n")
             inside.set()
-            gate.wait(10)
+            assert forking.wait(60)  # which waits for this thread to leave the library
+
+    monkeypatch.setattr(db, "hold", announced)
 
     writing = threading.Thread(target=write)
     writing.start()
     assert inside.wait(5)
-    id = forked(lambda: double.later(21).id, meanwhile=gate.set)
+    id = forked(lambda: double.later(21).id)
     writing.join()
     assert drain(app) == 2, f"the child said {id!r}"
     assert app.jobs.get(id).result(timeout=0) == 42
@@ -501,6 +520,6 @@ def test_a_plain_job_may_fork_and_use_the_store_in_the_child(app: Piecework, dou
 
     job = forks.later()
     with app.worker(concurrency=2):
-        made = app.jobs.get(job.result(timeout=10))
-        assert made.result(timeout=10) == 42
+        made = app.jobs.get(job.result(timeout=30))
+        assert made.result(timeout=30) == 42
     assert books(path) == []

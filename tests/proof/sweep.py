@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -38,6 +40,43 @@ SOURCE = Path(piecework.__file__).parents[1]
 STRACE = "strace is not installed, and the sweep needs it: apt-get install strace"
 MOST = 400  # points after which a sweep that does not end is wrong itself
 RUN_SECONDS = 60.0
+
+
+class Nursery:
+    """A process that bears the programs, each at a gate where strace finds it."""
+
+    def __enter__(self) -> Nursery:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "swept.py")],
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+
+    def bear(self, *arguments: str) -> int:
+        """A program's process, which stands at its gate."""
+        return self._ask(json.dumps(arguments))
+
+    def let_go(self, pid: int) -> int:
+        """Lets it run, and returns its exit code; one that does not end is ended."""
+        alarm = threading.Timer(RUN_SECONDS, os.kill, (pid, signal.SIGABRT))
+        alarm.start()
+        try:
+            return self._ask("go")
+        finally:
+            alarm.cancel()
+
+    def _ask(self, line: str) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 @dataclass
@@ -62,31 +101,36 @@ class Sweep:
         template = folder / "template.db"
         if self.program != "migrate":
             swept.prepare(template, self.program)
-        for n in range(1, MOST):
-            place = folder / str(n)
-            place.mkdir()
-            if template.exists():
-                shutil.copy(template, place / "jobs.db")
-            code, said = self._strike(n, place)
-            reached = self._reached(code, place)
-            self.violations += [f"{self}, point {n}: {wrong}" for wrong in self._judge(code, said, place)]
-            shutil.rmtree(place)
-            if not reached:
-                return self
-            self.points += 1
+        with Nursery() as nursery:
+            for n in range(1, MOST):
+                place = folder / str(n)
+                place.mkdir()
+                if template.exists():
+                    shutil.copy(template, place / "jobs.db")
+                code, said = self._strike(n, place, nursery)
+                reached = self._reached(code, place)
+                self.violations += [f"{self}, point {n}: {wrong}" for wrong in self._judge(code, said, place)]
+                shutil.rmtree(place)
+                if not reached:
+                    return self
+                self.points += 1
         self.violations.append(f"{self}: does not end within {MOST} points")
         return self
 
-    def _strike(self, n: int, place: Path) -> tuple[int, str]:
-        command = [
-            *("strace", "-f", "-qq", "-o", str(place / "trace"), "-e", f"trace={self.call}"),
-            *("-e", f"inject={self.call}:{self.what}:when={n}"),
-            *(sys.executable, str(HERE / "swept.py"), self.program),
-            *(str(place / "jobs.db"), str(place / "ledger"), *self.options),
-        ]
-        env = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=RUN_SECONDS)
-        return done.returncode, done.stderr
+    def _strike(self, n: int, place: Path, nursery: Nursery) -> tuple[int, str]:
+        said = place / "said"
+        pid = nursery.bear(self.program, str(place / "jobs.db"), str(place / "ledger"), *self.options, str(said))
+        watch = ["strace", "-f", "-o", str(place / "trace"), "-e", f"trace={self.call}"]
+        watch += ["-e", f"inject={self.call}:{self.what}:when={n}", "-p", str(pid)]
+        with subprocess.Popen(watch, stderr=subprocess.PIPE, text=True) as strace:
+            assert strace.stderr is not None
+            if "attached" not in (first := strace.stderr.readline()):
+                raise RuntimeError(f"strace: {first}{strace.stderr.read()}")
+            try:
+                code = nursery.let_go(pid)
+            finally:
+                strace.communicate(timeout=RUN_SECONDS)
+        return code, said.read_text()
 
     def _reached(self, code: int, place: Path) -> bool:
         """Whether the program came to the point."""

@@ -182,7 +182,8 @@ def test_on_a_cluster_two_rights_more_are_enough(cluster: RedisCluster) -> None:
     for node in cluster.nodes:
         node.ask("ACL", "SETUSER", "poor", "reset", "on", ">word", "~*", "&*", *rights)
     try:
-        with opened(cluster.url.replace("://", "://poor:word@") + f"?prefix=r_{next(_prefixes)}") as store:
+        poor = RedisStore(cluster.url.replace("://", "://poor:word@") + f"?prefix=r_{next(_prefixes)}")
+        with at_work(poor, sound=False) as store:
             job = add(store)
             store.wait(0.1)
             assert [record.id for record in everything(store)] == [job]

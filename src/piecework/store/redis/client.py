@@ -18,7 +18,7 @@ from redis.sentinel import MasterNotFoundError
 
 from piecework.errors import StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
-from piecework.store.redis.connecting import Driver, connect, is_cluster
+from piecework.store.redis.connecting import Driver, connect, is_cluster, let_go
 from piecework.store.redis.scripts import script
 from piecework.store.redis.url import Place
 
@@ -146,13 +146,17 @@ class Client:
                 f"all {self.place.connections} connections of this process to {self.place.shown} were busy for "
                 f"{FREE_SECONDS:g} s"
             )
+        driver = None
         try:
-            yield self.driver()
+            driver = self.driver()
+            yield driver
         except (redis.RedisError, driver_errors.RedisClusterException) as error:
             self.explain(error)
         except OSError as error:  # a name that is not known, a certificate that does not fit
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {error}") from error
         finally:
+            if driver is not None and driver is not self._driver:
+                let_go(driver)  # this was closed meanwhile
             turns.release()
 
     def driver(self) -> Driver:
@@ -169,12 +173,12 @@ class Client:
             self.servers += 1
 
     def close(self) -> None:
-        """Lets go of the connections. The next call opens new ones."""
+        """Lets go of the connections, of those that other threads talk on when they have done so. The next call opens new ones."""
         self._leave_fork_behind()
         with self._connecting:
             driver, self._driver = self._driver, None
         if driver is not None:
-            driver.close()
+            let_go(driver)
 
     def explain(self, error: Exception) -> NoReturn:
         """Turns the driver's error into the store's."""

@@ -141,6 +141,14 @@ def is_cluster(driver: Driver) -> bool:
     return isinstance(driver, cluster.RedisCluster)
 
 
+def let_go(driver: Driver) -> None:
+    """Closes the connections on which nobody talks. One under a thread that reads from it would soon be somebody else's handle."""
+    nodes = [node.redis_connection for node in driver.get_nodes()] if is_cluster(driver) else [driver]
+    for one in nodes:
+        if one is not None:
+            one.connection_pool.disconnect(inuse_connections=False)
+
+
 def listening(driver: Driver, channels: Sequence[str]) -> Any:
     """A connection of its own that is subscribed to these channels, on any node of a Cluster: each hears them all.
 
