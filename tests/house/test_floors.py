@@ -25,6 +25,7 @@ FLOORS = {
         "retry",
         "errortext",
         "failpoints",
+        "aside",
     ),
     1: (
         "registry",

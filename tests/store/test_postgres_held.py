@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ import psycopg
 import pytest
 from tests.servers import Postgres
 
+from piecework import Piecework, aio
 from piecework.errors import KeyHeld, StoreUnavailable
 from piecework.job import Answer, Filter, State
+from piecework.labels import key_for
 from piecework.outcome import Settlement
 from piecework.store.postgres import database, held
 from piecework.store.postgres.store import PostgresStore
@@ -185,6 +188,33 @@ def test_who_wants_a_key_that_somebody_has_taken_waits_alone(
     caller.rollback()
     for call in waiting:
         call.answer()
+
+
+@pytest.mark.parametrize("verb", ["alater", "alater_many"])
+def test_awaited_calls_that_wait_for_a_key_keep_no_others_from_a_thread(
+    store: PostgresStore, url: str, caller: Any, met: threading.Semaphore, verb: str
+) -> None:
+    app = Piecework(url)
+
+    @app.task
+    def report(n: int) -> None: ...
+
+    keyed = report.using(identity="k", one_per_identity=True)
+    call = (lambda: keyed.alater(1)) if verb == "alater" else lambda: keyed.alater_many([(1,)])
+
+    async def work() -> None:
+        waiting = [asyncio.ensure_future(call()) for _ in range(aio.THREADS + 2)]
+        for _ in range(aio.THREADS + 2):
+            assert await asyncio.to_thread(met.acquire, timeout=10)
+        job = await report.alater(2)
+        assert (await app.jobs.aget(job.id)).id == job.id
+        assert not any(call.done() for call in waiting)
+        caller.rollback()
+        await asyncio.gather(*waiting)
+
+    store.add([a_job(key=key_for(report.name, "k"))], within=caller)
+    asyncio.run(work())
+    app.close()
 
 
 def test_the_key_is_one_however_it_was_waited_for(store: PostgresStore, caller: Any, met: threading.Semaphore) -> None:

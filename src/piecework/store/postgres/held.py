@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import psycopg
 
+from piecework.aside import step_aside
+
 BRIEF_MS = 20  # how long a statement waits that others wait for
 AGAIN_MS = 1  # … and when it looks again, after a pause
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25  # seconds
@@ -45,8 +47,11 @@ class Patience:
                 self._turn.release()
 
     def lasts(self, error: psycopg.Error) -> bool:
-        """Whether to look again, after a pause, because something was held: False once it was for too long."""
-        if error.sqlstate != HELD or not self._left():
+        """Whether to look again, after a pause, because something was held: False once it was for too long.
+
+        And where more calls of an event loop wait for something than may.
+        """
+        if error.sqlstate != HELD or not self._left() or not step_aside():
             return False
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.tries, 10)) * (0.5 + self._draw() / 2)
         self.tries += 1
