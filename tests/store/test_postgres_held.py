@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 from tests.servers import Postgres
 
 from piecework import Piecework, aio
@@ -237,10 +238,35 @@ def test_a_retry_that_waited_for_a_key_which_is_taken_brings_nothing_back(
     assert waiting.answer() == 0
 
 
+# What a server with lc_messages=de_DE.UTF-8 says instead.
+GERMAN = {
+    "while inserting index tuple": "beim Einfügen von Indextupel",
+    "while locking tuple": "beim Sperren von Tupel",
+    "while updating tuple": "beim Aktualisieren von Tupel",
+    "in relation": "in Relation",
+    '"': "»",
+}
+
+
+@pytest.mark.parametrize("words", [{}, GERMAN], ids=["english", "german"])
 @wanted
 def test_the_wait_for_a_key_has_an_end(
-    postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch, wanted: Callable[..., Wanted]
+    postgres: Postgres,
+    url: str,
+    caller: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: Callable[..., Wanted],
+    words: dict[str, str],
 ) -> None:
+    context = held._context
+
+    def translated(error: BaseException) -> str | None:
+        said = context(error)
+        for english, other in words.items():
+            said = said and said.replace(english, other)
+        return said
+
+    monkeypatch.setattr(held, "_context", translated)
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)
     store = PostgresStore(url)
     store.migrate()
@@ -257,6 +283,39 @@ def test_the_wait_for_a_key_has_an_end(
     want()
     assert_sound(store)
     store.close()
+
+
+def test_a_table_that_is_locked_as_a_whole_is_no_key(
+    postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)
+    store = PostgresStore(url)
+    store.migrate()
+    caller.execute(f"LOCK TABLE {store.db.place.schema}.piecework_job IN ACCESS EXCLUSIVE MODE")
+    with pytest.raises(StoreUnavailable, match="is locked by others") as told:
+        add(store, key="k")
+    assert told.type is StoreUnavailable
+    store.close()
+
+
+@pytest.mark.parametrize("by", ["psycopg", "sqlalchemy"])
+def test_who_waits_on_a_connection_of_its_own_is_told_the_same(
+    store: PostgresStore, postgres: Postgres, caller: Any, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = held._context
+    monkeypatch.setattr(
+        held,
+        "_context",
+        lambda error: (said := context(error)) and said.replace("while inserting index tuple", "beim …"),
+    )
+    store.add([a_job(key="k")], within=caller)
+    engine = create_engine(postgres.url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() if by == "sqlalchemy" else psycopg.connect(postgres.url) as mine:
+        (mine.exec_driver_sql if by == "sqlalchemy" else mine.execute)("SET LOCAL lock_timeout = '20ms'")
+        with pytest.raises(KeyHeld, match="roll that back"):
+            store.add([a_job(key="k")], within=mine)
+        mine.rollback()
+    engine.dispose()
 
 
 # ── what else a transaction that stays open may hold ─────────────────────────────────────────────
