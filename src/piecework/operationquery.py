@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from piecework.changed import MOST_REFUSED, Changed
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.job import Filter, Record, State
 from piecework.jobs import PAGE, RETRIABLE
@@ -22,28 +23,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _plain = msgspec.json.Decoder().decode
-
-
-MOST_REFUSED = 100
-
-
-class Changed(int):
-    """How many operations a verb changed; `refused` has the others that it was to change, each as (id, why not).
-
-    Only the first 100 of those are in it.
-
-    Example::
-
-        done = fulfil.where(plan="gold").skip("by hand")
-        print(done, "skipped;", *(f"{id}: {why}" for id, why in done.refused))
-    """
-
-    refused: list[tuple[str, str]]
-
-    def __new__(cls, n: int, refused: Sequence[tuple[str, str]] = ()) -> Changed:
-        changed = super().__new__(cls, n)
-        changed.refused = list(refused)
-        return changed
 
 
 class OperationQuery(Generic[S]):
@@ -198,7 +177,7 @@ class OperationQuery(Generic[S]):
 
     def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
         """Acts on each, page by page; one that the verb does not fit hides none behind it."""
-        done, refused = 0, list[tuple[str, str]]()
+        done, left, refused = 0, 0, list[tuple[str, str]]()
         for op in self:
             if states and op.known.state not in states:
                 continue
@@ -207,9 +186,10 @@ class OperationQuery(Generic[S]):
             except BadArguments:  # of the call itself: it would be wrong for the others, too
                 raise
             except (UsageError, JobNotFound) as error:  # of this one: it runs, it has completed, its key is taken
+                left += 1
                 if len(refused) < MOST_REFUSED:
                     refused.append((op.id, str(error)))
-        return Changed(done, refused)
+        return Changed(done, refused, left)
 
 
 def _is_at(record: Record, step: str) -> bool:

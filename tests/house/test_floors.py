@@ -75,6 +75,8 @@ FLOORS = {
         "outbox",
         "aftercommit",
         "standing",
+        "changed",
+        "bringback",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

@@ -318,6 +318,27 @@ def test_who_waits_on_a_connection_of_its_own_is_told_the_same(
     engine.dispose()
 
 
+def test_a_key_that_is_held_keeps_no_other_job_from_a_retry_of_all(
+    postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
+    app = Piecework(url)
+    app.migrate()
+    app.store.enlist(a_session("w"))
+    runs = [running(app.store, key=key) for key in "abcd"]
+    app.store.settle([failed(run) for run in runs])
+    app.store.add([a_job(key="a"), a_job(key="c")], within=caller)
+    done = app.jobs.where(state="failed").retry()
+    assert (done, done.left) == (2, 2)
+    assert [(id, "still open has taken the unique key" in why) for id, why in done.refused] == [
+        (runs[0].id, True),
+        (runs[2].id, True),
+    ]
+    caller.rollback()
+    assert app.jobs.where(state="failed").retry() == 2
+    app.close()
+
+
 # ── what else a transaction that stays open may hold ─────────────────────────────────────────────
 
 
