@@ -321,7 +321,7 @@ def test_who_waits_on_a_connection_of_its_own_is_told_the_same(
 def test_a_key_that_is_held_keeps_no_other_job_from_a_retry_of_all(
     postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.5)
     app = Piecework(url)
     app.migrate()
     app.store.enlist(a_session("w"))
