@@ -221,11 +221,6 @@ def test_tls_is_spoken_and_its_certificate_looked_at(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_server_that_speaks_no_tls_is_no_server_that_is_away(own: Redis) -> None:
-    with pytest.raises(StoreRefused, match="does not let us in"):
-        reach(own.url.replace("redis://", "rediss://")).script("look")([KEY])
-
-
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
 def test_a_server_that_would_throw_jobs_away_is_refused_with_the_fix(own: Redis, policy: str) -> None:
     own.ask("CONFIG", "SET", "maxmemory-policy", policy)

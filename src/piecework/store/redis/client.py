@@ -237,7 +237,8 @@ def _said(error: Exception) -> str:
     return said if code is None or said.startswith(code) else f"{code} {said}"
 
 
-# The other end speaks no TLS; or its certificate is not one that is trusted, or of another name.
+# The other end's certificate is not one that is trusted, or of another name; or it answers without TLS. (Redis itself
+# does not: it waits for the end of a line, and looks like a server that is stuck.)
 _NOT_THIS_TLS = ("WRONG_VERSION_NUMBER", "CERTIFICATE_VERIFY_FAILED")
 _WITHIN = "user executing the script can't"  # what a script's own command is refused with, under no code of its own
 
