@@ -30,6 +30,7 @@ class Held:
         self._stored: dict[str, str] = {}
         self._cancelled: set[str] = set()
         self._lost: str | None = None
+        self._over = False
 
     @property
     def ids(self) -> list[str]:
@@ -43,7 +44,10 @@ class Held:
             self._stored = {job.id: id for job, id in zip(jobs, self._add(jobs), strict=True)}
 
     def committed(self) -> None:
-        """Adds the jobs after a commit: where that fails it is logged, for no error could undo what has been committed."""
+        """Adds the jobs after a commit, once: where that fails it is logged, for no error could undo what was committed."""
+        if self._over:
+            return
+        self._over = True
         try:
             self.store()
         except Exception as error:
@@ -128,6 +132,7 @@ def _behind_session(session: Any, held: Held) -> None:
         if kept and not _is_in(kept[-1][0], root):
             kept.clear()  # of a transaction that was closed without a commit
         kept.append((within, held))
+        _make_sure_of(root)
 
 
 def _listen(session: Any) -> None:
@@ -136,7 +141,7 @@ def _listen(session: Any) -> None:
     from sqlalchemy import event
 
     session.info[_KEPT] = []
-    event.listen(session, "after_commit", _committed, insert=True)  # another listener that raises must not lose them
+    event.listen(session, "after_commit", _committed, insert=True)  # before the other listeners of this session
     event.listen(session, "after_soft_rollback", _forget)
 
 
@@ -149,6 +154,27 @@ def _committed(session: Any) -> None:
         within, held = kept.pop(0)
         if _is_in(within, root):  # and not of a transaction that was closed without a commit
             _behind_all(still_open, held)
+
+
+def _make_sure_of(root: Any) -> None:
+    """Has what is held added even where a listener raises that is called before ours, as those of a whole class are."""
+    orm: Any = sys.modules["sqlalchemy.orm"]
+    if type(root) is orm.SessionTransaction:
+        kind: Any = orm.SessionTransaction
+        root.__class__ = _sure(kind)
+
+
+@cache
+def _sure(kind: Any) -> type:
+    def commit(self: Any, _to_root: bool = False) -> None:
+        try:
+            kind.commit(self, _to_root)
+        except BaseException:
+            if _has_committed(self):
+                _committed(self.session)
+            raise
+
+    return type(kind.__name__, (kind,), {"__slots__": (), "commit": commit})
 
 
 def _forget(session: Any, over: Any) -> None:
@@ -291,6 +317,7 @@ def _django(behind: Any) -> Any:
 
 def _behind_django(connection: Any, held: Held) -> None:
     if connection.in_atomic_block:
+        _make_sure_of_hooks(connection)
         connection.on_commit(held.committed, robust=True)
     elif connection.get_autocommit():
         held.store()
@@ -299,3 +326,29 @@ def _behind_django(connection: Any, held: Held) -> None:
             "after_commit= cannot tell when this connection commits: its autocommit was turned off, where Django takes no "
             "on_commit(). Call it inside `with transaction.atomic():`"
         )
+
+
+def _make_sure_of_hooks(connection: Any) -> None:
+    run = connection.run_and_clear_commit_hooks
+    if not isinstance(run, _Hooks):
+        run.__self__.run_and_clear_commit_hooks = _Hooks(run)  # the connection itself, also where its proxy was given
+
+
+class _Hooks:
+    """What Django runs after a commit; what is held is added even behind a hook of others that raises, which stops Django."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def __call__(self) -> None:
+        connection = self._run.__self__
+        held = [
+            of for _, hook, *_ in connection.run_on_commit if isinstance(of := getattr(hook, "__self__", None), Held)
+        ]
+        try:
+            self._run()
+        except BaseException:
+            if not connection.run_on_commit:  # else it refused to begin: nothing was committed
+                for of in held:
+                    of.committed()
+            raise

@@ -122,6 +122,13 @@ class KeyHeld(StoreUnavailable):
     """A transaction that is still open has taken the unique key, so it is not known whether there is such a job."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The server is there, and does not let in what the URL names: its role, password, database or encryption.
+
+    Somebody may be about to mend that; a worker that starts with it ends.
+    """
+
+
 class SchemaOutdated(StoreError):
     """The store's schema is older or newer than this version of piecework can work with."""
 

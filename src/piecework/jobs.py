@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.amending import was_undone
+from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
+from piecework.changed import Changed
 from piecework.errors import UsageError
 from piecework.failures import ErrorNode
 from piecework.handle import Job
@@ -172,37 +174,44 @@ class Query:
         """How many there are; by queue and state alone, from counters."""
         return self._app.store.count(self._which)
 
-    def retry(self, reason: str = "", *, by: str | None = None) -> int:
+    def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
         """Retries all that failed, were cancelled or are parked; how many. Those that cannot come back stay as they are.
 
-        `reason` and `by` (unless given, the user and host of this process) are kept with operations.
+        The answer's `left` says how many these are, and `refused` which, with the reason; see `Changed`. `reason` and
+        `by` (unless given, the user and host of this process) are kept with operations.
         """
-        why, who = why_and_who("retry", reason, by)
-        return self._by_state(
-            RETRIABLE, lambda ids: self._app.store.retry(ids, limit=BITE, by=who, reason=why), was_undone
-        )
+        return self._bring_back(RETRIABLE, *why_and_who("retry", reason, by), resume=False)
 
-    def resume(self, reason: str = "", *, by: str | None = None) -> int:
-        """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are.
+    def resume(self, reason: str = "", *, by: str | None = None) -> Changed:
+        """Lets all that were cancelled go on; how many. Those that cannot come back stay as they are, as with `retry`.
 
         `reason` and `by` (unless given, the user and host of this process) are kept with operations.
         """
-        why, who = why_and_who("resume", reason, by)
-        return self._by_state(
-            (State.CANCELLED,),
-            lambda ids: self._app.store.retry(ids, limit=BITE, resume=True, by=who, reason=why),
-            was_undone,
+        return self._bring_back((State.CANCELLED,), *why_and_who("resume", reason, by), resume=True)
+
+    def _bring_back(self, states: Sequence[State], why: str, who: str, *, resume: bool) -> Changed:
+        store = self._app.store
+        back = BringBack(
+            store,
+            states,
+            lambda which: store.retry(which, limit=BITE, resume=resume, by=who, reason=why),
         )
+        return back.told(self._by_state(states, back.bite, was_undone))
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
         why, who = why_and_who("cancel", reason, by)
-        return self._by_state(UNFINISHED, lambda ids: self._app.store.cancel(ids, reason=why, by=who, limit=BITE))
+        return self._by_state(
+            UNFINISHED,
+            lambda page: self._app.store.cancel(
+                Filter(ids=tuple(record.id for record in page)), reason=why, by=who, limit=BITE
+            ),
+        )
 
     def _by_state(
         self,
         states: Sequence[State],
-        act: Callable[[Filter], int],
+        act: Callable[[Sequence[Record]], int],
         left: Callable[[Record], bool] = lambda record: False,
     ) -> int:
         """Acts page by page, in order of arrival, but for what is left: a page of which nothing changes hides none.
@@ -213,8 +222,8 @@ class Query:
         for state in states if self._which.state is None else {self._which.state} & set(states):
             after, which = None, msgspec.structs.replace(self._which, state=state)
             while page := self._app.store.find(which, after=after, limit=BITE):
-                if ids := tuple(record.id for record in page if not left(record)):
-                    done += act(Filter(ids=ids))
+                if meant := [record for record in page if not left(record)]:
+                    done += act(meant)
                 after = page[-1].id
         return done
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from piecework.byhand import RETRIABLE
+from piecework.changed import MOST_REFUSED, Changed
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.job import Filter, Record, State
 from piecework.operations import Operation
@@ -25,26 +26,6 @@ _plain = msgspec.json.Decoder().decode
 
 
 PAGE = 200
-MOST_REFUSED = 100
-
-
-class Changed(int):
-    """How many operations a verb changed; `refused` has the others that it was to change, each as (id, why not).
-
-    Only the first 100 of those are in it.
-
-    Example::
-
-        done = fulfil.where(plan="gold").skip("by hand")
-        print(done, "skipped;", *(f"{id}: {why}" for id, why in done.refused))
-    """
-
-    refused: list[tuple[str, str]]
-
-    def __new__(cls, n: int, refused: Sequence[tuple[str, str]] = ()) -> Changed:
-        changed = super().__new__(cls, n)
-        changed.refused = list(refused)
-        return changed
 
 
 class OperationQuery(Generic[S]):
@@ -199,7 +180,7 @@ class OperationQuery(Generic[S]):
 
     def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
         """Acts on each, page by page; one that the verb does not fit hides none behind it."""
-        done, refused = 0, list[tuple[str, str]]()
+        done, left, refused = 0, 0, list[tuple[str, str]]()
         for op in self:
             if states and op.known.state not in states:
                 continue
@@ -208,9 +189,10 @@ class OperationQuery(Generic[S]):
             except BadArguments:  # of the call itself: it would be wrong for the others, too
                 raise
             except (UsageError, JobNotFound) as error:  # of this one: it runs, it has completed, its key is taken
+                left += 1
                 if len(refused) < MOST_REFUSED:
                     refused.append((op.id, str(error)))
-        return Changed(done, refused)
+        return Changed(done, refused, left)
 
 
 def _is_at(record: Record, step: str) -> bool:

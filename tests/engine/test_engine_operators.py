@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import books
 
+import piecework.bringback
 import piecework.jobs
 from piecework import JobParked, Piecework
 from piecework.errors import BadArguments, BadOption, NotSerializable, ResultTimeout, UsageError
@@ -63,6 +64,58 @@ def test_jobs_that_cannot_come_back_hide_none_behind_them(
     assert {job.state for job in [*later, cancelled]} == {State.AVAILABLE}
     assert app.jobs.where(state="failed").count() == 5
     assert app.jobs.where(state="failed").retry() == 0
+
+
+@pytest.mark.parametrize("verb", ["retry", "resume"])
+def test_bringing_many_back_says_how_many_were_left_and_why(
+    app: Piecework, bad: Any, whole: Any, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piecework.jobs, "BITE", 2)
+    monkeypatch.setattr(piecework.bringback, "MOST_REFUSED", 2)
+    ended = [bad.using(key=key).later() for key in ("a", "b", "c", "d")]
+    if verb == "resume":
+        assert app.jobs.where(task="bad").cancel() == 4
+    else:
+        drain(app)
+    for key in ("a", "c", "d"):
+        bad.using(key=key, delay=3600).later()
+    found = app.jobs.where(state=ended[0].state)
+    done = getattr(found, verb)()
+    assert (done, done.left) == (1, 3)
+    assert done.refused == [
+        (ended[n].id, f"its unique key {key!r} is carried by another job that has not finished")
+        for n, key in ((0, "a"), (2, "c"))
+    ]
+    assert ended[1].state is State.AVAILABLE
+
+
+def test_what_comes_back_with_others_is_not_left(app: Piecework, bad: Any) -> None:
+    @app.split(name="two")
+    def two() -> Any:
+        yield bad.piece()
+        yield bad.piece()
+
+    two.later()
+    drain(app)
+    done = app.jobs.where(state="failed").retry()
+    assert (done.left, done.refused) == (0, [])
+
+
+def test_what_ended_anew_meanwhile_is_not_left(app: Piecework, bad: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, other = bad.using(key="k").later(), bad.later()
+    drain(app)
+    bad.using(key="k", delay=3600).later()
+    retry = app.store.retry
+
+    def beside(*args: Any, **options: Any) -> int:
+        n = retry(*args, **options)
+        drain(app)
+        return n
+
+    monkeypatch.setattr(app.store, "retry", beside)
+    done = app.jobs.where(state="failed").retry()
+    assert (done, [id for id, _ in done.refused]) == (1, [taken.id])
+    assert other.state is State.FAILED
 
 
 def test_retrying_one_job_says_why_it_cannot_come_back(app: Piecework, bad: Any, whole: Any) -> None:

@@ -336,12 +336,19 @@ def test_a_role_of_postgres_that_is_refused_for_a_while_does_not_end_the_supervi
         assert "not permitted to log in" in caplog.text
 
 
+@pytest.mark.parametrize("shelf", ["redis", "postgres"])
 def test_who_is_refused_at_the_very_start_ends_with_the_reason(
-    app: Piecework, lives: Path, caplog: pytest.LogCaptureFixture
+    app: Piecework, lives: Path, caplog: pytest.LogCaptureFixture, shelf: str, request: pytest.FixtureRequest
 ) -> None:
+    made = supervisor(app, lives, STAYS, burst=False)
+    if shelf == "postgres":
+        made._command[-1] = request.getfixturevalue("postgres").url.replace("postgres@", "nobody@")
+        assert made.run() == 1
+        assert "does not let us in: " in caplog.text
+        assert 'role "nobody" does not exist' in caplog.text
+        return
     server = Redis(requirepass="secret").start()
     try:
-        made = supervisor(app, lives, STAYS, burst=False)
         made._command[-1] = f"redis://:wrong@127.0.0.1:{server.port}"
         assert made.run() == 1
         assert "wants a user and password that it knows; put them into the URL" in caplog.text

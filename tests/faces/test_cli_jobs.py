@@ -309,6 +309,26 @@ def test_retry_says_why_a_job_cannot_come_back_and_goes_on_with_the_others(call:
     assert [job.state for job in (first, second, third, holder)] == ["failed", "failed", "available", "available"]
 
 
+def test_retry_by_filter_says_what_stays_as_it_is_and_why(
+    call: Call, shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("piecework.cli.jobs.MOST_TOLD", 2)
+    jobs = []
+    for _ in range(4):
+        jobs.append(shop.bad.using(key="k").later("x"))
+        drain(shop.app)
+    shop.add.using(key="k").later(1)
+    said = call("jobs", "retry", "--state", "failed")
+    assert (said.code, said.out) == (0, "retried 0 jobs\n")
+    assert said.err.splitlines() == [
+        *(
+            f"piecework: job {job.id} stays as it is: its unique key 'k' is carried by another job that has not finished"
+            for job in jobs[:2]
+        ),
+        "piecework: and 2 more jobs",
+    ]
+
+
 # ── delete ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -24,6 +24,7 @@ FLOORS = {
         "retry",
         "errortext",
         "failpoints",
+        "aside",
     ),
     1: (
         "registry",
@@ -78,6 +79,8 @@ FLOORS = {
         "outbox",
         "aftercommit",
         "standing",
+        "changed",
+        "bringback",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

@@ -142,16 +142,61 @@ def test_one_that_cannot_be_added_is_told_and_drops_no_other(
     assert session.execute(text("SELECT count(*) FROM fact")).scalar() == 1
 
 
-def test_a_listener_of_the_callers_that_raises_loses_no_job(app: Piecework, double: Double, session: Session) -> None:
+@pytest.mark.parametrize("by", ["commit", "block", "savepoint"])
+@pytest.mark.parametrize("of", ["the session", "the class", "every session", "before ours"])
+def test_a_listener_of_the_callers_that_raises_loses_no_job(
+    app: Piecework, double: Double, session: Session, of: str, by: str
+) -> None:
+    """SQLAlchemy calls those of classes first, and none after one that raises."""
+
+    class Mine(Session): ...
+
+    def raises(session: Session) -> None:
+        if not session.in_nested_transaction():
+            raise RuntimeError("not mine")
+
+    session = Mine(session.get_bind())
+    target = {"the class": Mine, "every session": Session}.get(of, session)
+
+    def work() -> None:
+        double.using(after_commit=session).later(1)
+        event.listen(target, "after_commit", raises, insert=of == "before ours")
+        if by == "savepoint":
+            session.begin_nested()
+        write(session)
+        session.commit()
+
+    def work_in_a_block() -> None:
+        with session.begin():
+            double.using(after_commit=session).later(1)
+            event.listen(target, "after_commit", raises, insert=of == "before ours")
+            write(session)
+
+    with pytest.raises(RuntimeError, match="not mine"):
+        (work_in_a_block if by == "block" else work)()
+    event.remove(target, "after_commit", raises)
+    session.close()
+    assert stored(app) == ['{"n":1}']
+    with session:
+        assert session.execute(text("SELECT count(*) FROM fact")).scalar() == 1
+        double.using(after_commit=session).later(2)
+        session.commit()
+    assert stored(app) == ['{"n":1}', '{"n":2}']
+
+
+def test_a_listener_that_raises_before_the_commit_has_nothing_stored(
+    app: Piecework, double: Double, session: Session
+) -> None:
     def raises(session: Session) -> None:
         raise RuntimeError("not mine")
 
-    event.listen(session, "after_commit", raises)
+    event.listen(session, "before_commit", raises)
     write(session)
     double.using(after_commit=session).later(1)
     with pytest.raises(RuntimeError, match="not mine"):
         session.commit()
-    assert stored(app) == ['{"n":1}']
+    session.rollback()
+    assert stored(app) == []
 
 
 def test_scoped_and_asynchronous_sessions(app: Piecework, double: Double, session: Session, data: str) -> None:

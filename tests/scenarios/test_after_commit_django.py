@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
+from django.db.transaction import TransactionManagementError
 from django.utils.connection import ConnectionProxy
 from tests.callers import OfDjango
 
@@ -149,23 +150,39 @@ def test_one_that_cannot_be_added_drops_no_other_and_stops_no_callback(
     assert jobs[1].id in caplog.text
 
 
-def test_a_callback_of_others_that_raises_stops_those_after_it(app: Piecework, double: Double, django: Any) -> None:
-    """That is Django's rule, which the page tells: theirs are to be `robust`."""
+@pytest.mark.parametrize("robust", [False, True])
+def test_a_callback_of_others_that_raises_loses_no_job(
+    app: Piecework, double: Double, django: Any, robust: bool
+) -> None:
+    """It stops other callbacks unless it is `robust`, as Django tells."""
+    called: list[int] = []
 
     def raises() -> None:
         raise RuntimeError("not mine")
 
-    def work(robust: bool) -> None:
+    def work() -> None:
         with transaction.atomic(using=django.alias):
             double.using(after_commit=django).later(1)
             transaction.on_commit(raises, using=django.alias, robust=robust)
             double.using(after_commit=django).later(2)
+            transaction.on_commit(lambda: called.append(3), using=django.alias)
+            double.using(after_commit=django).later(4)
 
-    with pytest.raises(RuntimeError, match="not mine"):
-        work(robust=False)
+    with nullcontext() if robust else pytest.raises(RuntimeError, match="not mine"):
+        work()
+    assert (stored(app), called) == ([1, 2, 4], [3] if robust else [])
+    with transaction.atomic(using=django.alias):
+        double.using(after_commit=django).later(5)
+    assert stored(app) == [1, 2, 4, 5]
+
+
+def test_hooks_that_django_refuses_to_run_have_nothing_stored(app: Piecework, double: Double, django: Any) -> None:
+    with transaction.atomic(using=django.alias):
+        double.using(after_commit=django).later(1)
+        with pytest.raises(TransactionManagementError):
+            connections[django.alias].run_and_clear_commit_hooks()
+        assert stored(app) == []
     assert stored(app) == [1]
-    work(robust=True)
-    assert stored(app) == [1, 1, 2]
 
 
 def test_a_job_added_by_another_callback_is_stored(app: Piecework, double: Double, django: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -9,10 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 from tests.servers import Postgres
 
+from piecework import Piecework, aio
 from piecework.errors import KeyHeld, StoreUnavailable
 from piecework.job import Answer, Filter, State
+from piecework.labels import key_for
 from piecework.outcome import Settlement
 from piecework.store.postgres import database, held
 from piecework.store.postgres.store import PostgresStore
@@ -187,6 +191,33 @@ def test_who_wants_a_key_that_somebody_has_taken_waits_alone(
         call.answer()
 
 
+@pytest.mark.parametrize("verb", ["alater", "alater_many"])
+def test_awaited_calls_that_wait_for_a_key_keep_no_others_from_a_thread(
+    store: PostgresStore, url: str, caller: Any, met: threading.Semaphore, verb: str
+) -> None:
+    app = Piecework(url)
+
+    @app.task
+    def report(n: int) -> None: ...
+
+    keyed = report.using(identity="k", one_per_identity=True)
+    call = (lambda: keyed.alater(1)) if verb == "alater" else lambda: keyed.alater_many([(1,)])
+
+    async def work() -> None:
+        waiting = [asyncio.ensure_future(call()) for _ in range(aio.THREADS + 2)]
+        for _ in range(aio.THREADS + 2):
+            assert await asyncio.to_thread(met.acquire, timeout=10)
+        job = await report.alater(2)
+        assert (await app.jobs.aget(job.id)).id == job.id
+        assert not any(call.done() for call in waiting)
+        caller.rollback()
+        await asyncio.gather(*waiting)
+
+    store.add([a_job(key=key_for(report.name, "k"))], within=caller)
+    asyncio.run(work())
+    app.close()
+
+
 def test_the_key_is_one_however_it_was_waited_for(store: PostgresStore, caller: Any, met: threading.Semaphore) -> None:
     """A commit answers who waited with the caller's job."""
     (mine,) = store.add([a_job(key="k")], within=caller)
@@ -207,10 +238,35 @@ def test_a_retry_that_waited_for_a_key_which_is_taken_brings_nothing_back(
     assert waiting.answer() == 0
 
 
+# What a server with lc_messages=de_DE.UTF-8 says instead.
+GERMAN = {
+    "while inserting index tuple": "beim Einfügen von Indextupel",
+    "while locking tuple": "beim Sperren von Tupel",
+    "while updating tuple": "beim Aktualisieren von Tupel",
+    "in relation": "in Relation",
+    '"': "»",
+}
+
+
+@pytest.mark.parametrize("words", [{}, GERMAN], ids=["english", "german"])
 @wanted
 def test_the_wait_for_a_key_has_an_end(
-    postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch, wanted: Callable[..., Wanted]
+    postgres: Postgres,
+    url: str,
+    caller: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: Callable[..., Wanted],
+    words: dict[str, str],
 ) -> None:
+    context = held._context
+
+    def translated(error: BaseException) -> str | None:
+        said = context(error)
+        for english, other in words.items():
+            said = said and said.replace(english, other)
+        return said
+
+    monkeypatch.setattr(held, "_context", translated)
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)
     store = PostgresStore(url)
     store.migrate()
@@ -227,6 +283,60 @@ def test_the_wait_for_a_key_has_an_end(
     want()
     assert_sound(store)
     store.close()
+
+
+def test_a_table_that_is_locked_as_a_whole_is_no_key(
+    postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)
+    store = PostgresStore(url)
+    store.migrate()
+    caller.execute(f"LOCK TABLE {store.db.place.schema}.piecework_job IN ACCESS EXCLUSIVE MODE")
+    with pytest.raises(StoreUnavailable, match="is locked by others") as told:
+        add(store, key="k")
+    assert told.type is StoreUnavailable
+    store.close()
+
+
+@pytest.mark.parametrize("by", ["psycopg", "sqlalchemy"])
+def test_who_waits_on_a_connection_of_its_own_is_told_the_same(
+    store: PostgresStore, postgres: Postgres, caller: Any, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = held._context
+    monkeypatch.setattr(
+        held,
+        "_context",
+        lambda error: (said := context(error)) and said.replace("while inserting index tuple", "beim …"),
+    )
+    store.add([a_job(key="k")], within=caller)
+    engine = create_engine(postgres.url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() if by == "sqlalchemy" else psycopg.connect(postgres.url) as mine:
+        (mine.exec_driver_sql if by == "sqlalchemy" else mine.execute)("SET LOCAL lock_timeout = '20ms'")
+        with pytest.raises(KeyHeld, match="roll that back"):
+            store.add([a_job(key="k")], within=mine)
+        mine.rollback()
+    engine.dispose()
+
+
+def test_a_key_that_is_held_keeps_no_other_job_from_a_retry_of_all(
+    postgres: Postgres, url: str, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.5)
+    app = Piecework(url)
+    app.migrate()
+    app.store.enlist(a_session("w"))
+    runs = [running(app.store, key=key) for key in "abcd"]
+    app.store.settle([failed(run) for run in runs])
+    app.store.add([a_job(key="a"), a_job(key="c")], within=caller)
+    done = app.jobs.where(state="failed").retry()
+    assert (done, done.left) == (2, 2)
+    assert [(id, "still open has taken the unique key" in why) for id, why in done.refused] == [
+        (runs[0].id, True),
+        (runs[2].id, True),
+    ]
+    caller.rollback()
+    assert app.jobs.where(state="failed").retry() == 2
+    app.close()
 
 
 # ── what else a transaction that stays open may hold ─────────────────────────────────────────────

@@ -18,7 +18,7 @@ from tests.redis_servers import Redis, RedisCluster, Watched, valkey_program
 from tests.servers import free_port
 from tests.support import until
 
-from piecework.errors import BadSettings, StoreError, StoreUnavailable
+from piecework.errors import BadSettings, StoreError, StoreRefused, StoreUnavailable
 from piecework.job import Finding
 from piecework.store import open_store, redacted
 from piecework.store.redis import scripts
@@ -242,7 +242,7 @@ def test_tls_is_spoken_and_its_certificate_looked_at(tmp_path: Path) -> None:
             client = reach(url + options)
             assert client.script("look")([KEY]) == b""
             client.close()
-        with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+        with pytest.raises(StoreRefused, match="certificate verify failed"):
             reach(url).script("look")([KEY])
     finally:
         server.stop()

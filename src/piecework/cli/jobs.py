@@ -10,6 +10,7 @@ import msgspec
 
 from piecework.amending import step_of
 from piecework.app import Piecework
+from piecework.changed import Changed
 from piecework.cli.common import (
     UnreadableError,
     app_option,
@@ -34,6 +35,7 @@ from piecework.plan import Place, walks
 from piecework.trail import place_of
 
 FIRST_SHOWN, LAST_SHOWN = 2, 8  # runs of a job that ran often
+MOST_TOLD = 10  # jobs that could not come back
 
 
 @click.group("jobs")
@@ -200,7 +202,19 @@ class Choice(NamedTuple):
 
     def each(self, one: Callable[[Job[Any]], int], many: Callable[[Query], int]) -> int:
         """How many the verb touched."""
-        return many(self.query) if self.query is not None else sum(one(job) for job in self.jobs)
+        if self.query is None:
+            return sum(one(job) for job in self.jobs)
+        done = many(self.query)
+        if isinstance(done, Changed):
+            _tell_left(done)
+        return int(done)
+
+
+def _tell_left(done: Changed) -> None:
+    for id, why in done.refused[:MOST_TOLD]:
+        click.echo(f"piecework: job {id} stays as it is: {plain(why, 500)}", err=True)
+    if more := done.left - min(len(done.refused), MOST_TOLD):
+        click.echo(f"piecework: and {counted(more, 'more job')}", err=True)
 
 
 def _verb(name: str, everything: str) -> Callable[[Callable[..., int]], click.Command]:

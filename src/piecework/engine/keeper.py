@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 
 from piecework.clock import Clock
+from piecework.errors import StoreError, StoreRefused
 from piecework.ids import short_token
 from piecework.job import SessionRecord
 from piecework.store.protocol import Store
@@ -62,20 +63,27 @@ class Keeper:
         self.session = ""
 
     def enlist(self) -> str:
-        """Begins a new session and returns its id. Where the store did not answer, the session is what it was."""
+        """Begins a new session and returns its id. Where the store did not answer, the session is what it was.
+
+        Raises `StoreError` for a server that has never let us in, and does not: no time will mend that.
+        """
         session = short_token()
         now, began = self._clock.now(), self._clock.monotonic()
-        self._store.enlist(
-            SessionRecord(
-                id=session,
-                beat=0,
-                started_at=now,
-                seen_at=now,
-                name=self._name,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-            )
+        record = SessionRecord(
+            id=session,
+            beat=0,
+            started_at=now,
+            seen_at=now,
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
         )
+        try:
+            self._store.enlist(record)
+        except StoreRefused as error:
+            if self.session:
+                raise
+            raise StoreError(str(error)) from error
         self.beaten_at = began
         self._beat_at = self._clock.monotonic() + min(FIRST_BEAT_SECONDS, self._beat_every)
         self.session = session

@@ -24,11 +24,11 @@ from psycopg.adapt import AdaptersMap
 from psycopg.postgres import register_default_adapters
 from psycopg.pq import TransactionStatus
 
-from piecework.errors import StoreError, StoreUnavailable
+from piecework.errors import StoreError, StoreRefused, StoreUnavailable
 from piecework.failpoints import failpoint
 from piecework.store.postgres.held import AGAIN_MS, BRIEF_MS, Patience
 from piecework.store.postgres.silence import Impatient, Silent, silent_for
-from piecework.store.postgres.telling import COLLIDED, NOT_PREPARED, first_line, is_lost, tell, told_by_us
+from piecework.store.postgres.telling import COLLIDED, NOT_PREPARED, first_line, is_lost, is_refused, tell, told_by_us
 from piecework.store.postgres.transaction import Collided, Con, Locks, Row
 from piecework.store.postgres.url import Place
 
@@ -136,6 +136,8 @@ class Database:
         try:
             con = Impatient.connect(self.place.conninfo, autocommit=True, context=adapters)
         except psycopg.OperationalError as error:
+            if is_refused(error):
+                raise StoreRefused(f"the store {self.place.shown} does not let us in: {first_line(error)}") from error
             raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {first_line(error)}") from error
         if self.place.pooler is None:
             self.place = self.place._replace(pooler=_is_handed_round(con))

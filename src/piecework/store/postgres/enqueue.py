@@ -11,6 +11,7 @@ from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
 from piecework.job import Fence, NewBatch, NewJob, State
 from piecework.store.postgres import operation
 from piecework.store.postgres.asking import Asking
+from piecework.store.postgres.held import adding
 from piecework.store.postgres.transaction import Collided, to_json
 
 BITE = 2000  # rows in one step: long enough to be fast, short enough to bound the text that is parsed at once
@@ -135,7 +136,8 @@ async def _insert(tx: Asking, jobs: list[NewJob], offer: int) -> int:
     if all(job.key is None for job in jobs):
         return await _insert_now(tx, jobs, offer)
     await tx.limit_locks(brief=True)
-    stored = await _insert_now(tx, jobs, offer)
+    with adding():
+        stored = await _insert_now(tx, jobs, offer)
     await tx.limit_locks(brief=False)
     return stored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,23 @@ _TRY_AGAIN = {
     "53300": "takes no more connections",
     "58030": "cannot read or write its files",
 }
+
+# What a server, a pooler or the library says of a role, a password, a database or an encryption that will not do. While a
+# connection is made there is no code for it, so a server of another language is not understood: it is tried again, then.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|role .* does not exist|database .* does not exist|no such (user|database)|"
+    r"is not permitted to log in|no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database|"
+    r"does not support SSL|certificate verify failed|does not match host name|root certificate file .* does not exist"
+)
+_ATTEMPT = re.compile(r"(?=connection to server )")  # of several servers, or ways to encrypt, each has its own
+
+
+def is_refused(error: psycopg.OperationalError) -> bool:
+    """Whether no connection was made because each server that was asked was there and did not let us in."""
+    if getattr(error.pgconn, "needs_password", False):
+        return True
+    attempts = [said for said in _ATTEMPT.split(str(error)) if said.startswith("connection to server ")]
+    return all(_REFUSED.search(said) for said in attempts or [str(error)])
 
 
 def tell(shown: str, code: str | None, said: str, error: Exception) -> NoReturn:

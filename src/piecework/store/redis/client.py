@@ -16,7 +16,7 @@ import redis
 from redis import exceptions as driver_errors
 from redis.sentinel import MasterNotFoundError
 
-from piecework.errors import StoreError, StoreUnavailable
+from piecework.errors import StoreError, StoreRefused, StoreUnavailable
 from piecework.failpoints import failpoint
 from piecework.store.redis.connecting import Driver, connect, is_cluster, let_go
 from piecework.store.redis.scripts import script
@@ -153,7 +153,7 @@ class Client:
         except (redis.RedisError, driver_errors.RedisClusterException) as error:
             self.explain(error)
         except OSError as error:  # a name that is not known, a certificate that does not fit
-            raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {error}") from error
+            self._tell_unreached(str(error), error)
         finally:
             if driver is not None and driver is not self._driver:
                 let_go(driver)  # this was closed meanwhile
@@ -208,7 +208,7 @@ class Client:
         if "unknown command 'SENTINEL'" in said:
             raise StoreError(f"the store {shown} is no Sentinel; leave +sentinel out of the URL") from error
         if isinstance(error, redis.ConnectionError | driver_errors.RedisClusterException):
-            raise StoreUnavailable(f"the store {shown} cannot be reached: {said}") from error
+            self._tell_unreached(said, error)
         raise StoreError(f"the store {shown} failed: {said}") from error
 
     def _explain_no_master(self, error: Exception) -> NoReturn:
@@ -224,6 +224,11 @@ class Client:
             f"the store {shown} cannot be reached: no Sentinel names a master {self.place.service!r}"
             + (f" ({whys})" if whys else "; that may be wrong in the URL, or it is being failed over")
         ) from error
+
+    def _tell_unreached(self, said: str, error: Exception) -> NoReturn:
+        if any(words in said for words in _NOT_THIS_TLS):
+            raise StoreRefused(f"the store {self.place.shown} does not let us in: {said}") from error
+        raise StoreUnavailable(f"the store {self.place.shown} cannot be reached: {said}") from error
 
 
 @contextmanager
@@ -268,6 +273,9 @@ def _said(error: Exception) -> str:
     return said if code is None or said.startswith(code) else f"{code} {said}"
 
 
+# The other end's certificate is not one that is trusted, or of another name; or it answers without TLS. (Redis itself
+# does not: it waits for the end of a line, and looks like a server that is stuck.)
+_NOT_THIS_TLS = ("WRONG_VERSION_NUMBER", "CERTIFICATE_VERIFY_FAILED")
 _WITHIN = "user executing the script can't"  # what a script's own command is refused with, under no code of its own
 
 _CODES: dict[type, str] = {

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from piecework.failpoints import failpoint
 from piecework.store.sqlite.ear import Ear
 
 BUSY_SECONDS, BUSY_TURN = 10.0, 0.5  # how long a writer waits for the others, and how long at a stretch
+LONG_SECONDS = 60.0  # … for one that has said that it takes long
 SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.012  # seconds between two looks for a change, where the system does not tell
 FIRST_LOOK, AFTER_SOUND = 0.0005, 0.25  # seconds after a write was heard: until the first look, until it is given up
 LONGEST_LISTEN = 0.25  # seconds after which one who listens sees that the store was closed
@@ -85,6 +86,7 @@ class Database:
     def __init__(self, path: str, *, synchronous: str) -> None:
         self.memory = path == ":memory:"
         self.path = path if self.memory else os.path.abspath(path)  # a job may change the current folder
+        self._sign = self.path + "-long"  # is locked while somebody's transaction takes long
         self.synchronous = synchronous
         self._life = 0  # one higher after each close: whoever waits then wakes up
         self._reset()
@@ -183,22 +185,43 @@ class Database:
         return self._writer
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction: committed on leaving, rolled back on any error."""
+    def write(self, *, long: bool = False) -> Iterator[sqlite3.Connection]:
+        """One write transaction: committed on leaving, rolled back on any error. A `long` one is waited for longer."""
         self.leave_fork_behind()
         with self._lock, self.speaking_plainly():
             con = self.writer()
-            _begin(con)
+            self._begin(con)
+            with _file_lock(self._sign) if long and not self.memory else nullcontext():
+                try:
+                    yield con
+                    failpoint("store.before_commit")
+                    con.execute("COMMIT")
+                except BaseException:
+                    if con.in_transaction:
+                        con.execute("ROLLBACK")
+                    raise
+                failpoint("store.after_commit")
+                self._checkpoint(con)
+
+    def _begin(self, con: sqlite3.Connection) -> None:
+        """Waits for the writer's lock, in short turns: a signal's handler runs between them, not in them."""
+        began = time.monotonic()
+        while True:
             try:
-                yield con
-                failpoint("store.before_commit")
-                con.execute("COMMIT")
-            except BaseException:
-                if con.in_transaction:
-                    con.execute("ROLLBACK")
-                raise
-            failpoint("store.after_commit")
-            self._checkpoint(con)
+                con.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                waited = time.monotonic() - began
+                patient = waited < BUSY_SECONDS or (waited < LONG_SECONDS and self._is_long())
+                if _code(error) != sqlite3.SQLITE_BUSY or not patient:
+                    raise
+
+    def _is_long(self) -> bool:
+        """Whether the transaction that is waited for is at work, and has said that it takes long."""
+        if self.memory or not os.path.exists(self._sign):
+            return False
+        with _file_lock(self._sign) as free:
+            return not free
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -380,18 +403,6 @@ class Database:
                 "and restore a backup"
             ) from error
         raise StoreError(f"the store {self.path} failed: {error}") from error
-
-
-def _begin(con: sqlite3.Connection) -> None:
-    """Waits for the writer's lock, in short turns: a signal's handler runs between them, not in them."""
-    end = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            con.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
-                raise
 
 
 def _code(error: sqlite3.Error) -> Any:

@@ -12,6 +12,7 @@ from piecework.job import Fence, NewBatch, NewJob, State
 from piecework.store.sqlite import operation
 from piecework.store.sqlite.transaction import Transaction, to_json
 
+MANY = 20_000  # jobs that may take seconds on a busy machine
 BITE = 2000  # rows in one step: long enough to be fast, short enough to bound the text that is parsed at once
 
 

@@ -42,9 +42,9 @@ class Ground:
         """What walks through the tables begins at their start."""
 
     @contextmanager
-    def _write(self) -> Iterator[Transaction]:
+    def _write(self, *, long: bool = False) -> Iterator[Transaction]:
         self._set_up()
-        with self.db.write() as con:
+        with self.db.write(long=long) as con:
             tx = Transaction(con, self.clock.now())
             yield tx
             tx.finish()

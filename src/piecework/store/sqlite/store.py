@@ -145,7 +145,7 @@ class SqliteStore(Ground):
             self._set_up_beside()
             with theirs(within, self.db, self.clock.now) as tx:
                 return enqueue.add(tx, jobs, batch, fence)
-        with self._write() as tx:
+        with self._write(long=len(jobs) >= enqueue.MANY) as tx:
             return enqueue.add(tx, jobs, batch, fence)
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any, aside: Aside) -> list[str]:
