@@ -106,7 +106,7 @@ class Verbs(ABC):
     def enlist(self, session: SessionRecord) -> None:
         if "." in session.id:
             raise UsageError(f"the session id {session.id!r} has a dot, which ends the session in a worker's name")
-        self._write(lambda tx: tx.run("session_add", **msgspec.structs.asdict(session)))
+        self._write(lambda tx: tx.post("session_add", **msgspec.structs.asdict(session)))
 
     def sessions(self) -> list[SessionRecord]:
         names = SessionRecord.__struct_fields__
