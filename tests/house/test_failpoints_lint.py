@@ -18,6 +18,7 @@ READS = {
     *("operations", "plan", "amendments", "signals"),
     *("now", "is_set_up", "oldest_due", "wait", "next_due", "close"),
 }
+WAYS = {"self._plainly", "self._write", "self._alone", "self._beside"}  # of opening a transaction that writes
 OF_THE_TASK = {"transaction"}  # committed with what the task wrote, whose process dies there in tests of its own
 
 
@@ -53,7 +54,7 @@ def test_every_name_is_a_point_in_the_code_once_and_every_point_has_a_name() -> 
 def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_points(place: str, kind: str) -> None:
     """In the shelf: each verb of the seam but the reads opens a write transaction, and no read does."""
     seam = {name for name in methods(named("store/protocol.py"), "Store") if name[0] != "_" and name != "parts"}
-    shelf = methods(named(f"{place}/store.py"), kind)
+    shelf = methods(named("store/sql/verbs.py"), "Verbs") | methods(named(f"{place}/store.py"), kind)
     if place == "store/sqlite":  # it stands on what distributed jobs need, too
         shelf = methods(named(f"{place}/ground.py"), "Ground") | shelf
 
@@ -61,7 +62,7 @@ def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_p
         said = {name for name, _ in calls(shelf[name])}
         inner = {s.removeprefix("self.") for s in said if s.startswith("self.")} & set(shelf) - seen - {name}
         # The pruner is given `_write` when the store is made.
-        doors = {"self._write", "self._in", "self.db.write", "schema.migrate", "self._pruner.bite"}
+        doors = {"self._in", "self.db.write", "schema.migrate", "self._pruner.bite", *WAYS}
         return bool(said & doors) or any(writes(other, seen | {name}) for other in inner - {"_set_up"})
 
     planned = {"pieces"} if place == "store/postgres" else set()  # reads as writes do, for the sake of the plan
@@ -71,13 +72,13 @@ def test_every_verb_that_changes_something_goes_through_the_place_that_has_the_p
 def test_every_verb_of_distributed_jobs_that_changes_something_writes_in_such_a_transaction() -> None:
     """On the shelves that keep rows: they are handed that way of writing when the store is made."""
     seam = {name for name in methods(named("store/protocol.py"), "Parts") if not name.startswith("_")}
-    shared = methods(named("store/parting.py"), "PartsOnRows")
+    shared = methods(named("store/sql/parting.py"), "PartsOnRows")
     writing = {verb for verb in seam if "self._write" in {said for said, _ in calls(shared[verb])}}
     assert writing == {"push", "leave", "end", "stop", "resume", "forget", "prune"}
     assert seam - writing == {"read", "find", "parts", "part", "now"}
-    for place, door in (("store/sqlite/ground.py", "_writing"), ("store/postgres/store.py", "_write")):
+    for place in ("store/sqlite/ground.py", "store/postgres/store.py"):
         made = [ast.unparse(call) for name, call in calls(named(place).tree) if name == "PartsOnRows"]
-        assert [f"write=self.{door}" in call for call in made] == [True]
+        assert ["write=self._write" in call for call in made] == [True]
 
 
 @pytest.mark.parametrize(

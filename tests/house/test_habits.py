@@ -37,7 +37,6 @@ ASYNC_ROOMS = {
     "store/postgres/store.py",
     "store/postgres/asking.py",
     "store/postgres/enqueue.py",
-    "store/postgres/operation.py",
     "store/postgres/within.py",
     "store/redis/store.py",
     "testing/model/enqueue.py",

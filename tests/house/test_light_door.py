@@ -10,9 +10,10 @@ import pytest
 
 DOOR = {
     "clock", "distributed", "errors", "errortext", "failpoints", "ids", "job", "outcome", "parting", "parts", "producer",
-    "retry", "store", "store.callers", "store.parting", "store.protocol", "store.sql",
+    "retry", "store", "store.callers", "store.protocol", "store.sql", "store.sql.files", "store.sql.filters",
+    "store.sql.parting", "store.sql.transaction",
 }  # fmt: skip
-SQLITE = {f"store.sqlite{room}" for room in ("", ".database", ".ear", ".ground", ".schema", ".transaction")}
+SQLITE = {f"store.sqlite{room}" for room in ("", ".database", ".ear", ".filters", ".ground", ".schema", ".transaction")}
 HEAVY = ("click", "rich", "cronsim", "asyncio", "multiprocessing", "concurrent", "sqlalchemy", "django", "pydantic")
 SERVERS = {
     "postgresql://localhost/none": ("psycopg", "postgres"),

@@ -34,7 +34,8 @@ from piecework.outcome import Seal
 from piecework.plan import Place
 from piecework.settle import settle
 from piecework.store import Store
-from piecework.store.sqlite import database, fanin
+from piecework.store.sql import fanin
+from piecework.store.sqlite import database
 from piecework.store.sqlite import store as _imported  # noqa: F401 - as all that a program needs, before it is forked
 
 MANY = 5
@@ -243,8 +244,8 @@ def release_in_a_second_transaction(programs: Programs) -> None:
     def exchange(*args: Any) -> Any:
         answer = settle_and_fetch(*args)
         while owed:
-            with store._write() as tx:
-                release(tx, *owed.pop())
+            what = owed.pop()
+            store._write(lambda tx, what=what: release(tx, *what))
         return answer
 
     fanin._release = later

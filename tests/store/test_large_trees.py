@@ -5,16 +5,16 @@ The bites are made small here, so that a few pieces are many.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import locked_file
 
 from piecework.errors import StoreUnavailable
 from piecework.job import BatchState, Filter, State
-from piecework.store.sqlite import fanin, retry, sweep
-from piecework.store.sqlite import store as shelf
+from piecework.store.sql import fanin, retry, sweep, verbs
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import Transaction
 from piecework.testing import FrozenClock
@@ -49,7 +49,7 @@ def store(path: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(fanin, "STOP_BITE", BITE)
     monkeypatch.setattr(retry, "BITE", BITE)
     monkeypatch.setattr(sweep, "PAGE", BITE)
-    monkeypatch.setattr(shelf, "CLEARING_PAUSE", 0.0)
+    monkeypatch.setattr(verbs, "CLEARING_PAUSE", 0.0)
     with at_work(SqliteStore(f"sqlite:///{path}", clock=clock)) as store:
         yield store
 
@@ -173,12 +173,12 @@ def test_retrying_a_tree_of_splits_comes_back_in_bites(store: SqliteStore, moves
 def test_while_a_retry_goes_on_the_split_does_not_end(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pieces that came back first may complete before the last one has."""
     id = stopped(store)
-    go_on = retry.go_on
+    goes_on = retry.goes_on
 
-    def late(tx: Transaction, back: retry.Return) -> None:
+    def late(back: retry.Return) -> Callable[[Any], retry.Return]:
         assert batch(store, id).state is BatchState.OPEN
         assert batch(store, id).sealed
-        go_on(tx, back)
+        return goes_on(back)
 
     rounds: list[int] = []
 
@@ -186,8 +186,8 @@ def test_while_a_retry_goes_on_the_split_does_not_end(store: SqliteStore, monkey
         rounds.append(len(runs := fetch(store, N, queue=LEAVES)))
         store.settle([completed(run) for run in runs])
 
-    monkeypatch.setattr(retry, "go_on", late)
-    monkeypatch.setattr(shelf.time, "sleep", busy)
+    monkeypatch.setattr(retry, "goes_on", late)
+    monkeypatch.setattr(verbs.time, "sleep", busy)
     assert store.retry(only(id)) == 1
     assert len(rounds) > N // BITE - 2
     monkeypatch.undo()
@@ -205,7 +205,7 @@ def test_a_retry_whose_process_dies_leaves_a_split_that_can_be_retried(
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(retry, "go_on", die)
+        patch.setattr(retry, "goes_on", die)
         with pytest.raises(StoreUnavailable):
             store.retry(only(id))
     complete_leaves(store)
@@ -232,7 +232,7 @@ def test_a_split_that_is_cancelled_while_it_comes_back_is_cancelled(
             once.append(seconds)
             store.cancel(only(id), reason="no, really")
 
-    monkeypatch.setattr(shelf.time, "sleep", cancel)
+    monkeypatch.setattr(verbs.time, "sleep", cancel)
     store.retry(only(id))
     monkeypatch.undo()
     assert leaves(store, 1) == []

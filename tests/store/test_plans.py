@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from piecework.job import Filter, State
-from piecework.store.sqlite.rows import RECORD_COLUMNS, behind, order, source, where
+from piecework.store.sql.filters import RECORD_COLUMNS
+from piecework.store.sqlite.filters import behind, order, source, where
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import SQL
 

@@ -23,9 +23,10 @@ from piecework.job import Answer, Filter, State
 from piecework.store import open_store
 from piecework.store.postgres import bulk, database, schema
 from piecework.store.postgres import store as shelf
-from piecework.store.postgres.rows import RECORD_COLUMNS, order, source, where
+from piecework.store.postgres.filters import order, source, where
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import SQL, Statements
+from piecework.store.sql.filters import RECORD_COLUMNS
 from piecework.testing.conformance.kit import (
     a_claim,
     a_job,

@@ -11,7 +11,7 @@ from tests.support import locked_file, opened
 from piecework.config import DAY
 from piecework.ids import new_id
 from piecework.job import Filter, NewBatch
-from piecework.store.sqlite import prune
+from piecework.store.sql import prune
 from piecework.store.sqlite.store import SqliteStore
 from piecework.store.sqlite.transaction import Transaction
 from piecework.testing import FrozenClock
@@ -58,15 +58,15 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def glances(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many young jobs a walk read ahead, a page each."""
     read: list[int] = []
-    rows = Transaction.rows
+    row = Transaction.row
 
-    def counted(tx: Transaction, title: str, **params: object) -> list[tuple[int, ...]]:
-        found = rows(tx, title, **params)
+    def counted(tx: Transaction, title: str, **params: object) -> tuple[int, ...]:
+        found: tuple[int, ...] = row(tx, title, **params)
         if title == "prune_ahead":
-            read.append(found[0][0])
+            read.append(found[0])
         return found
 
-    monkeypatch.setattr(Transaction, "rows", counted)
+    monkeypatch.setattr(Transaction, "row", counted)
     return read
 
 

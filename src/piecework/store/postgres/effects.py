@@ -17,9 +17,9 @@ from piecework.errors import LeaseLost, StoreError, TransactionEnded, UsageError
 from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
 from piecework.store.postgres.database import Database, Gate
-from piecework.store.postgres.settle import Settling
 from piecework.store.postgres.silence import silent_for
 from piecework.store.postgres.transaction import Alone, Con, Row, Statements, Transaction
+from piecework.store.sql.settle import Settling
 
 # What the task's own transaction brings about, and would again in the next run: too long idle, too long open, told to be
 # read-only, a limit of its own for statements.

@@ -9,10 +9,11 @@ from psycopg import Cursor
 
 from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
-from piecework.store.postgres import fanin, operation, waits
 from piecework.store.postgres.front import START, Place
-from piecework.store.postgres.transaction import Opened, Row, Transaction, to_json
+from piecework.store.postgres.transaction import Opened, Row, Transaction
 from piecework.store.reaped import Worker
+from piecework.store.sql import fanin, operation, waits
+from piecework.store.sql.transaction import to_json
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
 EXPIRY_BITE = 1000
@@ -83,7 +84,7 @@ def read(opened: Opened, cursor: Cursor[Row], claim: Claim) -> Look:
 
 
 def _with_runs(opened: Opened, jobs: list[Fetched]) -> list[Fetched]:
-    """The same jobs, the operations among them with what belongs to them. Only a job with a cursor can be one."""
+    """The same jobs, the operations among them with what belongs to them: in a transaction only if there may be some."""
     if all(job.cursor is None for job in jobs):
         return jobs
     return opened(lambda tx: operation.with_runs(tx, jobs))

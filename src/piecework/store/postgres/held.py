@@ -24,7 +24,7 @@ HELD = "55P03"
 _KEYS = ("piecework_job_key", "piecework_operation_key")
 _JOBS = "piecework_job"  # the table, by which the server calls a key that ON CONFLICT waits for
 
-_while_adding: WeakSet[BaseException] = WeakSet()
+_while_inserting: WeakSet[BaseException] = WeakSet()
 
 
 class Patience:
@@ -63,12 +63,12 @@ class Patience:
 
 
 @contextmanager
-def adding() -> Iterator[None]:
+def inserting() -> Iterator[None]:
     """Inside of it, jobs are inserted: of all rows of their table, an insertion waits for those alone that have its keys."""
     try:
         yield
     except Exception as error:
-        _while_adding.add(error)
+        _while_inserting.add(error)
         raise
 
 
@@ -79,7 +79,7 @@ def by_key(error: BaseException | None) -> bool:
     """
     adds = False
     while error is not None:
-        adds = adds or error in _while_adding
+        adds = adds or error in _while_inserting
         said = _context(error)
         if said is not None:
             return any(key in said for key in _KEYS) or (adds and _JOBS in said)

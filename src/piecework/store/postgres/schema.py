@@ -5,7 +5,7 @@ from __future__ import annotations
 from piecework.errors import SchemaOutdated, StoreError
 from piecework.store.postgres.database import Database, Gate, gate_number
 from piecework.store.postgres.transaction import Con, in_schema, quoted
-from piecework.store.sql import migrations
+from piecework.store.sql.files import migrations
 
 MIGRATIONS = migrations("piecework.store.postgres")
 VERSION = MIGRATIONS[-1][0]

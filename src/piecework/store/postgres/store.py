@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
@@ -13,32 +13,8 @@ import msgspec
 from psycopg import Pipeline
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import UsageError
 from piecework.failpoints import failpoint
-from piecework.job import (
-    CRASH_LIMIT,
-    Amendment,
-    AmendmentRecord,
-    Answer,
-    AttemptRecord,
-    BatchRecord,
-    Claim,
-    Fence,
-    Fetched,
-    Filter,
-    Finding,
-    NewBatch,
-    NewJob,
-    NewSignal,
-    OperationRecord,
-    PieceResult,
-    Progress,
-    Record,
-    SessionRecord,
-    SignalRecord,
-    Standing,
-    State,
-)
+from piecework.job import Answer, Claim, Fence, Fetched, Finding, NewBatch, NewJob, PieceResult, Progress, State
 from piecework.outcome import Settlement
 from piecework.store.callers import (
     Aside,
@@ -48,55 +24,29 @@ from piecework.store.callers import (
     refuse_awaited,
     synchronous_half,
 )
-from piecework.store.parting import PartsOnRows
-from piecework.store.postgres import (
-    amending,
-    bulk,
-    delete,
-    effects,
-    enqueue,
-    examine,
-    fanin,
-    fetch,
-    history,
-    operation,
-    operators,
-    retry,
-    schema,
-    settle,
-    waits,
-)
+from piecework.store.postgres import bulk, effects, enqueue, examine, fetch, schema
 from piecework.store.postgres.asking import Asking, Own, at_once
 from piecework.store.postgres.database import Database, Gate
 from piecework.store.postgres.ear import Ear
 from piecework.store.postgres.fetch import Look
 from piecework.store.postgres.front import Front, Place
-from piecework.store.postgres.prune import Pruner
-from piecework.store.postgres.rows import (
-    RECORD_COLUMNS,
-    batch_record,
-    error_of,
-    order,
-    record,
-    source,
-    standing,
-    where,
-)
-from piecework.store.postgres.sweep import Sweeper
-from piecework.store.postgres.transaction import ASKED, Alone, Con, Statements, Transaction, channel, to_json
+from piecework.store.postgres.transaction import ASKED, Alone, Con, Statements, Transaction, channel
 from piecework.store.postgres.url import parse
 from piecework.store.postgres.within import Within, line_of
+from piecework.store.sql.parting import PartsOnRows
+from piecework.store.sql.rows import error_of
+from piecework.store.sql.settle import FenceMismatch, Settling
+from piecework.store.sql.transaction import to_json
+from piecework.store.sql.verbs import PROGRESS, Verbs
 
-CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites of a long clearing or retrying
 HELD_PAUSE = 0.1  # seconds until jobs are asked for again whose time has come and that others hold
 BEAT_SILENCE = 8.0  # seconds without a word after which a beat gives up: another has to come through within the lease
 FOLD_LINES = 1000  # lines of counters after which a process folds them
-FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
 
 T = TypeVar("T")
 
 
-class PostgresStore:
+class PostgresStore(Verbs):
     """Jobs in one schema of a PostgreSQL database, shared by any number of processes and machines.
 
     The URL is libpq's, ``postgresql://user:password@host:5432/database``, with options of piecework's own:
@@ -117,18 +67,15 @@ class PostgresStore:
         self.db = Database(place)
         self._ready = False
         self._lines = 0  # of counters, since this process last folded them
-        self._pruner = Pruner(self._read, self._write, self.clock)
-        self._sweeper = Sweeper(self._read, self._alone)
+        self._begin_walks()
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
         self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
-        self._repair_from = ""
         self._front = Front()
         # A caller's transaction, or a task's, may have begun long ago: a delay is counted from the call, an end is when it ends.
         self._theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
         self._within = Within(self.db, self._theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held_up = False  # whether the last fetch met jobs whose time has come and that others hold
-        self._held: set[str] = set()  # batches that the last repair found held open by a retry
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────
 
@@ -162,13 +109,20 @@ class PostgresStore:
             self._lines = 0
             self._in(Gate.OPEN, lambda tx: tx.run("tally_fold"))
 
+    def _plainly(self, body: Callable[[Transaction], T]) -> T:
+        return self._in(Gate.OPEN, body)
+
     def _write(self, body: Callable[[Transaction], T]) -> T:
-        """A transaction beside others."""
         return self._in(Gate.SHARED, body)
 
     def _alone(self, body: Callable[[Transaction], T]) -> T:
-        """A transaction that nobody else counts, ends, stops or brings back anything beside."""
         return self._in(Gate.ALONE, body)
+
+    def _beside(self, body: Callable[[Transaction], T]) -> T:
+        try:
+            return self._write(body)
+        except Alone:
+            return self._alone(body)
 
     def _read(self, body: Callable[[Transaction], T]) -> T:
         self._set_up()
@@ -286,26 +240,10 @@ class PostgresStore:
         self.db.identity()
         plans = {job.operation.digest: job.operation.plan for job in jobs if job.operation is not None}
         if new := {digest: plan for digest, plan in plans.items() if digest not in self._plans}:
-            self._in(Gate.OPEN, lambda tx: at_once(operation.store_plans(Own(tx), new)))
+            self._in(Gate.OPEN, lambda tx: at_once(enqueue.store_plans(Own(tx), new)))
             self._plans |= new.keys()
 
-    def seal(self, batch: str) -> bool:
-        def sealed(tx: Transaction) -> bool:
-            done = bool(tx.run("batch_seal", id=batch))
-            if done:
-                fanin.count(tx, fanin.nothing(), [batch])
-            return done
-
-        return self._beside(sealed)
-
     # ── work ─────────────────────────────────────────────────────────────────────────────────────
-
-    def _beside(self, body: Callable[[Transaction], T]) -> T:
-        """A transaction beside others; alone, if that turns out to be needed."""
-        try:
-            return self._write(body)
-        except Alone:
-            return self._alone(body)
 
     def fetch(self, claim: Claim) -> list[Fetched]:
         place, began = self._front.place(claim), time.monotonic()
@@ -362,7 +300,7 @@ class PostgresStore:
 
         try:
             return self._beside(hopefully)
-        except settle.FenceMismatch:
+        except FenceMismatch:
             return self._beside(carefully)
 
     def transaction(self) -> AbstractContextManager[effects.Effects]:
@@ -372,110 +310,19 @@ class PostgresStore:
     def report(self, worker: str, progress: Mapping[str, Progress]) -> list[str]:
         def reported(tx: Transaction) -> list[str]:
             if progress:
-                values = [to_json(value) for value in progress.values()]
-                tx.post("report_progress", ids=to_json(list(progress)), values=to_json(values), worker=worker)
+                rows = [(id, to_json(value)) for id, value in progress.items()]
+                tx.post("report_progress", rows=tx.table(PROGRESS, rows), worker=worker)
             return [row[0] for row in tx.rows("report_stopping", worker=worker)]
 
         return self._write(reported) if progress else self._read(reported)
 
-    def holds(self, worker: str) -> list[Fence]:
-        return [Fence(*row) for row in self._read(lambda tx: tx.rows("holds_read", worker=worker))]
-
-    def set_status(self, fence: Fence, status: str) -> bool:
-        return bool(self._in(Gate.OPEN, lambda tx: tx.run("set_status", id=fence.id, run=fence.run, status=status)))
-
-    # ── liveness ─────────────────────────────────────────────────────────────────────────────────
-
-    def enlist(self, session: SessionRecord) -> None:
-        if "." in session.id:
-            raise UsageError(f"the session id {session.id!r} has a dot, which ends the session in a worker's name")
-        self._write(lambda tx: tx.post("session_add", **msgspec.structs.asdict(session)))
+    # ── liveness and operators ───────────────────────────────────────────────────────────────────
 
     def renew(self, session: str, *, polled: float | None = None) -> bool:
         def renewed(tx: Transaction) -> bool:
             return bool(tx.run("session_renew", id=session, polled=polled))
 
         return self._in(Gate.OPEN, renewed, silence=BEAT_SILENCE)
-
-    def sessions(self) -> list[SessionRecord]:
-        names = SessionRecord.__struct_fields__
-        rows = self._read(lambda tx: tx.rows("session_list"))
-        return [SessionRecord(**dict(zip(names, row, strict=True))) for row in rows]
-
-    def bury(self, session: str, beat: int | None = None) -> int | None:
-        why = "its worker's session ended" if beat is None else "its worker's session stopped beating"
-
-        def buried(tx: Transaction) -> int | None:
-            if not tx.run("session_end", id=session, beat=beat) and beat is not None:
-                return None
-            return len(operators.hand_back(tx, f"{session}.", f"{session}/", crashed=(), reason=why, crash_limit=1))
-
-        return self._alone(buried)
-
-    def reap(
-        self, worker: str, *, crashed: Iterable[str] = (), reason: str = "", crash_limit: int = CRASH_LIMIT
-    ) -> list[str]:
-        blamed = set(crashed)
-
-        def reaped(tx: Transaction) -> list[str]:
-            operators.give_up(tx, worker)
-            return operators.hand_back(
-                tx, worker, worker + "\x01", crashed=blamed, reason=reason, crash_limit=crash_limit
-            )
-
-        return self._alone(reaped)
-
-    # ── operators ────────────────────────────────────────────────────────────────────────────────
-
-    def cancel(
-        self, which: Filter, *, reason: str, by: str | None = None, limit: int = 1000, undo: bool = False
-    ) -> int:
-        return self._alone(lambda tx: operators.cancel(tx, which, reason, by, limit, undo))
-
-    def retry(
-        self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""
-    ) -> int:
-        def begun(tx: Transaction) -> tuple[int, retry.Return]:
-            back = retry.Return(resume, retry.BITE, by, reason)
-            return retry.retry(tx, which, limit, back), back
-
-        n, back = self._alone(begun)
-        while back.held:
-            time.sleep(CLEARING_PAUSE)
-            back = self._alone(retry.goes_on(back))
-        return n
-
-    def prune(self, *, before: float, limit: int = 1000) -> int:
-        deleted = self._pruner.bite(before, limit)
-        if deleted < limit:
-            self.parts.prune(limit=limit)
-        return deleted
-
-    def delete(self, which: Filter, *, limit: int = 1000) -> int:
-        return self._alone(lambda tx: delete.delete(tx, which, limit))
-
-    def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
-        try:
-            return self._alone(lambda tx: amending.amend(tx, id, cursor, amendment))
-        except amending.CannotGoOnError:
-            return Answer.STALE
-
-    def signal(self, id: str, signal: NewSignal) -> bool:
-        return self._write(lambda tx: waits.signal(tx, id, signal))
-
-    def repair(self, *, limit: int = 10) -> list[str]:
-        self._sweeper.sweep(limit)
-        suspects, self._repair_from = self._read(lambda tx: operators.suspects(tx, limit, self._repair_from))
-        held = {row[0] for row in self._read(lambda tx: tx.rows("repair_held"))}
-        dead_calls, self._held = held & self._held, held
-        if not suspects and not dead_calls:
-            return []
-
-        def mended(tx: Transaction) -> list[str]:
-            retry.let_go(tx, dead_calls)
-            return operators.repair(tx, suspects)
-
-        return self._alone(mended)
 
     def pause(self, queue: str, on: bool = True) -> None:
         def paused(tx: Transaction) -> None:
@@ -485,53 +332,6 @@ class PostgresStore:
         self._write(paused)
 
     # ── reads ────────────────────────────────────────────────────────────────────────────────────
-
-    def get(self, ids: Sequence[str]) -> list[Record]:
-        asked = {"ids": to_json(list(ids))}
-        rows = self._read(lambda tx: tx.fill("get_records", {"columns": RECORD_COLUMNS}, asked))
-        found = {row[0]: record(row) for row in rows}
-        return [found[id] for id in ids if id in found]
-
-    def find(self, which: Filter, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Record]:
-        condition, params = where(which)
-        jobs = source(which, newest)
-        fragments = {"columns": RECORD_COLUMNS, "jobs": jobs, "where": condition, "order": order(which)}
-
-        def page(tx: Transaction) -> list[Any]:
-            behind = LAST if newest else FIRST
-            if after is not None:
-                start = tx.row("get_seq", id=after)
-                if start is None:
-                    return []
-                behind = start[0]
-            return tx.fill(
-                "find_page_newest" if newest else "find_page", fragments, {**params, "after": behind, "limit": limit}
-            )
-
-        return [record(row) for row in self._read(page)]
-
-    def count(self, which: Filter) -> int:
-        asked = {name for name in which.__struct_fields__ if getattr(which, name) is not None}
-        if asked <= {"queue", "state"}:
-            return sum(
-                n
-                for (queue, state), n in self.counts().items()
-                if which.queue in (None, queue) and which.state in (None, state)
-            )
-        condition, params = where(which)
-        ((n,),) = self._read(lambda tx: tx.fill("find_count", {"jobs": source(which), "where": condition}, params))
-        return int(n)
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        return {(queue, state): n for queue, state, n in self._read(lambda tx: tx.rows("tally_read"))}
-
-    def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
-        row = self._read(lambda tx: tx.row("standing_read", tasks=to_json(list(tasks)), identity=identity))
-        return None if row is None else standing(row)
-
-    def batch(self, id: str) -> BatchRecord | None:
-        row = self._read(lambda tx: tx.row("batch_read", id=id))
-        return None if row is None else batch_record(row)
 
     def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
         title = "pieces_failed_page" if failed else "pieces_page"
@@ -546,34 +346,6 @@ class PostgresStore:
             PieceResult(ordinal, piece, id, task, State(state), result, error_of(error))
             for ordinal, piece, id, task, state, result, error in rows
         ]
-
-    def attempts(
-        self, id: str, *, after: int = -1, before: int | None = None, limit: int = 1_000_000, newest: bool = False
-    ) -> list[AttemptRecord]:
-        return self._read(lambda tx: history.page(tx, id, after, before, limit, newest))
-
-    def operations(self, ids: Sequence[str]) -> list[OperationRecord]:
-        rows = self._read(lambda tx: tx.rows("operations_read", ids=to_json(list(ids))))
-        found = {row[0]: operation.record(row) for row in rows}
-        return [found[id] for id in ids if id in found]
-
-    def plan(self, digest: str) -> str | None:
-        row = self._read(lambda tx: tx.row("plan_read", digest=digest))
-        return None if row is None else str(row[0])
-
-    def amendments(self, id: str) -> list[AmendmentRecord]:
-        return [operation.amendment_record(row) for row in self._read(lambda tx: tx.rows("amendments_read", id=id))]
-
-    def signals(self, id: str) -> list[SignalRecord]:
-        names = SignalRecord.__struct_fields__
-        rows = self._read(lambda tx: tx.rows("signals_read", id=id))
-        return [SignalRecord(**dict(zip(names, row, strict=True))) for row in rows]
-
-    def paused(self) -> list[str]:
-        return [row[0] for row in self._read(lambda tx: tx.rows("pause_list"))]
-
-    def oldest_due(self) -> dict[str, float]:
-        return dict(self._read(lambda tx: tx.rows("oldest_due")))
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
 
@@ -599,7 +371,7 @@ def _settle_and_fetch(
     tx: Transaction, settlements: Sequence[Settlement], claim: Claim | None, place: Place | None, *, careful: bool
 ) -> tuple[list[Answer], Look | None]:
     """Where nothing follows from the ends, the fetch travels with them; else it waits for what they release."""
-    settling = settle.Settling(tx, settlements, careful=careful)
+    settling = Settling(tx, settlements, careful=careful)
     early = fetch.post(tx, claim, place) if claim is not None and settling.simple else None
     answers = settling.finish()
     failpoint("settle.in_transaction")

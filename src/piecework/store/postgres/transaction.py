@@ -8,15 +8,20 @@ whatever the connection's search path says.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from psycopg import Connection, Cursor, Pipeline
+from psycopg.errors import CheckViolation
 from psycopg.rows import tuple_row
 
-from piecework.store.sql import titles
+from piecework.job import Filter
+from piecework.store.postgres.filters import fragments_of
+from piecework.store.sql import transaction as common
+from piecework.store.sql.files import titles
+from piecework.store.sql.transaction import to_json
 
 SQL = titles("piecework.store.postgres")
 TABLES = (
@@ -44,21 +49,25 @@ _TABLE = re.compile(rf"(?<![\w.])piecework_({'|'.join(TABLES)})(?!\w)")
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _COMMENT = re.compile(r"--.*$", re.MULTILINE)
 
-_encoder = msgspec.json.Encoder()
-
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Con = Connection[Row]
 
 
-def to_json(value: Any) -> str:
-    """JSON text, as PostgreSQL's json functions take it."""
-    return _encoder.encode(value).decode()
-
-
 def quoted(name: str) -> str:
     """A name as SQL takes it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def objects(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Many rows as JSON text, as `json_to_recordset` takes them."""
+    row_of = _struct(tuple(names))  # made and encoded in a third of the time that a dict takes
+    return to_json([row_of(*row) for row in rows])
+
+
+@cache
+def _struct(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Row", names)
 
 
 def in_schema(text: str, schema: str) -> str:
@@ -115,25 +124,18 @@ class Statements:
         return self._now
 
 
-class Counting:
-    """What a transaction has changed of the counters, which are written once, at its end."""
+class Counting(common.Counting):
+    """What a transaction has changed of the counters, and whether somebody has to be woken for it."""
 
     def __init__(self, schema: str) -> None:
-        self.tally: Counter[tuple[str, str]] = Counter()
+        super().__init__()
         self.wakes = False
         self._schema = schema
 
     def moved(self, queue: str, before: str | None, after: str | None, n: int = 1) -> None:
-        """Remembers that `n` jobs of a queue went from one state to another; None is being not stored."""
-        if before is not None:
-            self.tally[queue, before] -= n
-        if after is not None:
-            self.tally[queue, after] += n
-            self.wakes = self.wakes or (after == "available" and n > 0)
-
-    def changed(self) -> list[tuple[str, str, int]]:
-        """The counters that changed, and by how much."""
-        return [(queue, state, n) for (queue, state), n in self.tally.items() if n]
+        """The same; where something may be fetched now, who sleeps is to be woken."""
+        super().moved(queue, before, after, n)
+        self.wakes = self.wakes or (after == "available" and n > 0)
 
     def closing(self, *, softly: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
         """The statements that write the counters, and wake who sleeps where something may be fetched now."""
@@ -146,6 +148,10 @@ class Counting:
 
 class Transaction(Counting):
     """Runs titled statements at one moment, and writes the changed counters once, at the end."""
+
+    only_writer = False
+    counted_twice: type[Exception] = CheckViolation
+    of_seqs = "seq = ANY(ARRAY(SELECT json_array_elements_text(:seqs::json)::bigint))"
 
     def __init__(
         self,
@@ -174,6 +180,14 @@ class Transaction(Counting):
         """Sends a statement whose answer is read later, or never."""
         return self._execute(self._statements[title], params | {"now": self.now})
 
+    def table(self, names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+        """Many rows as a parameter."""
+        return objects(names, rows)
+
+    def ask(self, title: str, **params: Any) -> Callable[[], list[Any]]:
+        """Sends a statement that tells rows; they are read by calling what it gives back."""
+        return self.post(title, **params).fetchall
+
     def _execute(self, statement: bytes, params: Mapping[str, Any]) -> Cursor[Row]:
         return Cursor(self.con, row_factory=tuple_row).execute(statement, params)
 
@@ -198,6 +212,17 @@ class Transaction(Counting):
         """The rows of a statement with fixed fragments put in its places."""
         statement = self._statements.filled(title, **fragments)
         return self._execute(statement, {**params, "now": self.now}).fetchall()
+
+    def matching(
+        self, title: str, which: Filter, *, alone: bool = False, newest: bool | None = None, **params: Any
+    ) -> list[Any]:
+        """The rows of a statement with the conditions of a filter put in its places."""
+        fragments, asked = fragments_of(which, alone=alone, newest=newest)
+        return self.fill(title, fragments, asked | params)
+
+    def release(self, batches: str) -> list[Any]:
+        """Lets run what waits for these batches; the queues that each was in, and is in now."""
+        return self.rows("batch_release", ids=batches)
 
     def flush(self) -> None:
         """Waits for the answers of all that was sent."""

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from piecework.errors import LeaseLost, TransactionEnded, UsageError, WithinNotSupported
 from piecework.job import Answer, Fence
 from piecework.outcome import Settlement
+from piecework.store.sql.settle import Settling
 from piecework.store.sqlite.database import Database
-from piecework.store.sqlite.settle import settle
 from piecework.store.sqlite.transaction import Transaction
 
 _NOT_YOURS = "the job's end ends the transaction of current.connection, and the task leaves it open"
@@ -38,7 +38,7 @@ class Effects:
     def settle(self, settlement: Settlement) -> None:
         """Ends the run here."""
         with self._transaction() as tx:
-            (answer,) = settle(tx, [settlement], careful=True)
+            (answer,) = Settling(tx, [settlement], careful=True).finish()
             tx.finish()
         if answer is not Answer.OK:
             raise _lost(settlement.id, settlement.run)
@@ -47,7 +47,7 @@ class Effects:
     def set_status(self, fence: Fence, status: str) -> None:
         """What the run says of its job is a part of what it writes."""
         with self._transaction() as tx:
-            changed = tx.run("set_status", id=fence.id, run=fence.run, status=status, now=tx.now)
+            changed = tx.run("set_status", id=fence.id, run=fence.run, status=status)
         if not changed:
             raise _lost(fence.id, fence.run)
 

@@ -9,8 +9,9 @@ import msgspec
 from piecework.errors import LeaseLost
 from piecework.job import Claim, Fetched
 from piecework.store.reaped import Worker, is_over
-from piecework.store.sqlite import fanin, operation, waits
-from piecework.store.sqlite.transaction import Transaction, to_json
+from piecework.store.sql import fanin, operation, waits
+from piecework.store.sql.transaction import to_json
+from piecework.store.sqlite.transaction import Transaction
 
 EXPIRED = "it had not been begun by the time that it was given (expires)"
 EXPIRY_BITE = 1000
@@ -41,7 +42,7 @@ def fetch(tx: Transaction, claim: Claim) -> list[Fetched] | None:
         if _dead_batches(tx, jobs):
             return None
     if jobs:
-        tx.run("fetch_start", seqs=seqs, worker=claim.worker, claim=claim.number, now=tx.now)
+        tx.run("fetch_start", seqs=seqs, worker=claim.worker, claim=claim.number)
     for queue, n in Counter([job.queue for job in jobs]).items():
         tx.moved(queue, "available", "running", n)
     return operation.with_runs(tx, jobs)
@@ -74,13 +75,13 @@ def ripen(tx: Transaction) -> bool:
     if wake is not None and wake <= tx.now:
         waits.wake(tx)
     if due is not None and due <= tx.now:
-        tx.run("fetch_ripe", now=tx.now)
+        tx.run("fetch_ripe")
     return expiry is None or expiry > tx.now or _expire(tx)
 
 
 def _expire(tx: Transaction) -> bool:
-    rows = tx.rows("fetch_expired", now=tx.now, limit=EXPIRY_BITE)
-    tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=EXPIRED, by=None, now=tx.now)
+    rows = tx.rows("fetch_expired", limit=EXPIRY_BITE)
+    tx.run("cancel_rows", ids=to_json([row[0] for row in rows]), reason=EXPIRED, by=None)
     fanin.follow_cancelled(tx, rows, EXPIRED)
     return len(rows) < EXPIRY_BITE
 
@@ -93,9 +94,9 @@ def candidates(tx: Transaction, claim: Claim) -> tuple[str, list[Fetched]]:
     if not lines:
         return "[]", []
     if len(lines) == 1:
-        seqs, jobs = tx.row("fetch_one_line", queue=lines[0], limit=claim.limit, now=tx.now)
+        seqs, jobs = tx.row("fetch_one_line", queue=lines[0], limit=claim.limit)
     else:
-        seqs, jobs = tx.row("fetch_lines_merged", queues=to_json(lines), limit=claim.limit, now=tx.now)
+        seqs, jobs = tx.row("fetch_lines_merged", queues=to_json(lines), limit=claim.limit)
     return seqs, _decode(jobs)
 
 

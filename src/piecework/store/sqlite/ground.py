@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from piecework.clock import Clock
 from piecework.errors import BadSettings
 from piecework.job import NewJob
-from piecework.store.parting import PartsOnRows
+from piecework.store.sql.parting import PartsOnRows
 from piecework.store.sqlite import schema
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.transaction import Transaction
@@ -28,7 +27,7 @@ class Ground:
         self.clock = clock
         self.db = Database(path, synchronous=synchronous)
         self._ready_for: int | None = None
-        self.parts = PartsOnRows(read=self._reading, write=self._writing, add=_add)
+        self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
 
     def _set_up(self) -> None:
         """A new file gets its schema at first use; an old one has to be migrated by hand."""
@@ -41,27 +40,18 @@ class Ground:
     def _begin_walks(self) -> None:
         """What walks through the tables begins at their start."""
 
-    @contextmanager
-    def _write(self, *, long: bool = False) -> Iterator[Transaction]:
+    def _write(self, body: Callable[[Transaction], T], *, long: bool = False) -> T:
         self._set_up()
         with self.db.write(long=long) as con:
             tx = Transaction(con, self.clock.now())
-            yield tx
+            answer = body(tx)
             tx.finish()
+        return answer
 
-    @contextmanager
-    def _read(self) -> Iterator[Transaction]:
+    def _read(self, body: Callable[[Transaction], T]) -> T:
         self._set_up()
         with self.db.read() as con:
-            yield Transaction(con, self.clock.now())
-
-    def _writing(self, body: Callable[[Transaction], T]) -> T:
-        with self._write() as tx:
-            return body(tx)
-
-    def _reading(self, body: Callable[[Transaction], T]) -> T:
-        with self._read() as tx:
-            return body(tx)
+            return body(Transaction(con, self.clock.now()))
 
     def close(self) -> None:
         self.db.close()

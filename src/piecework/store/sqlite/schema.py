@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from piecework.errors import SchemaOutdated
-from piecework.store.sql import migrations
+from piecework.store.sql.files import migrations
 from piecework.store.sqlite.database import Database
 
 MIGRATIONS = migrations("piecework.store.sqlite")

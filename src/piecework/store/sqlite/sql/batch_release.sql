@@ -1,6 +1,7 @@
--- The one moment of fan-in: the continuation was stored waiting from the start, and now may run. An operation that has
--- gone past the step whose batch this was waits for something else.
-UPDATE piecework_job
+-- The one moment of fan-in: the continuations were stored waiting from the start, and now may run.
+UPDATE piecework_job AS j
 SET state = 'available', due = 1, run_at = :now, attempt = 0, crashes = 0,
-    queue = coalesce(:queue, queue), priority = coalesce(:priority, priority)
-WHERE id = :id AND state = 'waiting' AND (NOT :always OR below = :batch)
+    queue = coalesce(b.then_queue, j.queue), priority = coalesce(b.then_priority, j.priority)
+FROM piecework_batch AS b
+WHERE b.id IN (SELECT value FROM json_each(:ids)) AND j.id = b."then"
+  AND j.state = 'waiting' AND (NOT b.always OR j.below = b.id)

@@ -16,7 +16,7 @@ step (queue, priority) AS (
     )
     FROM step WHERE priority IS NOT NULL
 )
-SELECT queue, min(since) FROM (
+SELECT queue, max(0.0, :now - min(since)) FROM (
     SELECT queue, (
         SELECT min(j.run_at) FROM piecework_job AS j
         WHERE j.state = 'available' AND j.due = 1 AND j.queue = step.queue AND j.priority = step.priority

@@ -5,4 +5,4 @@ WITH RECURSIVE doomed (batch) AS (
     SELECT b.id FROM doomed JOIN piecework_batch AS b INDEXED BY piecework_batch_below
         ON b.above = doomed.batch AND b.state = 'open' AND b.above IS NOT NULL
 )
-SELECT json_group_array(batch) FROM doomed
+SELECT batch FROM doomed

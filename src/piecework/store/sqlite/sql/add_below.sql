@@ -1,1 +1,0 @@
-UPDATE piecework_job SET below = :id WHERE id = :then

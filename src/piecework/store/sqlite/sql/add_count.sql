@@ -1,1 +1,0 @@
-UPDATE piecework_batch SET total = total + :n, open = open + :n WHERE id = :batch

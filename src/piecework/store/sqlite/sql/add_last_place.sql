@@ -1,1 +1,0 @@
-SELECT coalesce(max(ordinal), -1) FROM piecework_job WHERE batch = :batch

@@ -1,1 +1,0 @@
-SELECT id, run FROM piecework_job WHERE state = 'running' AND worker = :worker

@@ -1,3 +1,0 @@
-SELECT id, "then", state, on_failure, sealed, total, open, completed, failed, cancelled, created_at, finished_at,
-       then_queue, then_priority, always
-FROM piecework_batch WHERE id = (SELECT below FROM piecework_job WHERE id = :job)

@@ -1,1 +1,0 @@
-SELECT 1 FROM piecework_distributed WHERE expires_at <= :now LIMIT 1

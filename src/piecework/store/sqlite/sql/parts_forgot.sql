@@ -1,1 +1,0 @@
-SELECT count(*) FROM piecework_distributed WHERE forgot_by = :call

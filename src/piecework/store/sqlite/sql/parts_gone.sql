@@ -1,1 +1,0 @@
-DELETE FROM piecework_distributed WHERE seq = :job

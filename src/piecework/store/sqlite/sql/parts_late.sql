@@ -1,1 +1,0 @@
-UPDATE piecework_distributed SET token = NULL WHERE token = :token

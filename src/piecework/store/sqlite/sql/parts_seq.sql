@@ -1,1 +1,0 @@
-SELECT seq FROM piecework_distributed WHERE token = :token

@@ -1,1 +1,0 @@
-SELECT queue FROM piecework_pause ORDER BY queue

@@ -1,1 +1,0 @@
-DELETE FROM piecework_pause WHERE queue = :queue

@@ -1,1 +1,0 @@
-INSERT INTO piecework_pause (queue) VALUES (:queue) ON CONFLICT DO NOTHING

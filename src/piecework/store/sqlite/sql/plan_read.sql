@@ -1,1 +1,0 @@
-SELECT plan FROM piecework_plan WHERE digest = :digest

@@ -1,1 +1,0 @@
-SELECT reaped FROM piecework_session WHERE id = :id

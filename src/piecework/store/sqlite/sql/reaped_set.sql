@@ -1,1 +1,0 @@
-UPDATE piecework_session SET reaped = :reaped WHERE id = :id

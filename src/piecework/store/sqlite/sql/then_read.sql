@@ -1,1 +1,0 @@
-SELECT queue, batch, attempt, run, state FROM piecework_job WHERE id = :id
