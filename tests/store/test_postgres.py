@@ -590,6 +590,54 @@ def test_counters_are_folded_and_stay_the_same(
     assert store.counts() == {("default", "completed"): 25}
 
 
+def test_counters_that_cannot_be_folded_are_no_error_of_the_call_that_counted(
+    store: PostgresStore,
+    name: str,
+    admin: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(shelf, "FOLD_LINES", 1)
+    table = sql.SQL("{}.piecework_tally").format(sql.Identifier(name))
+    add(store)
+    admin.execute(
+        sql.SQL(
+            "CREATE FUNCTION {} () RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;"
+            "CREATE TRIGGER no_fold BEFORE DELETE ON {} EXECUTE FUNCTION {} ();"
+        ).format(sql.Identifier(name, "refuse"), table, sql.Identifier(name, "refuse"))
+    )
+    for _ in range(5):
+        add(store)
+    assert store.counts() == {("default", "available"): 6}
+    said = [line for line in caplog.messages if "could not be folded" in line]
+    assert len(said) == 1
+    assert "not now" in said[0]
+    admin.execute(sql.SQL("DROP TRIGGER no_fold ON {}").format(table))
+    add(store)
+    assert admin.execute(sql.SQL("SELECT sum(n), count(*) FROM {}").format(table)).fetchone() == (7, 1)
+
+
+def test_all_tables_may_be_published(
+    store: PostgresStore, name: str, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publication takes deletions only from tables that say which columns tell a row."""
+    monkeypatch.setattr(shelf, "FOLD_LINES", 1)
+    tables = admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (name,)).fetchall()
+    assert len(tables) > 10
+    admin.execute(
+        sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(
+            sql.Identifier(name), sql.SQL(", ").join(sql.Identifier(name, table) for (table,) in tables)
+        )
+    )
+    add(store)
+    add(store)
+    settle(store, completed(fetch_one(store)))
+    assert store.delete(Filter(state=State.COMPLETED), limit=10) == 1
+    assert store.counts() == {("default", "available"): 1}
+    for (table,) in tables:
+        admin.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name, table)))
+
+
 def test_a_text_with_nul_is_refused_with_what_to_do(store: PostgresStore) -> None:
     add(store)
     with pytest.raises(UsageError, match="NUL"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import msgspec
 from psycopg import Pipeline
 
 from piecework.clock import Clock, SystemClock
+from piecework.errors import StoreError
 from piecework.failpoints import failpoint
 from piecework.job import Answer, Claim, Fence, Fetched, Finding, NewBatch, NewJob, PieceResult, Progress, State
 from piecework.outcome import Settlement
@@ -38,6 +40,8 @@ from piecework.store.sql.rows import error_of
 from piecework.store.sql.settle import FenceMismatch, Settling
 from piecework.store.sql.transaction import to_json
 from piecework.store.sql.verbs import PROGRESS, Verbs
+
+log = logging.getLogger("piecework.store")
 
 HELD_PAUSE = 0.1  # seconds until jobs are asked for again whose time has come and that others hold
 BEAT_SILENCE = 8.0  # seconds without a word after which a beat gives up: another has to come through within the lease
@@ -67,6 +71,7 @@ class PostgresStore(Verbs):
         self.db = Database(place)
         self._ready = False
         self._lines = 0  # of counters, since this process last folded them
+        self._unfolded = False  # whether folding them failed the last time
         self._begin_walks()
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
         self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
@@ -103,11 +108,18 @@ class PostgresStore(Verbs):
         return answer
 
     def _wrote(self, lines: int) -> None:
-        """Lines of counters; many of them are folded."""
+        """Lines of counters; many of them are folded. What wrote them is stored, so a fold that fails is not its error."""
         self._lines += lines
-        if self._lines >= FOLD_LINES:
-            self._lines = 0
+        if self._lines < FOLD_LINES:
+            return
+        self._lines = 0
+        try:
             self._in(Gate.OPEN, lambda tx: tx.run("tally_fold"))
+            self._unfolded = False
+        except StoreError as error:
+            if not self._unfolded:
+                log.warning("the counters are right but grow: they could not be folded: %s", error)
+            self._unfolded = True
 
     def _plainly(self, body: Callable[[Transaction], T]) -> T:
         return self._in(Gate.OPEN, body)

@@ -12,6 +12,7 @@ from piecework.errors import JobCancelled, LeaseLost, SplitChanged, UsageError
 from piecework.job import Fence, NewBatch, NewJob
 
 BITE = 2000  # rows in one step: long enough to be fast, short enough to bound the text that is parsed at once
+BYTES = 64 * 1024 * 1024  # of arguments in one step; neither database takes a value of a gigabyte
 
 
 def lost(fence: Fence) -> LeaseLost:
@@ -33,9 +34,14 @@ def columns_of(batch: NewBatch) -> dict[str, Any]:
 def bites(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
     """Neighbours that differ only in what varies from row to row, together; the order of the call is that of arrival."""
     for _, neighbours in groupby(jobs, _alike):
-        group = list(neighbours)
-        for start in range(0, len(group), BITE):
-            yield group[start : start + BITE]
+        bite, size = list[NewJob](), 0
+        for job in neighbours:
+            if bite and (len(bite) == BITE or size + len(job.args) > BYTES):
+                yield bite
+                bite, size = [], 0
+            bite.append(job)
+            size += len(job.args)
+        yield bite
 
 
 def _alike(job: NewJob) -> tuple[object, ...]:
