@@ -11,7 +11,7 @@ import pytest
 DOOR = {
     "clock", "distributed", "errors", "errortext", "failpoints", "ids", "job", "outcome", "parting", "parts", "producer",
     "retry", "store", "store.callers", "store.protocol", "store.sql", "store.sql.files", "store.sql.filters",
-    "store.sql.parting", "store.sql.transaction",
+    "store.sql.parting", "store.sql.transaction", "store.urls",
 }  # fmt: skip
 SQLITE = {f"store.sqlite{room}" for room in ("", ".database", ".ear", ".filters", ".ground", ".schema", ".transaction")}
 HEAVY = ("click", "rich", "cronsim", "asyncio", "multiprocessing", "concurrent", "sqlalchemy", "django", "pydantic")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlencode, urlunsplit
 
 from piecework.errors import BadSettings
 from piecework.store import redacted
+from piecework.store.urls import read_url
 
 SCHEMA = "piecework"
 CONNECTIONS = 3
@@ -40,11 +41,7 @@ class Place(NamedTuple):
 
 def parse(url: str) -> Place:
     """Reads a URL. Its own options are `schema`, `pooler`, `connections` and `silence`; the driver gets the others."""
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    except ValueError as error:
-        raise BadSettings(f"the store's URL cannot be read: {error}") from None
+    parts, options = read_url(url)
     schema = options.pop("schema", SCHEMA)
     pooler = _word(options.pop("pooler", "auto"))
     connections = _number(options.pop("connections", str(CONNECTIONS)))

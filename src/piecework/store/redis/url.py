@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 from piecework.errors import BadSettings
+from piecework.store.urls import read_url
 
 SCHEME = re.compile(r"(?:redis|valkey)(s?)(?:\+(sentinel|cluster|unix))?")
 PREFIX = "piecework"
@@ -56,15 +57,7 @@ def is_redis(scheme: str) -> bool:
 
 def parse(url: str) -> Place:
     """Reads a URL. Raises `BadSettings`, with what it can say."""
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise BadSettings(f"the store's URL cannot be read: {error}") from None
-    if parts.fragment or url.endswith(
-        "#"
-    ):  # all behind it would go unheard; it may be half of a password, so it is not shown
-        raise BadSettings("the store's URL has a #, behind which nothing is read; in a password write it as %23")
+    parts, options = read_url(url)
     found = SCHEME.fullmatch(parts.scheme)
     if found is None:
         raise BadSettings(f"the store's URL begins with {parts.scheme}://; it can be redis://, rediss:// or valkey://")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 from piecework.clock import Clock
 from piecework.errors import BadSettings
@@ -14,6 +14,7 @@ from piecework.store.sql.parting import PartsOnRows
 from piecework.store.sqlite import schema
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.transaction import Transaction
+from piecework.store.urls import read_url
 
 T = TypeVar("T")
 
@@ -67,8 +68,7 @@ def _add(tx: Transaction, jobs: list[NewJob]) -> None:
 
 def parse(url: str, synchronous: str) -> tuple[str, str]:
     """The path and the `synchronous` setting that a URL names."""
-    parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    parts, options = read_url(url)
     synchronous = options.pop("synchronous", synchronous).upper()
     if synchronous not in ("FULL", "NORMAL", "EXTRA"):
         raise BadSettings(f"the store's URL says synchronous={synchronous.lower()}; it can be full, normal or extra")
