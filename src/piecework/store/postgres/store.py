@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: each verb opens a transaction and says what is done in it."""
+"""The store on PostgreSQL: the verbs that it does in its own way; the others are those of every shelf on SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store on one SQLite file: each verb opens a transaction and says what is done in it."""
+"""The store on one SQLite file: the verbs that it does in its own way; the others are those of every shelf on SQL."""
 
 from __future__ import annotations
 
