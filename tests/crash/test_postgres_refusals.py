@@ -302,13 +302,14 @@ def test_what_is_too_much_for_one_statement_is_sent_in_smaller_portions(app: Pie
     jobs = many.later_many([(n,) for n in range(400)])
     with listening() as said, app.worker(concurrency=400):
         until(lambda: len(runs) == 400, "all run")
+        begun = [job.record().run for job in jobs[::40]]  # a busy machine's worker may have handed some back unbegun
         place.order(SLOW)
         place.cut()
         go.set()
         until(lambda: app.jobs.where(state="completed").count() == 400, lambda: str(app.jobs.counts()), within=30)
         place.order("ALTER ROLE {role} RESET statement_timeout")
     assert len(runs) == 400
-    assert {job.record().run for job in jobs[::40]} == {1}
+    assert [job.record().run for job in jobs[::40]] == begun
     assert said.times(AWAY) <= 2, said.lines
     assert books(place.watched) == []
 
