@@ -174,10 +174,16 @@ def test_a_store_locked_for_longer_than_the_busy_timeout_is_waited_for_and_told_
     assert job.record().run == 1
 
 
+def taken_away(file: Path) -> None:
+    """What has that name now cannot be opened as a file."""
+    file.unlink(missing_ok=True)
+    file.mkdir()
+
+
 @pytest.mark.parametrize("shelf", ["sqlite"])  # whose file is taken away
 def test_a_tree_that_starts_while_the_store_is_away_waits_for_it(yard: Yard) -> None:
     path = Path(yard.place)
-    path.mkdir()  # a file of that name cannot be opened
+    taken_away(path)
     tree = yard.work("-c", "2")
     until(lambda: "the store is not available" in tree.log(), lambda: f"it noticed: {tree.log()}")
     path.rmdir()
@@ -189,7 +195,7 @@ def test_a_tree_that_starts_while_the_store_is_away_waits_for_it(yard: Yard) -> 
 
 @pytest.mark.parametrize("shelf", ["sqlite"])  # whose file is taken away
 def test_a_tree_that_waits_for_the_store_at_its_start_can_be_stopped(yard: Yard) -> None:
-    Path(yard.place).mkdir()
+    taken_away(Path(yard.place))
     tree = yard.work("-c", "2")
     until(lambda: "the store is not available" in tree.log(), lambda: f"it noticed: {tree.log()}")
     tree.signal(signal.SIGTERM)

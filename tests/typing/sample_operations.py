@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, assert_type
 
 from piecework import Job, Operation, OperationTask, Piece, Piecework, Step, branch, step, wait_for
-from piecework.operationquery import Changed
+from piecework.changed import Changed
 
 app = Piecework("sqlite:///jobs.db")
 

@@ -18,7 +18,7 @@ from unittest import mock
 
 import msgspec
 
-from piecework.engine import child, pool, supervisor, worker
+from piecework.engine import child, lookout, pool, session, supervisor
 from piecework.engine.child import BYE, EXIT_FENCED, Hello
 from piecework.engine.keeper import Keeper
 from piecework.engine.slate import Pulse
@@ -59,7 +59,7 @@ class Slate:
 
 
 class Bell:
-    """A socket as far as a selector sees it: it becomes readable."""
+    """A socket, or the supervisor's bell, as far as a selector sees it: it becomes readable."""
 
     def __init__(self) -> None:
         self.readable = False
@@ -70,12 +70,12 @@ class Bell:
         if self.at is not None:
             self.at.set()
 
+    def silence(self) -> None:
+        self.readable = False
+
     def recv(self, size: int) -> bytes:
         self.readable = False
         return b"\0"
-
-    def fileno(self) -> int:
-        return 0
 
     def setblocking(self, on: bool) -> None:
         """It never blocks."""
@@ -154,27 +154,19 @@ class Crew:
     def at_work(self) -> Iterator[None]:
         """The engine's modules find the stage where they look for the system."""
         stage = self.stage
-        system = SimpleNamespace(
-            SIGTERM=signal.SIGTERM,
-            SIGINT=signal.SIGINT,
-            Signals=signal.Signals,
-            signal=lambda number, handler: None,
-            set_wakeup_fd=lambda fd, **how: -1,
-        )
         threading = threading_on(stage)
         with (
             mock.patch.multiple(pool, threading=threading, SimpleQueue=partial(StageQueue, stage)),
-            mock.patch.multiple(worker, threading=threading, LISTEN_SECONDS=LISTEN_SECONDS),
+            mock.patch.multiple(lookout, threading=threading, LISTEN_SECONDS=LISTEN_SECONDS),
             mock.patch.multiple(
                 supervisor,
+                Bell=lambda signalled: Bell(),
                 Child=partial(Child, self),
                 Warden=Warden,
-                Keeper=partial(self.keeper, draw=stage.random.random),
                 selectors=SimpleNamespace(DefaultSelector=partial(Selector, stage), EVENT_READ=1),
-                socket=SimpleNamespace(socketpair=lambda: (Bell(), Bell()), socket=Bell),
-                signal=system,
-                time=SimpleNamespace(monotonic=stage.clock.monotonic, sleep=stage.sleep),
+                time=SimpleNamespace(sleep=stage.sleep),
             ),
+            mock.patch.object(session, "Keeper", partial(self.keeper, draw=stage.random.random)),
         ):
             yield
 
