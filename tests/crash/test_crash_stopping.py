@@ -47,7 +47,7 @@ def test_one_signal_finishes_what_runs_and_hands_back_the_rest_unspent(yard: Yar
     until(lambda: yard.count(state="running") == 2, "what had been fetched ahead is handed back", within=5)
     assert tree.process.poll() is None
     # The worker stops: it settles what ends, and takes nothing any more, however urgent.
-    assert [line.reason for job in behind[:1] for line in job.attempts()] == ["the worker is stopping"]
+    assert behind[0].attempts()[-1].reason == "the worker is stopping"  # a slow one may have given it back before
     late = yard.app_module.square.using(priority=-9).later(3)
     gate.touch()
     assert tree.ended() == 0
@@ -56,8 +56,7 @@ def test_one_signal_finishes_what_runs_and_hands_back_the_rest_unspent(yard: Yar
     assert (late.state, late.record().run) == ("available", 0)
     records = [job.record() for job in behind]
     assert {(r.state, r.attempt, r.crashes) for r in records} == {("available", 0, 0)}
-    histories = {tuple((line.outcome, line.attempt) for line in job.attempts()) for job in behind}
-    assert histories <= {(), (("released", 0),)}
+    assert {(line.outcome, line.attempt) for job in behind for line in job.attempts()} == {("released", 0)}
     assert not any(yard.started(job) for job in behind)
     # What was handed back is run by the next worker, and once.
     assert yard.work("-c", "2", "--burst").ended() == 0
