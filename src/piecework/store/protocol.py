@@ -352,7 +352,8 @@ class Store(Protocol):
     def bury(self, session: str, beat: int | None = None) -> int | None:
         """Ends a session and returns its running jobs to their queues; answers how many.
 
-        With `beat`, only if the session's beat is still that one; else None, and nothing is changed.
+        With `beat`, only if the session's beat is still that one; else None, and nothing is changed. Of several at the
+        same time each answers for the jobs that it returned itself, and no job is returned twice.
         """
         ...
 

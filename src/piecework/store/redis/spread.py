@@ -205,7 +205,9 @@ class Spread:
         reason = liveness.reason_for(beat)
         ended = [liveness.bury(shard, session, None, reason) or 0 for shard in self.shards[1:]]
         last = liveness.bury(self.shards[0], session, beat, reason)
-        return None if last is None else last + sum(ended)
+        if last is None:  # another, who was at it at the same time, came to the end first
+            return sum(ended) or None
+        return last + sum(ended)
 
     def reap(self, worker: str, crashed: Iterable[str], reason: str, crash_limit: int) -> list[str]:
         blamed = list(crashed)
