@@ -35,6 +35,7 @@ class Footprint:
         self.moved = False
         self.signals: dict[str, str] = {}  # the id of each that was sent → its payload
         self.received: dict[str, int] = {}  # payload → the visit that got it
+        self.in_vain: set[int] = set()  # visits whose wait was over in vain: a signal that comes later is not theirs
 
 
 class Footprints:
@@ -124,14 +125,17 @@ class Footprints:
             self._fail(f"the globals of {id} are {text}, recorded were {own.globals}")
 
     def _heard(self, job: Fetched, own: Footprint, run: OperationRun) -> None:
-        """A signal goes to one wait; and no wait is over in vain while one is kept for it."""
+        """A signal goes to one wait; and no wait comes to be over in vain while one is kept for it."""
         place = read_cursor(job.cursor or "")
         if run.wait is None or run.ending is not None or not isinstance(place, Place):
             return
         if run.received is None:
             self.seen["a wait in vain"] += 1
-            if any(s.name == run.wait.name and s.taken_at is None for s in self._store.signals(job.id)):
+            if place.visit not in own.in_vain and any(
+                s.name == run.wait.name and s.taken_at is None for s in self._store.signals(job.id)
+            ):
                 self._fail(f"the wait of {job.id} at {job.cursor} was over, and a signal is kept for it")
+            own.in_vain.add(place.visit)
             return
         self.seen["a wait with a signal"] += 1
         if run.received not in own.signals.values():
