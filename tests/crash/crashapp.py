@@ -18,7 +18,7 @@ from crashsteps import declare
 
 from piecework import Piece, Pieces, Piecework, current, failpoints
 
-RECORD = 160
+RECORD = 128  # bytes; of those that lie across two pages of a file, a reader may see half
 SPLIT, TASK, COMPOSE = "split", "task", "compose"
 WIDE = 120  # more than the first bite of a splitter, so that it is stored in two
 
