@@ -188,20 +188,34 @@ class Database:
     def write(self, *, long: bool = False) -> Iterator[sqlite3.Connection]:
         """One write transaction: committed on leaving, rolled back on any error. A `long` one is waited for longer."""
         self.leave_fork_behind()
-        with self._lock, self.speaking_plainly():
+        with self._alone(), self.speaking_plainly():
             con = self.writer()
             self._begin(con)
-            with _file_lock(self._sign) if long and not self.memory else nullcontext():
-                try:
+            try:
+                with _file_lock(self._sign) if long and not self.memory else nullcontext():
                     yield con
                     failpoint("store.before_commit")
                     con.execute("COMMIT")
-                except BaseException:
-                    if con.in_transaction:
-                        con.execute("ROLLBACK")
-                    raise
-                failpoint("store.after_commit")
-                self._checkpoint(con)
+            except BaseException:
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+                raise
+            failpoint("store.after_commit")
+            self._checkpoint(con)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else of this process writes or closes meanwhile.
+
+        A store that was closed while a thread waited here has a lock of its new life: with the old one in hand, the next
+        close would take the connection away from under that thread.
+        """
+        while True:
+            lock = self._lock
+            with lock:
+                if lock is self._lock:
+                    yield
+                    return
 
     def _begin(self, con: sqlite3.Connection) -> None:
         """Waits for the writer's lock, in short turns: a signal's handler runs between them, not in them."""
@@ -229,7 +243,7 @@ class Database:
         self.leave_fork_behind()
         with self.speaking_plainly():
             if self.memory:
-                with self._lock:
+                with self._alone():
                     yield self.writer()
                 return
             with self._inside():
@@ -335,7 +349,7 @@ class Database:
 
     def close(self) -> None:
         self.leave_fork_behind()
-        with self._lock, self._watch_lock:
+        with self._alone(), self._watch_lock:
             for con in (self._writer, self._watcher):
                 if con is not None:
                     con.close()
