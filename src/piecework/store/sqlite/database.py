@@ -89,22 +89,31 @@ class Database:
         self._sign = self.path + "-long"  # is locked while somebody's transaction takes long
         self.synchronous = synchronous
         self._life = 0  # one higher after each close: whoever waits then wakes up
-        self._reset()
+        self._be_alone_in_process()
         _open.add(self)
 
-    def _reset(self) -> None:
-        self._life += 1
+    def _be_alone_in_process(self) -> None:
+        """Begins with locks that nobody holds: at first, and in a forked child, whose other threads are gone.
+
+        A close keeps them. Had each life locks of its own, a thread that waits for one would get that of a life that is
+        over, and the next close would take the connection away from under its statement.
+        """
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # held by who writes, or closes
         self._entrance = threading.Lock()  # into reading; shut while a fork is on its way
         self._reading: list[int] = []  # the threads that read now
+        self._watch_lock = threading.Lock()
+        self._ear_lock = threading.Lock()  # held by the thread that listens; others look by the clock
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        """Forgets all connections, and what they told."""
+        self._life += 1
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._watcher: sqlite3.Connection | None = None
-        self._watch_lock = threading.Lock()
         self._seen: dict[int, tuple[int, float]] = {}  # by thread: what it saw last, and since when
         self._ear: Ear | None = None
-        self._ear_lock = threading.Lock()  # held by the thread that listens; others look by the clock
         self._heard_at = 0.0
         self._deaf = self.memory  # it was tried, and the system does not tell
         self._pages = 0  # written to the log since this process last folded it back
@@ -128,7 +137,7 @@ class Database:
         """Begins anew in a forked child: neither connections nor locks may be shared with the parent."""
         if os.getpid() != self._pid:
             _inherited.append((self._writer, self._readers, self._watcher, self._lock))
-            self._reset()
+            self._be_alone_in_process()
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
@@ -188,7 +197,7 @@ class Database:
     def write(self, *, long: bool = False) -> Iterator[sqlite3.Connection]:
         """One write transaction: committed on leaving, rolled back on any error. A `long` one is waited for longer."""
         self.leave_fork_behind()
-        with self._alone(), self.speaking_plainly():
+        with self._lock, self.speaking_plainly():
             con = self.writer()
             self._begin(con)
             try:
@@ -202,20 +211,6 @@ class Database:
                 raise
             failpoint("store.after_commit")
             self._checkpoint(con)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else of this process writes or closes meanwhile.
-
-        A store that was closed while a thread waited here has a lock of its new life: with the old one in hand, the next
-        close would take the connection away from under that thread.
-        """
-        while True:
-            lock = self._lock
-            with lock:
-                if lock is self._lock:
-                    yield
-                    return
 
     def _begin(self, con: sqlite3.Connection) -> None:
         """Waits for the writer's lock, in short turns: a signal's handler runs between them, not in them."""
@@ -243,7 +238,7 @@ class Database:
         self.leave_fork_behind()
         with self.speaking_plainly():
             if self.memory:
-                with self._alone():
+                with self._lock:
                     yield self.writer()
                 return
             with self._inside():
@@ -304,12 +299,11 @@ class Database:
         waking a processor for it does not.
         """
         pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
-        lock = self._ear_lock  # a store that is closed meanwhile begins a new life with a lock of its own
-        if lock.acquire(blocking=False):
+        if self._ear_lock.acquire(blocking=False):
             try:
                 pause = self._listen(pause, left)
             finally:
-                lock.release()
+                self._ear_lock.release()
         time.sleep(min(pause, left))
 
     def _listen(self, pause: float, left: float) -> float:
@@ -329,13 +323,12 @@ class Database:
 
     def _mind_deafness(self, now: float) -> None:
         """Goes back to the clock when changes come without a sound, as on some file systems."""
-        ear, lock = self._ear, self._ear_lock
-        if ear is not None and now - self._heard_at > DEAF_SECONDS and lock.acquire(blocking=False):
+        if now - self._heard_at > DEAF_SECONDS and self._ear_lock.acquire(blocking=False):
             try:
-                if ear is self._ear and not ear.hears(0.0):
+                if self._ear is not None and not self._ear.hears(0.0):
                     self._ear, self._deaf = None, True
             finally:
-                lock.release()
+                self._ear_lock.release()
 
     def _look(self, life: int) -> int | None:
         """A number that another connection's commit changes; None once the store was closed."""
@@ -349,14 +342,14 @@ class Database:
 
     def close(self) -> None:
         self.leave_fork_behind()
-        with self._alone(), self._watch_lock:
+        with self._lock, self._watch_lock:
             for con in (self._writer, self._watcher):
                 if con is not None:
                     con.close()
             while self._readers:
                 with suppress(IndexError):  # another thread has just taken the last one, and closes it when it is done
                     self._readers.pop().close()
-            self._reset()
+            self._begin_life()
 
     # ── checkpoints ──────────────────────────────────────────────────────────────────────────────
 
