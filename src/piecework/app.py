@@ -48,9 +48,10 @@ from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, task_name
 from piecework.rows import Rows
 from piecework.split import Piece, check_piece
+from piecework.splittask import Split
 from piecework.store import Store, open_store
 from piecework.store.callers import is_awaited
-from piecework.task import Split, Task
+from piecework.task import Task
 from piecework.taskspec import check_class, check_split, split_spec, task_spec
 
 P = ParamSpec("P")
