@@ -9,7 +9,6 @@ import ctypes
 import os
 import select
 import sys
-import threading
 from contextlib import suppress
 
 MODIFY = 0x2  # IN_MODIFY of <sys/inotify.h>
@@ -26,7 +25,6 @@ class Ear:
         self._handle = handle
         self._poll = select.poll()
         self._poll.register(handle, select.POLLIN)
-        self._turn = threading.Lock()  # two lives of a store may meet here for a moment, when it is closed
 
     @classmethod
     def on(cls, path: str) -> Ear | None:
@@ -47,17 +45,11 @@ class Ear:
 
     def hears(self, timeout: float) -> bool:
         """Whether the file was written to since the last call; waits for it up to `timeout` seconds."""
-        timeout = max(0.0, timeout)
-        if not self._turn.acquire(timeout=timeout):
+        if not self._poll.poll(max(0.0, timeout) * 1000):
             return False
-        try:
-            if not self._poll.poll(timeout * 1000):
-                return False
-            with suppress(BlockingIOError):
-                os.read(self._handle, ENOUGH)
-            return True
-        finally:
-            self._turn.release()
+        with suppress(BlockingIOError):
+            os.read(self._handle, ENOUGH)
+        return True
 
     def __del__(self) -> None:
         os.close(self._handle)
