@@ -96,7 +96,8 @@ class Database:
 
     def hold(self) -> None:
         """Keeps every other thread of this process out of the library."""
-        self._lock.acquire()
+        while (lock := self._lock).acquire() and lock is not self._lock:
+            lock.release()  # it was closed meanwhile: see `_alone`
         self._watch.lock.acquire()
         self._entrance.acquire()
         me, end = threading.get_ident(), time.monotonic() + FORK_PATIENCE
