@@ -22,7 +22,7 @@ from piecework.codec import ResultCodec
 from piecework.config import Settings, current_settings
 from piecework.distributed import DistributedJob
 from piecework.engine.embedded import EmbeddedWorker
-from piecework.engine.processes import PoolSettings
+from piecework.engine.process import PoolSettings
 from piecework.errors import BadOption, BadSettings, UsageError
 from piecework.handle import Job
 from piecework.ids import new_id

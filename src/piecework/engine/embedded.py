@@ -26,7 +26,7 @@ from piecework.errors import UsageError
 if TYPE_CHECKING:
     from piecework.clock import Clock
     from piecework.config import Settings
-    from piecework.engine.processes import PoolSettings
+    from piecework.engine.process import PoolSettings
     from piecework.registry import Registry
     from piecework.store.protocol import Store
 
