@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from piecework.operationtask import OperationTask
     from piecework.retry import exponential, fixed
     from piecework.split import FailedPiece, Piece, Pieces
+    from piecework.splittask import Split
     from piecework.standing import Status
     from piecework.stepping import Step
     from piecework.steps import step, wait_for
-    from piecework.task import Split, Task
+    from piecework.task import Task
     from piecework.verdicts import Cancel, Fail, Retry, Snooze
 
 __all__ = [
@@ -99,7 +100,8 @@ _ROOMS = {
     "piecework.stepping": ("Step",),
     "piecework.branches": ("branch",),
     "piecework.steps": ("step", "wait_for"),
-    "piecework.task": ("Split", "Task"),
+    "piecework.splittask": ("Split",),
+    "piecework.task": ("Task",),
     "piecework.verdicts": ("Cancel", "Fail", "Retry", "Snooze"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

@@ -22,7 +22,7 @@ from piecework.codec import ResultCodec
 from piecework.config import Settings, current_settings
 from piecework.distributed import DistributedJob
 from piecework.engine.embedded import EmbeddedWorker
-from piecework.engine.processes import PoolSettings
+from piecework.engine.process import PoolSettings
 from piecework.errors import BadOption, BadSettings, UsageError
 from piecework.handle import Job
 from piecework.ids import new_id
@@ -48,9 +48,10 @@ from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, task_name
 from piecework.rows import Rows
 from piecework.split import Piece, check_piece
+from piecework.splittask import Split
 from piecework.store import Store, open_store
 from piecework.store.callers import is_awaited
-from piecework.task import Split, Task
+from piecework.task import Task
 from piecework.taskspec import check_class, check_split, split_spec, task_spec
 
 P = ParamSpec("P")

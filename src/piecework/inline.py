@@ -24,8 +24,8 @@ from piecework.operation import OperationSpec, StepSpec
 from piecework.options import TaskOptions
 from piecework.plan import Place
 from piecework.registry import TaskSpec
+from piecework.splittask import Split, finish
 from piecework.stepping import Step, with_changes
-from piecework.task import Split, finish
 from piecework.verdicts import Cancel, Verdict
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from support import books, until
 from piecework.clock import SystemClock
 from piecework.engine.context import Running
 from piecework.engine.pool import Inbox
-from piecework.engine.processes import PoolSettings, ProcessPool
+from piecework.engine.process import PoolSettings
+from piecework.engine.processes import ProcessPool
 from piecework.engine.runner import TOO_LATE
 from piecework.errors import JobFailed, ResultTimeout
 from piecework.job import Fetched

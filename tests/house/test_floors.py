@@ -64,6 +64,7 @@ FLOORS = {
         "byhand",
         "patience",
         "task",
+        "splittask",
         "calls",
         "batch",
         "health",

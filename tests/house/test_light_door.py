@@ -13,7 +13,10 @@ DOOR = {
     "retry", "store", "store.callers", "store.protocol", "store.sql", "store.sql.files", "store.sql.filters",
     "store.sql.parting", "store.sql.transaction", "store.urls",
 }  # fmt: skip
-SQLITE = {f"store.sqlite{room}" for room in ("", ".database", ".ear", ".filters", ".ground", ".schema", ".transaction")}
+SQLITE = {
+    f"store.sqlite{room}"
+    for room in ("", ".database", ".ear", ".filters", ".ground", ".schema", ".transaction", ".watch")
+}
 HEAVY = ("click", "rich", "cronsim", "asyncio", "multiprocessing", "concurrent", "sqlalchemy", "django", "pydantic")
 SERVERS = {
     "postgresql://localhost/none": ("psycopg", "postgres"),

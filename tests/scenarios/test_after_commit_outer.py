@@ -423,7 +423,7 @@ def test_asynchronous_ones(app: Piecework, double: Double, engine: Engine, data:
 
 
 def test_nothing_is_kept_of_what_is_over(app: Piecework, double: Double, engine: Engine) -> None:
-    from piecework import aftercommit
+    from piecework.aftercommit import sqlalchemy
 
     with engine.connect() as connection:
         for end in (connection.commit, connection.rollback):
@@ -432,5 +432,5 @@ def test_nothing_is_kept_of_what_is_over(app: Piecework, double: Double, engine:
             double.using(after_commit=connection).later(1)
             end()
     gc.collect()
-    assert not aftercommit._lines
+    assert not sqlalchemy._lines
     assert not app.held

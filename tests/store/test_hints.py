@@ -14,7 +14,7 @@ from tests.support import opened, until
 
 from piecework.ids import new_id
 from piecework.job import NewJob
-from piecework.store.sqlite import database
+from piecework.store.sqlite import watch
 from piecework.store.sqlite.ear import Ear
 from piecework.store.sqlite.store import SqliteStore
 
@@ -50,13 +50,13 @@ class Looks:
 
     def __init__(self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.n = 0
-        look = store.db._look
+        look = store.db._watch._look
 
-        def counted(life: int) -> int | None:
+        def counted() -> int | None:
             self.n += 1
-            return look(life)
+            return look()
 
-        monkeypatch.setattr(store.db, "_look", counted)
+        monkeypatch.setattr(store.db._watch, "_look", counted)
 
 
 class Waiter:
@@ -171,12 +171,12 @@ def test_a_closed_store_listens_again(store: SqliteStore, path: Path, hearing: s
 def test_while_nothing_happens_a_wait_does_not_look(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason for listening: a processor that is woken costs more than the look."""
     settled(store)
-    store.wait(2 * database.AFTER_SOUND)  # what was written at the start has been heard
+    store.wait(2 * watch.AFTER_SOUND)  # what was written at the start has been heard
     looks = Looks(store, monkeypatch)
     assert not store.wait(0.5)
     by_ear = looks.n
     monkeypatch.setattr(Ear, "on", classmethod(lambda cls, path: None))
-    store.db._ear, looks.n = None, 0
+    store.db._watch._ear, looks.n = None, 0
     assert not store.wait(0.5)
     assert by_ear <= 3
     assert looks.n > 10
@@ -190,13 +190,13 @@ def test_a_store_whose_file_system_does_not_tell_goes_back_to_the_clock(
     elsewhere.touch()
     on = Ear.on
     monkeypatch.setattr(Ear, "on", classmethod(lambda cls, path: on(str(elsewhere))))  # an ear that hears nothing
-    monkeypatch.setattr(database, "DEAF_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "DEAF_SECONDS", 0.0)
     settled(store)
     store.wait(0.01)
-    assert store.db._ear is not None
+    assert store.db._watch._ear is not None
     commit_elsewhere(path)
     assert store.wait(0)  # a look tells
-    assert store.db._ear is None
+    assert store.db._watch._ear is None
     waiter = Waiter(store)
     commit_elsewhere(path)
     assert waiter.ended()
@@ -204,15 +204,15 @@ def test_a_store_whose_file_system_does_not_tell_goes_back_to_the_clock(
 
 @inotify
 def test_an_ear_that_hears_is_kept(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "DEAF_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "DEAF_SECONDS", 0.0)
     settled(store)
     store.wait(0.01)
-    ear = store.db._ear
+    ear = store.db._watch._ear
     for _ in range(3):
         commit_elsewhere(path)
         assert store.wait(LONG)
     assert ear is not None
-    assert store.db._ear is ear
+    assert store.db._watch._ear is ear
 
 
 @inotify

@@ -26,7 +26,7 @@ from piecework.cli.common import set_up_logging
 from piecework.engine.child import BYE, EXIT_BROKEN_APP, EXIT_FENCED, WORN, Hello
 from piecework.engine.exits import die_with_parent, leave_signals_to_the_supervisor
 from piecework.engine.mending import steady_loggers
-from piecework.engine.processes import PoolSettings
+from piecework.engine.process import PoolSettings
 from piecework.engine.slate import Slate
 from piecework.engine.worker import Stopping, Worker
 from piecework.errors import LeaseLost, PieceworkError

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from piecework.clock import Clock
 from piecework.engine.context import Running
 from piecework.engine.pool import Inbox, LoopPool, ThreadPool
-from piecework.engine.processes import PoolSettings, ProcessPool
+from piecework.engine.process import PoolSettings
+from piecework.engine.processes import ProcessPool
 from piecework.engine.runner import Runner, outcome_of, too_late
 from piecework.engine.slate import Slate
 from piecework.errortext import MAX_TRACEBACK, clean

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import selectors
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -25,8 +22,9 @@ from piecework.engine.context import Running
 from piecework.engine.exits import exit_in_words
 from piecework.engine.mending import keep_standard_streams
 from piecework.engine.pool import Inbox, emptied
+from piecework.engine.process import MAX_TRACE, PoolSettings, Process
 from piecework.engine.runner import TOO_LATE, outcome_of, too_late
-from piecework.engine.wire import Begun, Ended, Frames, Ready, Said, Stop, Work, framed
+from piecework.engine.wire import Begun, Ready, Said, Stop
 from piecework.errors import ProcessDied
 from piecework.errortext import clean
 from piecework.outcome import Cancelled, Errored, Failed, Outcome, Release
@@ -34,108 +32,7 @@ from piecework.outcome import Cancelled, Errored, Failed, Outcome, Release
 log = logging.getLogger("piecework.processes")
 
 TRACE_SECONDS = 0.25  # between the timeout, when `current.check()` raises and the stack is written down, and the kill
-MAX_TRACE = 16_000
 RESPITE = 1.0, 30.0  # how long to wait after a process that did not come as far as to be ready, at first and at most
-
-
-class PoolSettings(msgspec.Struct, frozen=True):
-    """How processes are started, how many, and when one is replaced (between two jobs)."""
-
-    command: tuple[str, ...]
-    size: int
-    environment: dict[str, str]  # as it was before any job could change it …
-    folder: str  # … and so the current folder
-    max_jobs: int | None = None
-    max_memory: int | None = None  # bytes
-
-
-class _Process:
-    """One process of the pool, from its start to its end."""
-
-    def __init__(self, settings: PoolSettings) -> None:
-        keep_standard_streams()
-        self.socket, theirs = socket.socketpair()
-        self.trace = tempfile.TemporaryFile(prefix="piecework-")  # noqa: SIM115 - closed in `bury`
-        handles = theirs.fileno(), self.trace.fileno()
-        try:
-            with theirs:
-                self.popen = subprocess.Popen(
-                    [*settings.command, "--fd", str(handles[0]), "--trace", str(handles[1])],
-                    pass_fds=handles,
-                    env=settings.environment,
-                    cwd=settings.folder,
-                    process_group=0,  # what its job starts is killed with it
-                )
-        except OSError:
-            self._let_go()
-            raise
-        self.socket.setblocking(False)
-        self._unsent = bytearray()
-        self.frames: Frames[Ready | Begun | Said | Ended] = Frames(Ready | Begun | Said | Ended)
-        self.ready = False
-        self.begun = False  # its job
-        self.job: Running | None = None
-        self.asked = False  # to stop: its job was cancelled
-        self.traced = False
-        self.kill_at: float | None = None
-        self.jobs = 0
-
-    def begin(self, job: Running, now: float) -> None:
-        self.job, self.begun, self.asked, self.traced, self.kill_at = job, False, False, False, None
-        self.jobs += 1
-        if job.options is not None and job.options.timeout is not None:
-            job.deadline = now + job.options.timeout
-        self.say(Work(job.job, job.spot.plan_text if job.spot is not None else None))
-
-    def say(self, message: Work | Stop) -> None:
-        self._unsent += framed(message)
-        self.go_on_saying()
-
-    def go_on_saying(self) -> bool:
-        """Sends as much as the process takes just now; whether something is left. A process that hangs holds up nobody."""
-        try:
-            while self._unsent:
-                del self._unsent[: self.socket.send(self._unsent)]
-        except BlockingIOError:
-            return True
-        except OSError:
-            log.debug("process %d does not listen any more", self.popen.pid)  # its end is noticed by its socket
-        return False
-
-    @property
-    def wants(self) -> int:
-        """What its socket is waited for."""
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-
-    def next_deadline(self) -> float | None:
-        times = [self.kill_at, None if self.job is None or self.traced else self.job.deadline]
-        return min((at for at in times if at is not None), default=None)
-
-    def write_trace(self) -> None:
-        """Asks the process to write down where it is; a signal's handler in C does it, whatever the code is doing."""
-        self.traced = True
-        self.popen.send_signal(signal.SIGUSR2)
-
-    def read_trace(self) -> str:
-        size = os.fstat(self.trace.fileno()).st_size
-        return os.pread(self.trace.fileno(), min(size, MAX_TRACE), 0).decode("utf-8", "replace")
-
-    def kill(self) -> None:
-        """Ends it, and with it the programs that its job had started."""
-        try:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        except OSError:  # nobody is left in its group
-            log.debug("process %d has ended already", self.popen.pid)
-        self.popen.kill()
-
-    def bury(self) -> int:
-        code = self.popen.wait()
-        self._let_go()
-        return code
-
-    def _let_go(self) -> None:
-        self.socket.close()
-        self.trace.close()
 
 
 class ProcessPool:
@@ -150,7 +47,7 @@ class ProcessPool:
         self._clock = clock
         self._line: deque[Running] = deque()
         self._to_stop: deque[Running] = deque()
-        self._processes: list[_Process] = []
+        self._processes: list[Process] = []
         self._failures = 0  # processes in a row that were never ready
         self._start_at = 0.0
         self._closing = False
@@ -295,11 +192,11 @@ class ProcessPool:
             self._selector.modify(process.socket, process.wants, process)
 
     def _start(self) -> None:
-        process = _Process(self._settings)
+        process = Process(self._settings)
         self._processes.append(process)
         self._selector.register(process.socket, process.wants, process)
 
-    def _hear(self, process: _Process) -> None:
+    def _hear(self, process: Process) -> None:
         try:
             data = process.socket.recv(1 << 16)
         except BlockingIOError:
@@ -328,12 +225,12 @@ class ProcessPool:
                 self._finish(process, message.outcome)
                 self._retire(process, message.memory)
 
-    def _finish(self, process: _Process, outcome: Outcome) -> None:
+    def _finish(self, process: Process, outcome: Outcome) -> None:
         job, process.job, process.kill_at = process.job, None, None
         if job is not None:
             self._inbox.put((job, outcome))
 
-    def _retire(self, process: _Process, memory: int) -> None:
+    def _retire(self, process: Process, memory: int) -> None:
         """Lets a process go that has run enough jobs, or holds too much memory; another takes its place."""
         limits = self._settings
         if limits.max_memory is not None and memory > limits.max_memory:
@@ -356,10 +253,10 @@ class ProcessPool:
                 self._gone(process, kill=True)
 
     @staticmethod
-    def _kill_by(process: _Process, at: float) -> None:
+    def _kill_by(process: Process, at: float) -> None:
         process.kill_at = at if process.kill_at is None else min(process.kill_at, at)
 
-    def _gone(self, process: _Process, *, kill: bool = False) -> None:
+    def _gone(self, process: Process, *, kill: bool = False) -> None:
         """A process has ended, or has to; its job, if it had one, ends with it."""
         if kill:
             process.kill()
@@ -372,7 +269,7 @@ class ProcessPool:
         elif never_ready and not kill:
             self._could_not_start(exit_in_words(code))
 
-    def _why(self, process: _Process, job: Running, code: int, trace: str) -> Outcome:
+    def _why(self, process: Process, job: Running, code: int, trace: str) -> Outcome:
         assert job.options is not None
         if process.asked:
             return Cancelled(f"it was asked to stop, and its process was killed {job.options.grace:g} s later")

@@ -23,7 +23,7 @@ from piecework.engine.lookout import Lookout
 from piecework.engine.mending import go_home, keep_standard_streams
 from piecework.engine.pool import FLUSH, Ended, Inbox
 from piecework.engine.pools import Pools
-from piecework.engine.processes import PoolSettings
+from piecework.engine.process import PoolSettings
 from piecework.engine.reporting import Reporting
 from piecework.engine.reviver import Reviver
 from piecework.engine.runner import Runner

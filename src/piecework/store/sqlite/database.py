@@ -19,23 +19,17 @@ from typing import Any, NoReturn
 
 from piecework.errors import SchemaOutdated, StoreError, StoreUnavailable
 from piecework.failpoints import failpoint
-from piecework.store.sqlite.ear import Ear
+from piecework.store.sqlite.watch import SHORTEST_LOOK, Watch
 
 BUSY_SECONDS, BUSY_TURN = 10.0, 0.5  # how long a writer waits for the others, and how long at a stretch
 LONG_SECONDS = 60.0  # … for one that has said that it takes long
-SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.012  # seconds between two looks for a change, where the system does not tell
-FIRST_LOOK, AFTER_SOUND = 0.0005, 0.25  # seconds after a write was heard: until the first look, until it is given up
-LONGEST_LISTEN = 0.25  # seconds after which one who listens sees that the store was closed
-DEAF_SECONDS = 10.0  # a change that comes after so long without a sound shows that the system does not tell
 CHECKPOINT_PAGES = 4000  # estimated pages in the log after which it is folded back: 16 MB
 PAGES_A_COMMIT, ROWS_A_PAGE = 5, 8  # the estimate
 LARGEST_LOG = 256 * 1024 * 1024  # bytes; a log that a long reader let grow beyond is cut when it can be
 MAX_READERS = 4
 FORK_PATIENCE = 5.0  # seconds a fork waits for reading threads before it goes ahead, with the risk for its child
-WRITER_CACHE, READER_CACHE = (
-    32_000,
-    4_000,
-)  # KiB of pages that a connection keeps; what is read is in the system's cache, too
+# KiB of pages that a connection keeps; what is read is in the system's cache, too.
+WRITER_CACHE, READER_CACHE = 32_000, 4_000
 
 # Connections that a fork copied into this process. Closing them here could take the parent's locks and files away.
 _inherited: list[object] = []
@@ -55,8 +49,6 @@ _TRY_AGAIN = {
 # SQLite's own notes of who holds which lock, and its mutexes, are copied by a fork. What another thread is in at that
 # moment would seem to be held for ever in the child, so a fork waits until no other thread is inside the library.
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
-
-
 _held: list[Database] = []
 
 
@@ -88,7 +80,6 @@ class Database:
         self.path = path if self.memory else os.path.abspath(path)  # a job may change the current folder
         self._sign = self.path + "-long"  # is locked while somebody's transaction takes long
         self.synchronous = synchronous
-        self._life = 0  # one higher after each close: whoever waits then wakes up
         self._be_alone_in_process()
         _open.add(self)
 
@@ -102,27 +93,20 @@ class Database:
         self._lock = threading.RLock()  # held by who writes, or closes
         self._entrance = threading.Lock()  # into reading; shut while a fork is on its way
         self._reading: list[int] = []  # the threads that read now
-        self._watch_lock = threading.Lock()
-        self._ear_lock = threading.Lock()  # held by the thread that listens; others look by the clock
         self._begin_life()
 
     def _begin_life(self) -> None:
-        """Forgets all connections, and what they told."""
-        self._life += 1
+        """Forgets all connections, and what was known by them."""
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
-        self._watcher: sqlite3.Connection | None = None
-        self._seen: dict[int, tuple[int, float]] = {}  # by thread: what it saw last, and since when
-        self._ear: Ear | None = None
-        self._heard_at = 0.0
-        self._deaf = self.memory  # it was tried, and the system does not tell
+        self._watch = Watch(self.path, self._connect)
         self._pages = 0  # written to the log since this process last folded it back
         self._changes = 0
 
     def hold(self) -> None:
         """Keeps every other thread of this process out of the library."""
         self._lock.acquire()
-        self._watch_lock.acquire()
+        self._watch.lock.acquire()
         self._entrance.acquire()
         me, end = threading.get_ident(), time.monotonic() + FORK_PATIENCE
         while any(thread != me for thread in self._reading) and time.monotonic() < end:
@@ -130,13 +114,13 @@ class Database:
 
     def let_go(self) -> None:
         self._entrance.release()
-        self._watch_lock.release()
+        self._watch.lock.release()
         self._lock.release()
 
     def leave_fork_behind(self) -> None:
         """Begins anew in a forked child: neither connections nor locks may be shared with the parent."""
         if os.getpid() != self._pid:
-            _inherited.append((self._writer, self._readers, self._watcher, self._lock))
+            _inherited.append((self._writer, self._readers, self._watch.connection, self._lock))
             self._be_alone_in_process()
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
@@ -275,77 +259,14 @@ class Database:
             time.sleep(min(timeout, SHORTEST_LOOK))
             return True
         with self.speaking_plainly():
-            life, me = self._life, threading.get_ident()
-            end = time.monotonic() + timeout
-            while self._life == life:
-                # Compared with what this thread's last call saw, so that a commit between two calls is not missed.
-                seen, now = self._look(life), time.monotonic()
-                if seen is None:
-                    return False
-                if seen != self._seen.get(me, (None, now))[0]:
-                    self._seen[me] = seen, now
-                    self._mind_deafness(now)
-                    return True
-                if now >= end:
-                    return False
-                self._rest(now - self._seen[me][1], end - now)
-            return False
-
-    def _rest(self, quiet: float, left: float) -> None:
-        """Sleeps until another look is worth it.
-
-        Where the system tells of writes: until one is heard, and then by the clock until its commit can be seen, some
-        milliseconds later. Elsewhere by the clock, the less often the longer it has been quiet: a look costs little, but
-        waking a processor for it does not.
-        """
-        pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
-        if self._ear_lock.acquire(blocking=False):
-            try:
-                pause = self._listen(pause, left)
-            finally:
-                self._ear_lock.release()
-        time.sleep(min(pause, left))
-
-    def _listen(self, pause: float, left: float) -> float:
-        """Waits for a write to be heard, and says how long to sleep after that; `pause`, where the system does not tell."""
-        ear = self._ear
-        if ear is None:
-            if not self._deaf:
-                self._ear, self._heard_at = Ear.on(self.path + "-wal"), time.monotonic()
-                self._deaf = self._ear is None
-            return pause
-        since = time.monotonic() - self._heard_at
-        patience = max(FIRST_LOOK, since / 5) if since < AFTER_SOUND else LONGEST_LISTEN
-        if ear.hears(min(left, patience)):
-            self._heard_at = time.monotonic()
-            return FIRST_LOOK
-        return 0.0
-
-    def _mind_deafness(self, now: float) -> None:
-        """Goes back to the clock when changes come without a sound, as on some file systems."""
-        if now - self._heard_at > DEAF_SECONDS and self._ear_lock.acquire(blocking=False):
-            try:
-                if self._ear is not None and not self._ear.hears(0.0):
-                    self._ear, self._deaf = None, True
-            finally:
-                self._ear_lock.release()
-
-    def _look(self, life: int) -> int | None:
-        """A number that another connection's commit changes; None once the store was closed."""
-        with self._watch_lock:
-            if self._life != life:
-                return None
-            if self._watcher is None:
-                self._watcher = self._connect()
-            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-            return int(version)
+            return self._watch.changed(timeout)
 
     def close(self) -> None:
         self.leave_fork_behind()
-        with self._lock, self._watch_lock:
-            for con in (self._writer, self._watcher):
-                if con is not None:
-                    con.close()
+        with self._lock, self._watch.lock:
+            if self._writer is not None:
+                self._writer.close()
+            self._watch.end()
             while self._readers:
                 with suppress(IndexError):  # another thread has just taken the last one, and closes it when it is done
                     self._readers.pop().close()

@@ -1,109 +1,26 @@
-"""Jobs held in memory until the caller's transaction has committed, wherever that is: `using(after_commit=session)`.
+"""Held behind SQLAlchemy's sessions and connections, neither of which says by itself when it has committed for good.
 
-The one thing it cannot survive is the death of the process between the commit and the adding; what must survive that goes
-within the transaction, or through the outbox.
+A session tells of its commit, and of what is rolled back; what is held is kept in its own notes. Where its connection had
+begun a transaction before, or where a bare connection was given, it is that transaction that tells.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from piecework.aftercommit.held import Held
 from piecework.errors import BadOption
-from piecework.job import NewJob
 
-log = logging.getLogger("piecework.aftercommit")
-
-Add = Callable[[Sequence[NewJob]], list[str]]
-
-
-class Held:
-    """Jobs that are held; their handles ask it what became of them."""
-
-    def __init__(self, jobs: Sequence[NewJob], add: Add) -> None:
-        self._jobs = jobs
-        self._add = add
-        self._stored: dict[str, str] = {}
-        self._cancelled: set[str] = set()
-        self._lost: str | None = None
-        self._over = False
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids of the jobs: of one whose unique key another had before, that of the other, once that is known."""
-        return [self._stored.get(job.id, job.id) for job in self._jobs]
-
-    def store(self) -> None:
-        """Adds the jobs now. Raises what the store raises."""
-        jobs = [job for job in self._jobs if job.id not in self._cancelled]
-        if jobs:
-            self._stored = {job.id: id for job, id in zip(jobs, self._add(jobs), strict=True)}
-
-    def committed(self) -> None:
-        """Adds the jobs after a commit, once: where that fails it is logged, for no error could undo what was committed."""
-        if self._over:
-            return
-        self._over = True
-        try:
-            self.store()
-        except Exception as error:
-            self._lost = f"{type(error).__name__}: {error}"
-            ids = ", ".join(job.id for job in self._jobs[:10]) + (", …" if len(self._jobs) > 10 else "")
-            log.exception("lost: jobs that were held until a transaction committed could not be added then: %s", ids)
-
-    def stored_as(self, id: str) -> str | None:
-        """The id under which a job is in the store; None as long as it is not."""
-        return self._stored.get(id)
-
-    def cancel(self, id: str) -> bool:
-        """Forgets one that is not in the store; False where there is none left to forget."""
-        if self._stored or self._lost is not None or id in self._cancelled:
-            return False
-        self._cancelled.add(id)
-        return True
-
-    def why_not(self, id: str) -> str:
-        """Why a job is not in the store."""
-        if id in self._cancelled:
-            return f"job {id} is not stored: it was cancelled while it was held"
-        if self._lost is not None:
-            return f"job {id} was lost: it could not be added when the transaction had committed: {self._lost}"
-        return f"job {id} is not stored: it is held until its transaction commits, or was forgotten with it"
-
-
-def hold(jobs: Sequence[NewJob], behind: Any, add: Add) -> Held:
-    """Adds the jobs once the transaction of a session or connection has committed.
-
-    A rollback forgets them; that of a savepoint those held since it began. What has joined a transaction that had been
-    begun before waits for that one. Where nothing is to be waited for, they are added at once. Where adding fails after
-    a commit, that is logged, and what else is held is added all the same.
-    Raises `BadOption` for what has no transaction to wait for.
-    """
-    held = Held(jobs, add)
-    if (session := _session(behind)) is not None:
-        _behind_session(session, held)
-    elif (connection := _connection(behind)) is not None:
-        _behind_connection(connection, held)
-    elif (django := _django(behind)) is not None:
-        _behind_django(django, held)
-    else:
-        raise BadOption(
-            f"after_commit= takes a Session or Connection of SQLAlchemy (scoped or asynchronous ones too) or Django's "
-            f"connection, not {type(behind).__module__}.{type(behind).__qualname__}"
-        )
-    return held
-
-
-# ── sessions of SQLAlchemy ───────────────────────────────────────────────────────────────────────
+# ── sessions ──────────────────────────────────────────────────────────────────────────────────────
 
 _KEPT = "piecework.held"  # in the session's own notes: (the transaction in which it was asked for, what is held)
 
 
-def _session(behind: Any) -> Any:
+def session_of(behind: Any) -> Any:
     """SQLAlchemy's synchronous session in what was given; None where there is none."""
     orm, aio = sys.modules.get("sqlalchemy.orm"), sys.modules.get("sqlalchemy.ext.asyncio")
     if orm is None:
@@ -115,7 +32,7 @@ def _session(behind: Any) -> Any:
     return behind if isinstance(behind, orm.Session) else None
 
 
-def _behind_session(session: Any, held: Held) -> None:
+def behind_session(session: Any, held: Held) -> None:
     if not session.in_transaction():
         if not session.autobegin:
             raise _not_begun("session")
@@ -125,7 +42,7 @@ def _behind_session(session: Any, held: Held) -> None:
         _committed(session)
         _behind_all(_still_open(root), held)
     elif session.bind in _connections(within := session.get_nested_transaction() or root):
-        _behind_connection(session.bind, held)  # whose transaction it may have joined, or its savepoint by now
+        behind_connection(session.bind, held)  # whose transaction it may have joined, or its savepoint by now
     else:
         _listen(session)
         kept = session.info[_KEPT]
@@ -194,7 +111,7 @@ def _has_committed(root: Any) -> bool:
 
 def _connections(transaction: Any) -> list[Any]:
     """The connections that a transaction of a session has come to: SQLAlchemy has no public name for them."""
-    return [connection for connection in transaction._connections if _connection(connection) is not None]
+    return [connection for connection in transaction._connections if connection_of(connection) is not None]
 
 
 def _still_open(root: Any) -> list[Any]:
@@ -202,7 +119,7 @@ def _still_open(root: Any) -> list[Any]:
     return [open for connection in _connections(root) if (open := connection.get_transaction()) is not None]
 
 
-# ── connections of SQLAlchemy ────────────────────────────────────────────────────────────────────
+# ── connections ───────────────────────────────────────────────────────────────────────────────────
 
 
 class _Line:
@@ -228,7 +145,7 @@ class _Line:
 _lines: WeakKeyDictionary[Any, _Line] = WeakKeyDictionary()  # by root transaction
 
 
-def _connection(behind: Any) -> Any:
+def connection_of(behind: Any) -> Any:
     """SQLAlchemy's synchronous connection in what was given; None where there is none."""
     core, aio = sys.modules.get("sqlalchemy"), sys.modules.get("sqlalchemy.ext.asyncio")
     if aio is not None and isinstance(behind, aio.AsyncConnection):
@@ -236,7 +153,7 @@ def _connection(behind: Any) -> Any:
     return behind if core is not None and isinstance(behind, core.Connection) else None
 
 
-def _behind_connection(connection: Any, held: Held) -> None:
+def behind_connection(connection: Any, held: Held) -> None:
     transaction = connection.get_transaction()
     if transaction is None or not transaction.is_active:
         raise _not_begun("connection")
@@ -303,52 +220,3 @@ _OF_SAVEPOINTS: dict[str, Callable[..., None]] = {
     "rollback_savepoint": lambda connection, name, context: _line_on(connection).undone(),
     "release_savepoint": lambda connection, name, context: _line_on(connection).let_go(),
 }
-
-
-# ── Django ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _django(behind: Any) -> Any:
-    proxies, wrappers = sys.modules.get("django.utils.connection"), sys.modules.get("django.db.backends.base.base")
-    if proxies is not None and isinstance(behind, proxies.ConnectionProxy):
-        return behind
-    return behind if wrappers is not None and isinstance(behind, wrappers.BaseDatabaseWrapper) else None
-
-
-def _behind_django(connection: Any, held: Held) -> None:
-    if connection.in_atomic_block:
-        _make_sure_of_hooks(connection)
-        connection.on_commit(held.committed, robust=True)
-    elif connection.get_autocommit():
-        held.store()
-    else:
-        raise BadOption(
-            "after_commit= cannot tell when this connection commits: its autocommit was turned off, where Django takes no "
-            "on_commit(). Call it inside `with transaction.atomic():`"
-        )
-
-
-def _make_sure_of_hooks(connection: Any) -> None:
-    run = connection.run_and_clear_commit_hooks
-    if not isinstance(run, _Hooks):
-        run.__self__.run_and_clear_commit_hooks = _Hooks(run)  # the connection itself, also where its proxy was given
-
-
-class _Hooks:
-    """What Django runs after a commit; what is held is added even behind a hook of others that raises, which stops Django."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def __call__(self) -> None:
-        connection = self._run.__self__
-        held = [
-            of for _, hook, *_ in connection.run_on_commit if isinstance(of := getattr(hook, "__self__", None), Held)
-        ]
-        try:
-            self._run()
-        except BaseException:
-            if not connection.run_on_commit:  # else it refused to begin: nothing was committed
-                for of in held:
-                    of.committed()
-            raise
