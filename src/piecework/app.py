@@ -47,7 +47,7 @@ from piecework.plan import walks
 from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, task_name
 from piecework.rows import Rows
-from piecework.split import Piece, check_piece
+from piecework.split import Piece, check_piece, job_of
 from piecework.splittask import Split
 from piecework.store import Store, open_store
 from piecework.store.callers import is_awaited
@@ -384,17 +384,7 @@ class Piecework:
             raise BadOption(
                 f"{where}: key= and expires= do not apply to what follows a distributed job: it is never left out"
             )
-        return NewJob(
-            id=new_id(),
-            task=piece.task,
-            args=piece.args,
-            queue=piece.queue,
-            priority=piece.priority,
-            run_at=piece.run_at,
-            delay=piece.delay,
-            options=piece.options,
-            operation=piece.operation,
-        )
+        return job_of(piece, new_id(), run_at=piece.run_at, delay=piece.delay)
 
     def worker(
         self,
