@@ -16,11 +16,11 @@ from piecework.aio import Edge
 from piecework.appref import importing_for_pool, place_of, pool_command
 from piecework.batch import Batch
 from piecework.branches import DeclaredBranch
-from piecework.calls import Calls
+from piecework.calls import Calling, Calls, aimed
 from piecework.clock import Clock, SystemClock
 from piecework.codec import ResultCodec
 from piecework.config import Settings, current_settings
-from piecework.distributed import DistributedJob
+from piecework.distributed import DistributedJob, pages_of
 from piecework.engine.embedded import EmbeddedWorker
 from piecework.engine.process import PoolSettings
 from piecework.errors import BadOption, BadSettings, UsageError
@@ -47,7 +47,7 @@ from piecework.plan import walks
 from piecework.recording import watch
 from piecework.registry import TaskSpec, check_aliases, task_name
 from piecework.rows import Rows
-from piecework.split import Piece, check_piece
+from piecework.split import Piece, check_piece, job_of
 from piecework.splittask import Split
 from piecework.store import Store, open_store
 from piecework.store.callers import is_awaited
@@ -64,7 +64,7 @@ Steps = Sequence[Any] | DeclaredBranch
 # A coroutine of a task sends and yields `object`, not Any: where a type holds Any, mypy cannot choose among overloads.
 
 
-class Piecework:
+class Piecework(Calling):
     """A background-job system: tasks that run now or later, and the database in which later is kept.
 
     `url` is the store's: ``sqlite:///jobs.db``; without one, ``$PIECEWORK_URL``, ``[tool.piecework] url``, or
@@ -111,7 +111,6 @@ class Piecework:
         self.jobs = Jobs(self)
         self.operations = Operations(self)
         self._tasks: dict[str, Task[Any, Any, Any]] = {}
-        self._calls = Calls(self)
         self.outbox = self._open_outbox()
         self.held: WeakValueDictionary[str, Held] = WeakValueDictionary()  # by the ids of jobs behind a commit
 
@@ -252,60 +251,12 @@ class Piecework:
 
     # ── running ──────────────────────────────────────────────────────────────────────────────────
 
-    @overload
-    def later(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    def later(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    def later(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-
-    def later(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Stores a call of an object's method as a job, and returns a handle to it.
-
-        The object's class, or a base of it, is registered with `@app.task`. The worker builds the object anew, from the
-        arguments that it was constructed with, and calls the method. Classmethods, staticmethods and tasks are taken, too.
-        Raises `UnknownTask` for what no worker could find, `BadArguments` for what cannot run or travel; nothing is
-        stored then. Raises `StoreUnavailable` where the store could not be reached.
-
-        Example::
-
-            process = SomeProcess("ee6f1d66")
-            process.call(1)                                   # now
-            app.later(process.call, 1)                        # later
-            app.using(queue="low", delay=60).later(process.call, 1)
-        """
-        return self._calls.later(target, *args, **kwargs)
-
-    @overload
-    async def alater(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    async def alater(
-        self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[R]: ...
-    @overload
-    async def alater(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-
-    async def alater(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """`later`, awaited."""
-        return await self._calls.alater(target, *args, **kwargs)
-
-    @overload
-    def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
-    @overload
-    def piece(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
-    @overload
-    def piece(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
-
-    def piece(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """The call of an object's method as a piece, for a splitter to yield or a batch to add."""
-        return self._calls.piece(target, *args, **kwargs)
-
     def using(self, **options: Unpack[CallKeywords]) -> Calls:
         """`later`, `alater` and `piece` with options; they are those of `Task.using`. Raises `BadOption`.
 
         Example: ``app.using(queue="low", priority=5, delay=60).later(process.call, 1)``
         """
-        return self._calls.using(**options)
+        return Calls(self).using(**options)
 
     def batch(
         self,
@@ -367,13 +318,7 @@ class Piecework:
             wanted = None if state is None else DistributedState(state)
         except ValueError:
             raise BadOption(f"state must be one of {', '.join(DistributedState)}, not {state!r}") from None
-        return self._distributed_jobs(wanted, newest)
-
-    def _distributed_jobs(self, state: DistributedState | None, newest: bool) -> Iterator[DistributedRecord]:
-        after: str | None = None
-        while page := self.store.parts.find(state, after=after, newest=newest):
-            yield from page
-            after = page[-1].token
+        return pages_of(self.store.parts, wanted, newest)
 
     def _follow_up(self, piece: Piece[Any] | None, which: str) -> NewJob | None:
         if piece is None:
@@ -384,17 +329,7 @@ class Piecework:
             raise BadOption(
                 f"{where}: key= and expires= do not apply to what follows a distributed job: it is never left out"
             )
-        return NewJob(
-            id=new_id(),
-            task=piece.task,
-            args=piece.args,
-            queue=piece.queue,
-            priority=piece.priority,
-            run_at=piece.run_at,
-            delay=piece.delay,
-            options=piece.options,
-            operation=piece.operation,
-        )
+        return job_of(piece, new_id(), run_at=piece.run_at, delay=piece.delay)
 
     def worker(
         self,
@@ -469,6 +404,9 @@ class Piecework:
                 f"outbox= names the store itself ({self.store.url}), in which within= keeps jobs anyway; leave outbox= out"
             )
         return Outbox(box, self.store)
+
+    def _aimed(self, target: Any) -> tuple[Task[Any, Any, Any], tuple[Any, ...]]:
+        return aimed(self, target)
 
     # ── for the other rooms ──────────────────────────────────────────────────────────────────────
 

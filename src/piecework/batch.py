@@ -11,7 +11,7 @@ from piecework.handle import Job
 from piecework.ids import new_id
 from piecework.job import BatchRecord, Filter, NewBatch, NewJob, OnFailure, State
 from piecework.operations import Operation
-from piecework.split import Piece, check_piece
+from piecework.split import Piece, check_piece, job_of
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
@@ -90,20 +90,7 @@ class Batch:
         then = self._then
         if then is None or self._then_id is None:
             return []
-        return [
-            NewJob(
-                id=self._then_id,
-                task=then.task,
-                args=then.args,
-                queue=then.queue,
-                priority=then.priority,
-                options=then.options,
-                state=State.WAITING,
-                operation=then.operation,
-                identity=then.identity,
-                tags=then.tags,
-            )
-        ]
+        return [job_of(then, self._then_id, state=State.WAITING)]
 
     def __enter__(self) -> Batch:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -19,7 +20,66 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class Calls:
+class Calling(ABC):
+    """What an app has in common with `app.using(…)`: the call of an object's method, or of a task, as a job or a piece."""
+
+    @abstractmethod
+    def _aimed(self, target: Any) -> tuple[Task[Any, Any, Any], tuple[Any, ...]]:
+        """The task that a target is, and what stands before the call's own arguments."""
+
+    @overload
+    def later(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def later(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def later(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    def later(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Stores a call of an object's method as a job, and returns a handle to it.
+
+        The object's class, or a base of it, is registered with `@app.task`. The worker builds the object anew, from the
+        arguments that it was constructed with, and calls the method. Classmethods, staticmethods and tasks are taken, too.
+        Raises `UnknownTask` for what no worker could find, `BadArguments` for what cannot run or travel; nothing is
+        stored then. Raises `StoreUnavailable` where the store could not be reached.
+
+        Example::
+
+            process = SomeProcess("ee6f1d66")
+            process.call(1)                                   # now
+            app.later(process.call, 1)                        # later
+            app.using(queue="low", delay=60).later(process.call, 1)
+        """
+        task, before = self._aimed(target)
+        return task.later(*before, *args, **kwargs)
+
+    @overload
+    async def alater(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    async def alater(
+        self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R]: ...
+    @overload
+    async def alater(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    async def alater(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """`later`, awaited."""
+        task, before = self._aimed(target)
+        return await task.alater(*before, *args, **kwargs)
+
+    @overload
+    def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+    @overload
+    def piece(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+    @overload
+    def piece(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
+
+    def piece(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
+        task, before = self._aimed(target)
+        return task.piece(*before, *args, **kwargs)
+
+
+class Calls(Calling):
     """Calls with options: what `app.using(…)` returns. Every argument but the first is the method's own."""
 
     def __init__(self, app: Piecework, options: tuple[CallKeywords, ...] = ()) -> None:
@@ -35,57 +95,19 @@ class Calls:
         made._on_top_of(CallOptions())
         return made
 
-    @overload
-    def later(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    def later(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    def later(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-
-    def later(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Stores a call of a method of an object, or of a task, and returns a handle to the job. See `Piecework.later`."""
-        task, before = self._task(target)
-        return task.later(*before, *args, **kwargs)
-
-    @overload
-    async def alater(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-    @overload
-    async def alater(
-        self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[R]: ...
-    @overload
-    async def alater(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
-
-    async def alater(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """`later`, awaited."""
-        task, before = self._task(target)
-        return await task.alater(*before, *args, **kwargs)
-
-    @overload
-    def piece(self, target: Task[P, C, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
-    @overload
-    def piece(self, target: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
-    @overload
-    def piece(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Piece[R]: ...
-
-    def piece(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
-        task, before = self._task(target)
-        return task.piece(*before, *args, **kwargs)
-
-    # ── inside ───────────────────────────────────────────────────────────────────────────────────
-
-    def _task(self, target: Any) -> tuple[Task[Any, Any, Any], tuple[Any, ...]]:
-        """The task that a target is, with these options, and what stands before the call's own arguments."""
-        before: tuple[Any, ...] = ()
-        if isinstance(target, Task):
-            task: Task[Any, Any, Any] = target
-        else:
-            spec, before = target_of(target, self._app.registry)
-            task = self._app.task_of(spec)
+    def _aimed(self, target: Any) -> tuple[Task[Any, Any, Any], tuple[Any, ...]]:
+        task, before = aimed(self._app, target)
         return task.with_options(self._on_top_of(task.options)) if self._options else task, before
 
     def _on_top_of(self, options: CallOptions) -> CallOptions:
         for given in self._options:
             options = call_options(given, options, "app.using")
         return options
+
+
+def aimed(app: Piecework, target: Any) -> tuple[Task[Any, Any, Any], tuple[Any, ...]]:
+    """The task that a target is, and what stands before the call's own arguments. Raises `UnknownTask`."""
+    if isinstance(target, Task):
+        return target, ()
+    spec, before = target_of(target, app.registry)
+    return app.task_of(spec), before

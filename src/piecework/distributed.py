@@ -349,6 +349,14 @@ class DistributedJob:
             yield part.part, _decoded(part.result)
 
 
+def pages_of(parts: Parts, state: DistributedState | None, newest: bool) -> Iterator[DistributedRecord]:
+    """All distributed jobs of a store, or those in one state, read page by page."""
+    after: str | None = None
+    while page := parts.find(state, after=after, newest=newest):
+        yield from page
+        after = page[-1].token
+
+
 def check_token(token: object) -> str:
     """A token: 1 to 200 characters."""
     if not isinstance(token, str) or not token or len(token) > LONGEST_TOKEN or clean(token, LONGEST_TOKEN) != token:

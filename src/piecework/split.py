@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from piecework.errors import BadArguments, PieceFailed
-from piecework.job import ErrorInfo, NewOperation, PieceResult, State
+from piecework.job import ErrorInfo, NewJob, NewOperation, PieceResult, State
 from piecework.registry import Registry
 
 R = TypeVar("R")
@@ -124,6 +124,22 @@ def check_piece(offered: Any, where: str, registry: Registry, *, given: bool = F
     raise BadArguments(
         f"{where} {did} {type(offered).__name__} {str(offered)[:80]!r}; {do} some_task.piece(…), which names the task and "
         "its arguments"
+    )
+
+
+def job_of(piece: Piece[Any], id: str, **more: Any) -> NewJob:
+    """A piece as a job that is in no batch; whatever says when it is due, and by which key, is `more`."""
+    return NewJob(
+        id=id,
+        task=piece.task,
+        args=piece.args,
+        queue=piece.queue,
+        priority=piece.priority,
+        options=piece.options,
+        operation=piece.operation,
+        identity=piece.identity,
+        tags=piece.tags,
+        **more,
     )
 
 

@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import signal
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,12 +14,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from comeback import AWAY, BACK, Body, Phase, Strike, comes_back, said, while_idle, while_running
 from tests.servers import UNSYNCED, Postgres
 from tests.support import books, until
 
 from piecework import Piecework
-
-AWAY, BACK = "the store is not available, trying again until it is", "the store is available again"
 
 _schemas = itertools.count(1)
 
@@ -63,24 +61,8 @@ ENDS: dict[str, Callable[[Postgres], None]] = {
 }
 
 
-class Body:
-    """A task that begins and waits to be let go."""
-
-    def __init__(self, app: Piecework) -> None:
-        self.begun, self.go, self.runs = threading.Event(), threading.Event(), 0
-
-        @app.task(name="held", retry=0)
-        def held(n: int) -> int:
-            self.runs += 1
-            self.begun.set()
-            self.go.wait(20)
-            return 2 * n
-
-        self.task = held
-
-
 @contextmanager
-def held_up(app: Piecework, url: str, statement: str) -> Iterator[Callable[[], None]]:
+def held_up(app: Piecework, statement: str) -> Iterator[Callable[[], None]]:
     """A second session holds what the worker needs next; yields a function that waits until the worker waits for it."""
     with closing(psycopg.connect(app.store.db.place.conninfo)) as con:  # type: ignore[attr-defined]
         con.execute(statement.encode())
@@ -93,10 +75,6 @@ def held_up(app: Piecework, url: str, statement: str) -> Iterator[Callable[[], N
         yield waits
 
 
-def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
-    return sum(words in record.getMessage() for record in caplog.records)
-
-
 def schema_of(app: Piecework) -> str:
     return str(app.store.db.place.schema)  # type: ignore[attr-defined]
 
@@ -106,12 +84,7 @@ def the_gate(app: Piecework) -> str:
     return f"SELECT pg_advisory_xact_lock({zlib.crc32(schema_of(app).encode()) - (1 << 31)}, 1)"
 
 
-def while_idle(app: Piecework, url: str, body: Body, strike: Callable[[], None]) -> Any:
-    strike()
-    return body.task.later(4)
-
-
-def while_listening(app: Piecework, url: str, body: Body, strike: Callable[[], None]) -> Any:
+def while_listening(app: Piecework, body: Body, strike: Strike) -> Any:
     with psycopg.connect(app.store.db.place.conninfo, autocommit=True) as con:  # type: ignore[attr-defined]
         lies = f"SELECT count(*) FROM {schema_of(app)}.piecework_sleeper".encode()
         until(lambda: con.execute(lies).fetchone() != (0,), "it has lain down")
@@ -119,35 +92,28 @@ def while_listening(app: Piecework, url: str, body: Body, strike: Callable[[], N
     return body.task.later(4)
 
 
-def while_fetching(app: Piecework, url: str, body: Body, strike: Callable[[], None]) -> Any:
-    with held_up(app, url, the_gate(app)) as until_it_waits:
+def while_fetching(app: Piecework, body: Body, strike: Strike) -> Any:
+    with held_up(app, the_gate(app)) as until_it_waits:
         job = body.task.later(4)
         until_it_waits()
         strike()
     return job
 
 
-def while_running(app: Piecework, url: str, body: Body, strike: Callable[[], None]) -> Any:
+def while_settling(app: Piecework, body: Body, strike: Strike) -> Any:
     job = body.task.later(4)
     assert body.begun.wait(10)
-    strike()
-    return job
-
-
-def while_settling(app: Piecework, url: str, body: Body, strike: Callable[[], None]) -> Any:
-    job = body.task.later(4)
-    assert body.begun.wait(10)
-    with held_up(app, url, the_gate(app)) as until_it_waits:
+    with held_up(app, the_gate(app)) as until_it_waits:
         body.go.set()
         until_it_waits()
         strike()
     return job
 
 
-def while_beating(app: Piecework, url: str, body: Body, strike: Callable[[], None]) -> Any:
+def while_beating(app: Piecework, body: Body, strike: Strike) -> Any:
     job = body.task.later(4)
     assert body.begun.wait(10)
-    with held_up(app, url, f"SELECT 1 FROM {schema_of(app)}.piecework_session FOR UPDATE") as until_it_waits:
+    with held_up(app, f"SELECT 1 FROM {schema_of(app)}.piecework_session FOR UPDATE") as until_it_waits:
         until_it_waits()
         strike()
     return job
@@ -167,28 +133,10 @@ def test_a_server_that_ends_and_comes_back_costs_nothing_but_time(
     server: Postgres,
     url: str,
     caplog: pytest.LogCaptureFixture,
-    phase: Callable[..., Any],
+    phase: Phase,
     end: str,
 ) -> None:
     caplog.set_level(logging.INFO, "piecework")
-    body = Body(app)
-    with app.worker(concurrency=2):
-        until(lambda: app.store.sessions(), "it is enlisted")
-        (session,) = app.store.sessions()
-
-        def strike() -> None:
-            ENDS[end](server)
-            until(lambda: said(caplog, AWAY), "the worker has met it")
-            server.launch()
-
-        job = phase(app, url, body, strike)
-        body.go.set()
-        assert job.result(timeout=20) == 8
-        assert body.task.later(5).result(timeout=20) == 10
-        until(lambda: said(caplog, BACK), "it is told")
-        beat = app.store.sessions()[0].beat
-        until(lambda: app.store.sessions()[0].beat > beat, "it goes on beating")
-        assert [s.id for s in app.store.sessions()] == [session.id], "the worker began anew"
-    assert (body.runs, job.record().run, job.attempts()) == (2, 1, [])
+    comes_back(app, caplog, phase, lambda: ENDS[end](server), server.launch)
     assert (said(caplog, AWAY), said(caplog, BACK)) == (1, 1)
     assert books(url) == []

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from comeback import AWAY, BACK, Body, Phase, Strike, comes_back, said, while_idle, while_running
 from tests.proxy import Proxy
 from tests.redis_servers import Redis, RedisCluster, Watched
 from tests.support import until
@@ -29,7 +30,6 @@ from piecework.testing.conformance import kit
 from piecework.testing.conformance.kit import a_claim, a_job, a_session, add, assert_sound, completed, everything, fetch
 from piecework.testing.conformance.operations import started, stepped
 
-AWAY, BACK = "the store is not available, trying again until it is", "the store is available again"
 LOOPS = 3
 
 _prefixes = itertools.count(1)
@@ -55,26 +55,6 @@ def app(url: str) -> Iterator[Piecework]:
     app.close()
 
 
-class Body:
-    """A task that begins and waits to be let go."""
-
-    def __init__(self, app: Piecework) -> None:
-        self.begun, self.go, self.runs = threading.Event(), threading.Event(), 0
-
-        @app.task(name="held", retry=0)
-        def held(n: int) -> int:
-            self.runs += 1
-            self.begun.set()
-            self.go.wait(20)
-            return 2 * n
-
-        self.task = held
-
-
-def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
-    return sum(words in record.getMessage() for record in caplog.records)
-
-
 def tells_it_once(caplog: pytest.LogCaptureFixture) -> bool:
     """Each loop that has met it says so once: who works, who listens, who beats."""
     return 1 <= said(caplog, AWAY) <= LOOPS and 1 <= said(caplog, BACK) <= said(caplog, AWAY)
@@ -96,26 +76,14 @@ def patiently(job: Any) -> Any:
 # ── the server ends ──────────────────────────────────────────────────────────────────────────────
 
 
-def while_idle(app: Piecework, body: Body, strike: Callable[[], None]) -> Any:
-    strike()
-    return body.task.later(4)
-
-
-def while_listening(app: Piecework, body: Body, strike: Callable[[], None]) -> Any:
+def while_listening(app: Piecework, body: Body, strike: Strike) -> Any:
     spread = app.store._set_up()  # type: ignore[attr-defined]
     until(lambda: app.store._client.command("ZCARD", spread.shards[0].keys[-1]), "it has lain down")  # type: ignore[attr-defined]
     strike()
     return body.task.later(4)
 
 
-def while_running(app: Piecework, body: Body, strike: Callable[[], None]) -> Any:
-    job = body.task.later(4)
-    assert body.begun.wait(10)
-    strike()
-    return job
-
-
-def while_settling(app: Piecework, body: Body, strike: Callable[..., None]) -> Any:
+def while_settling(app: Piecework, body: Body, strike: Strike) -> Any:
     """The run ends while the server is gone."""
     job = body.task.later(4)
     assert body.begun.wait(10)
@@ -129,29 +97,11 @@ PHASES = [while_idle, while_listening, while_running, while_settling]
 @pytest.mark.parametrize("fsync", ["everysec", "always"])
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.__name__)
 def test_a_server_that_is_killed_and_comes_back_costs_nothing_but_time(
-    app: Piecework, server: Redis, caplog: pytest.LogCaptureFixture, phase: Callable[..., Any], fsync: str
+    app: Piecework, server: Redis, caplog: pytest.LogCaptureFixture, phase: Phase, fsync: str
 ) -> None:
     caplog.set_level(logging.INFO, "piecework")
     server.ask("CONFIG", "SET", "appendfsync", fsync)
-    body = Body(app)
-    with app.worker(concurrency=2):
-        (session,) = until(lambda: app.store.sessions(), "it is enlisted")
-
-        def strike(meanwhile: Callable[[], None] = lambda: None) -> None:
-            server.end(signal.SIGKILL)
-            meanwhile()
-            until(lambda: said(caplog, AWAY), "the worker has met it")
-            server.launch()
-
-        job = phase(app, body, strike)
-        body.go.set()
-        assert job.result(timeout=20) == 8
-        assert body.task.later(5).result(timeout=20) == 10
-        until(lambda: said(caplog, BACK), "it is told")
-        beat = app.store.sessions()[0].beat
-        until(lambda: app.store.sessions()[0].beat > beat, "it goes on beating")
-        assert [s.id for s in app.store.sessions()] == [session.id], "the worker began anew"
-    assert (body.runs, job.record().run, job.attempts()) == (2, 1, [])
+    comes_back(app, caplog, phase, lambda: server.end(signal.SIGKILL), server.launch)
     assert tells_it_once(caplog)
     assert_sound(app.store)
 

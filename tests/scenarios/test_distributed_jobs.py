@@ -671,6 +671,22 @@ def test_nobody_waits_for_a_thread_that_opens_the_store_and_all_share_one(
     assert found[0] == found[1] == found[2]
 
 
+def test_a_follow_up_is_found_by_its_tags_and_its_identity(app: Piecework) -> None:
+    @app.task(tags="nightly", identity="day")
+    def report(day: int) -> int:
+        return day
+
+    follows = report.using(tags="x").piece(7)
+    job = app.distributed_job("t", then=follows, otherwise=follows)
+    job.push_all(["a"])
+    job.stop()
+    assert job.resume()
+    assert job.done("a")
+    assert {found.id for found in app.jobs.where(tags=["nightly", "x"])} == {job.otherwise_id, job.then_id}
+    assert {found.id for found in app.jobs.where(identity=7)} == {job.otherwise_id, job.then_id}
+    assert report.in_progress(7)
+
+
 def test_a_follow_up_may_be_an_operation(app: Piecework) -> None:
     def note(step: Any) -> None:
         step["noted"] = step["token"]

@@ -9,6 +9,7 @@ from piecework.job import Finding
 from piecework.store.postgres import schema
 from piecework.store.postgres.database import Database
 from piecework.store.postgres.transaction import SQL, Con, in_schema
+from piecework.store.sql.examine import unfit
 
 OLDEST = 120000  # the first server whose plans the statements rely on
 LONG = 600  # seconds for which a transaction keeps vacuum from clearing what was settled since
@@ -81,14 +82,8 @@ def _schema(db: Database) -> list[Finding]:
     found = schema.version(db)
     if found is None:
         return [Finding("ok", "schema", f"none yet; {db.place.schema} is set up at first use")]
-    if found < schema.VERSION:
-        return [Finding("error", "schema", f"version {found}, needed {schema.VERSION}; run: piecework migrate")]
-    if found > schema.VERSION:
-        return [
-            Finding(
-                "error", "schema", f"version {found} is newer than this piecework ({schema.VERSION}); update piecework"
-            )
-        ]
+    if (wrong := unfit(found, schema.VERSION)) is not None:
+        return [wrong]
     return [Finding("ok", "schema", f"version {found} in {db.place.schema}"), *_left(db)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from piecework.errors import SchemaOutdated, StoreError
 from piecework.store.postgres.database import Database, Gate, gate_number
 from piecework.store.postgres.transaction import Con, in_schema, quoted
-from piecework.store.sql.files import migrations
+from piecework.store.sql.files import migrations, statements
 
 MIGRATIONS = migrations("piecework.store.postgres")
 VERSION = MIGRATIONS[-1][0]
@@ -133,7 +133,7 @@ def _apply(con: Con, db: Database) -> list[str]:
     applied = []
     for number, name, sql in MIGRATIONS:
         if number > found:
-            for statement in _statements(sql):
+            for statement in statements(sql):
                 con.execute(in_schema(statement, schema).encode())
             con.execute(in_schema(_APPLIED, schema.replace("%", "%%")).encode(), (number, name))
             applied.append(name)
@@ -164,15 +164,3 @@ def _may(con: Con, schema: str) -> bool:
         f"{said}; let an administrator run piecework migrate, or what piecework migrate --sql prints, or name another "
         "schema in the store's URL (?schema=…)"
     )
-
-
-def _statements(sql: str) -> list[str]:
-    """The statements of a file, which are sent one by one; a line that ends one ends with a semicolon."""
-    found, statement = [], ""
-    for line in sql.splitlines():
-        code = line.partition("--")[0].rstrip()
-        statement += code + "\n"
-        if code.endswith(";"):
-            found.append(statement)
-            statement = ""
-    return found

@@ -28,3 +28,15 @@ def migrations(package: str) -> list[tuple[int, str, str]]:
     return sorted(
         (int(entry.name.split("_")[0]), entry.name.removesuffix(".sql"), entry.read_text("utf-8")) for entry in found
     )
+
+
+def statements(sql: str) -> list[str]:
+    """The statements of a migration, to be sent one by one: the line that ends one ends with a semicolon."""
+    found, statement = [], ""
+    for line in sql.splitlines():
+        code = line.partition("--")[0].rstrip()
+        statement += code + "\n"
+        if code.endswith(";"):
+            found.append(statement)
+            statement = ""
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from piecework.errors import StoreError
 from piecework.job import Finding
+from piecework.store.sql.examine import unfit
 from piecework.store.sqlite import schema
 from piecework.store.sqlite.database import Database
 from piecework.store.sqlite.transaction import SQL
@@ -85,19 +86,11 @@ def _permissions(db: Database) -> Finding:
 
 
 def _schema(db: Database) -> list[Finding]:
-    if not db.exists():
-        return [Finding("ok", "schema", "none yet; it is set up at first use")]
-    found = schema.version(db)
+    found = schema.version(db) if db.exists() else None
     if found is None:
         return [Finding("ok", "schema", "none yet; it is set up at first use")]
-    if found < schema.VERSION:
-        return [Finding("error", "schema", f"version {found}, needed {schema.VERSION}; run: piecework migrate")]
-    if found > schema.VERSION:
-        return [
-            Finding(
-                "error", "schema", f"version {found} is newer than this piecework ({schema.VERSION}); update piecework"
-            )
-        ]
+    if (wrong := unfit(found, schema.VERSION)) is not None:
+        return [wrong]
     with db.read() as con:
         sound = con.execute("PRAGMA quick_check(1)").fetchone()[0]
         (left,) = con.execute(SQL["examine_left"]).fetchone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from piecework.errors import SchemaOutdated
-from piecework.store.sql.files import migrations
+from piecework.store.sql.files import migrations, statements
 from piecework.store.sqlite.database import Database
 
 MIGRATIONS = migrations("piecework.store.sqlite")
@@ -64,7 +64,7 @@ def migrate(db: Database, now: float) -> list[str]:
             )
         for number, name, sql in MIGRATIONS:
             if number > found:
-                for statement in _statements(sql):
+                for statement in statements(sql):  # `executescript` would commit what makes the migration one thing
                     con.execute(statement)
                 con.execute("INSERT INTO piecework_schema VALUES (?, ?, ?)", (number, name, now))
                 applied.append(name)
@@ -81,15 +81,3 @@ def script(after: int) -> str:
         done = f"INSERT INTO piecework_schema VALUES ({number}, '{name}', (julianday('now') - 2440587.5) * 86400.0);"
         parts += [f"-- {name}", sql.strip(), done]
     return "\n\n".join([*parts, "COMMIT;"]) + "\n"
-
-
-def _statements(sql: str) -> list[str]:
-    """The statements of a file. (`executescript` would commit the transaction that makes the migration one thing.)"""
-    found, statement = [], ""
-    for line in sql.splitlines():
-        code = line.partition("--")[0].rstrip()
-        statement += code + "\n"
-        if code.endswith(";"):
-            found.append(statement)
-            statement = ""
-    return found
