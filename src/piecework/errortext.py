@@ -75,6 +75,14 @@ def _leave_out_the_engine(whole: traceback.TracebackException) -> None:
         left += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
 
 
+def shown(value: object, most: int = 80) -> str:
+    """The beginning of a value as text, for a message about it: of one that cannot say what it is, only its kind."""
+    try:
+        return repr(value)[:most]
+    except Exception:  # it is nested too deeply, or its own method raises
+        return f"a {type(value).__name__}"
+
+
 def storable(text: str) -> bool:
     """Whether a store can keep a text as it is: no NUL, no lone surrogates."""
     try:

@@ -253,6 +253,22 @@ def test_an_operation_jumps_by_hand_and_its_visits_go_on_counting(app: Piecework
     assert done_by_hand(op) == [("jumped", "a red one")]
 
 
+@pytest.mark.elsewhere(shelf=())
+def test_a_jump_by_hand_is_said_as_a_step_says_it(app: Piecework, steps: Steps) -> None:
+    jumping = app.operation("f", main=[steps.charge, steps.email], red=[steps.b1, steps.email], max_steps=50)
+    op = jumping.later()
+    for target in ("red", {"red": steps.b1}, steps.b1, {"red": "b1"}):
+        place = op.jump_to(target)
+        assert (place.branch, place.step) == ("red", "b1")
+    assert jumping.where().jump_to({"main": steps.email}) == 1
+    assert op.status == "due: main/email"
+    for wrong in ({}, {"red": steps.b1, "main": steps.email}, {"red": None}):
+        with pytest.raises(BadArguments, match="jump_to: a dict"):
+            op.jump_to(wrong)
+        with pytest.raises(BadArguments, match="jump_to: a dict"):
+            jumping.where().jump_to(wrong)
+
+
 def test_steps_that_were_left_before_anything_ran_there_are_skipped(app: Piecework, steps: Steps) -> None:
     moved = app.operation("f", main=[steps.charge, wait_for("approval"), steps.email], red=[steps.b1]).later()
     drain(app)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piecework.errortext import MAX_MESSAGE, MAX_TRACEBACK, clean, describe
+from piecework.errortext import MAX_MESSAGE, MAX_TRACEBACK, clean, describe, shown
 from piecework.job import ErrorInfo
 
 SLACK = 60  # the sentence in the middle of what was cut
@@ -213,3 +213,11 @@ def test_clean_text_is_bounded_and_has_no_nul_and_no_surrogate(text: str, limit:
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=100))
 def test_clean_leaves_what_is_clean(text: str) -> None:
     assert clean(text, 100) == text
+
+
+def test_whatever_a_value_is_the_beginning_of_it_is_shown() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown({"x": "y" * 1000}, 10) == "{'x': 'yyy"
+    assert (shown(deep), shown(Broken(ValueError("x")))) == ("a list", "a Broken")
