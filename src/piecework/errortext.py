@@ -8,6 +8,7 @@ from piecework.job import ErrorInfo
 
 MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
+_HEADER = "Traceback (most recent call last):\n"
 
 
 def describe(error: BaseException) -> ErrorInfo:
@@ -33,15 +34,53 @@ def _message(error: BaseException) -> str:
 
 
 def _trace(error: BaseException) -> str:
+    """Where it was raised, with its causes, its notes, and the parts of a group; without the line that is its message."""
     try:
-        # Frames of piecework itself tell a user nothing about the job.
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/piecework/engine/" not in f.filename]
-        lines = traceback.format_list(frames)
-        if error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
-            lines = traceback.format_exception(error)[:-1]
-        return "Traceback (most recent call last):\n" + "".join(lines) if frames else ""
+        frames = _of_the_job(traceback.extract_tb(error.__traceback__))
+        if not frames:
+            return ""
     except BaseException as broken:
         return f"(the traceback could not be formatted: {type(broken).__name__})"
+    try:
+        lines = _told(error)
+    except BaseException:  # a class, a cause or a note that bites: where it was raised is known all the same
+        lines = [_HEADER, *frames.format()]
+    return "".join(lines)
+
+
+def _of_the_job(stack: traceback.StackSummary) -> traceback.StackSummary:
+    """Without the frames of piecework itself, which tell a user nothing about the job."""
+    return traceback.StackSummary.from_list([frame for frame in stack if "/piecework/engine/" not in frame.filename])
+
+
+def _told(error: BaseException) -> list[str]:
+    whole = traceback.TracebackException.from_exception(error)
+    _leave_out_the_engine(whole)
+    lines = list(whole.format())
+    if not issubclass(type(error), BaseExceptionGroup | SyntaxError):
+        own = list(whole.format_exception_only())  # the message, which is kept by itself, and the notes
+        lines = [*lines[: -len(own)], *own[1:]]
+    return [clean(line, MAX_MESSAGE) for line in lines]  # the message of a cause may be of any length
+
+
+def _leave_out_the_engine(whole: traceback.TracebackException) -> None:
+    """From the error, and from those that it came from or is made of."""
+    left, seen = [whole], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.stack = _of_the_job(one.stack)
+        left += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
+
+
+def shown(value: object, most: int = 80) -> str:
+    """The beginning of a value as text, for a message about it: of one that cannot say what it is, only its kind."""
+    try:
+        return repr(value)[:most]
+    except Exception:  # it is nested too deeply, or its own method raises
+        return f"a {type(value).__name__}"
 
 
 def storable(text: str) -> bool:

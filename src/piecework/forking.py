@@ -66,7 +66,9 @@ def _completed(source: Operation[Any], after: Any) -> tuple[StepRun, datetime | 
     Raises `UsageError` where there is no such step.
     """
     visit = after.visit if isinstance(after, StepRun | StepView | Place) else after
-    name = None if isinstance(visit, int) else source.name_of(after.name if isinstance(after, StepView) else after)
+    if isinstance(after, StepView) and visit is None:  # another branch may have come to a step of that name
+        raise _not_completed(source, f"step {after.branch}/{after.name}")
+    name = None if isinstance(visit, int) and not isinstance(visit, bool) else source.name_of(visit)
     found, until = None, None
     for run in source.runs():
         if run.outcome == COMPLETED and (run.visit == visit if name is None else run.name == name):
@@ -74,13 +76,14 @@ def _completed(source: Operation[Any], after: Any) -> tuple[StepRun, datetime | 
         elif found is not None and until is None and run.outcome in WENT_ON:
             until = run.finished_at if run.outcome in (COMPLETED, "skipped") else found.finished_at
     if found is None:
-        what = f"step {name!r}" if name is not None else f"visit {visit}"
-        raise UsageError(
-            f"operation {source.id} has no completed {what}; fork it after one of those that its steps show"
-        )
+        raise _not_completed(source, f"step {name!r}" if name is not None else f"visit {visit}")
     moved = (as_utc(line.at) for line in source.amendments() if line.cursor is not None)
     left = [at for at in (until, *moved) if at is not None and at >= found.finished_at]
     return found, min(left, default=None)
+
+
+def _not_completed(source: Operation[Any], what: str) -> UsageError:
+    return UsageError(f"operation {source.id} has no completed {what}; fork it after one of those that its steps show")
 
 
 def _next(source: Operation[Any], behind: StepRun, route: Route) -> Place:

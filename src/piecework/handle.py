@@ -273,12 +273,16 @@ class Job(Generic[R]):
         and host of this process) are kept in the lines of operations that come back, and of no other jobs.
         """
         why, who = why_and_who("retry", reason, by)
-        if self._app.store.retry(Filter(ids=(self.id,)), by=who, reason=why) or self._recall(why, who):
-            return True
-        record = self.record()
-        if record.state not in RETRIABLE:
-            return False
-        raise UsageError(f"job {self.id} ({record.task}) cannot be retried: {why_not_back(self._app.store, record)}")
+        refused: Record | None = None
+        while not (self._app.store.retry(Filter(ids=(self.id,)), by=who, reason=why) or self._recall(why, who)):
+            record = self.record()
+            if record.state not in RETRIABLE:
+                return False
+            if refused is not None and _end_of(record) == _end_of(refused):
+                why_not = why_not_back(self._app.store, record)
+                raise UsageError(f"job {self.id} ({record.task}) cannot be retried: {why_not}")
+            refused = record  # unless somebody else brought it back just then, and it has ended again since
+        return True
 
     async def aretry(self, reason: str = "", *, by: str | None = None) -> bool:
         """`retry`, awaited."""
@@ -308,3 +312,8 @@ class Job(Generic[R]):
         Only what ended or is parked is deleted; a piece goes with its root, or by itself once that has completed.
         """
         return self._app.store.delete(Filter(ids=(self.id,)))
+
+
+def _end_of(record: Record) -> tuple[State, int, float | None]:
+    """This very end of a job, as told from an earlier or a later one."""
+    return record.state, record.run, record.finished_at

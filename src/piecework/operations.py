@@ -36,7 +36,7 @@ from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.start import Globals
-from piecework.stepping import S, signal_payload
+from piecework.stepping import S, branch_and_step, signal_payload
 from piecework.trail import Event, StepRun, step_runs, timeline
 
 PAGE = 500
@@ -230,6 +230,7 @@ class Operation(Job[S]):
         and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
+        target, step = branch_and_step(target, step)
         there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
 
         def made(record: Record, id: str) -> Amendment:
@@ -248,6 +249,7 @@ class Operation(Job[S]):
     def must_have(self, target: Any, step: Any = None) -> None:
         """Raises `UsageError` where its plan does not have a branch or step, `BadArguments` for what stands for none."""
         plan = self.plan
+        target, step = branch_and_step(target, step)
         there = self._on(plan, target), None if step is None else self._on(plan, step)
         try:
             plan.target(*there)

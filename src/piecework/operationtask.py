@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.declare import apart, declare
 from piecework.errors import BadArguments, BadOption, Duplicate, DuplicateTask, JobNotFound
+from piecework.errortext import shown
 from piecework.ids import new_id, new_ids
 from piecework.inline import run_now
 from piecework.job import Change, Filter, NewJob, NewOperation
@@ -219,7 +220,7 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
                 given = (begin, {}) if not isinstance(begin, Mapping) else (None, dict(begin))
                 jobs.append(self._new_job(id, () if given[0] is None else (given[0],), given[1]))
             except BadArguments as error:
-                raise type(error)(f"{self.name}.later_many: call {n}, {str(begin)[:80]}: {error}") from error
+                raise type(error)(f"{self.name}.later_many: call {n}, {shown(begin)}: {error}") from error
         return jobs
 
     def begun(self, id: str, text: str, operation: NewOperation, place: Place) -> NewJob:

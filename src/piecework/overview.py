@@ -50,10 +50,12 @@ def overview(
     for run in runs:
         visits.setdefault(run.visit, []).append(run)
     passed = _passed_by_hand(amendments)
+    for visit in passed:  # it may have been moved on before anything ran there
+        visits.setdefault(visit, [])
     here = read_cursor(record.cursor) if record.cursor is not None else None
     if isinstance(here, Place) and not here.undoing:
         visits.setdefault(here.visit, [])
-    views = [_view(visit, visits[visit], here, record, passed, now) for visit in sorted({*visits, *passed})]
+    views = [_view(visit, visits[visit], here, record, passed, now) for visit in sorted(visits)]
     return [*views, *_others(record, plan, here, views)]
 
 

@@ -213,14 +213,11 @@ class Step(Generic[S]):
         """Says where the operation goes on when this step has ended; it does not end the step. Of two, the last counts.
 
         `target` is a branch (its first step), or a step: its name, function or class. A step that several branches have
-        is named together with its branch: ``jump_to("main", email)``.
+        is named together with its branch: ``jump_to("main", email)``, or ``jump_to({"main": email})``.
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("jump_to")
-        if isinstance(target, Mapping):
-            if len(target) != 1:
-                raise BadArguments(f"jump_to: a dict must name one branch and its step, not {len(target)} of them")
-            ((target, step),) = target.items()
+        target, step = branch_and_step(target, step)
         said = self._name_of(target), None if step is None else self._name_of(step)
         where, there = (None if name is None else self._renamed.get(name, name) for name in said)
         assert where is not None
@@ -401,6 +398,18 @@ class Step(Generic[S]):
 
     def _encoded(self) -> bytes:
         return encode({key: self._raw(key) for key in self})
+
+
+def branch_and_step(target: Any, step: Any) -> tuple[Any, Any]:
+    """What a jump names, also where that was said as a dict, ``{"main": email}``. Raises `BadArguments`."""
+    if not isinstance(target, Mapping):
+        return target, step
+    if len(target) != 1:
+        raise BadArguments(f"jump_to: a dict must name one branch and its step, not {len(target)} of them")
+    ((branch, inner),) = target.items()
+    if step is not None or inner is None:
+        raise BadArguments("jump_to: a dict names one branch and its step, and nothing stands beside it")
+    return branch, inner
 
 
 def with_changes(globals: str, changes: Iterable[Change]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from msgspec import UnsetType
 
 from piecework.errors import BadArguments, BadOption, Duplicate
+from piecework.errortext import shown
 from piecework.handle import Job
 from piecework.ids import new_id, new_ids
 from piecework.job import NewJob, State
@@ -178,13 +179,15 @@ class Task(Asked[P, R], Generic[P, C, R]):
         encode, limit = self._spec.signature.encode, self._app.settings.max_payload
         for n, call in enumerate(calls):
             if not isinstance(call, tuple | list):
-                raise BadArguments(f"{self.name}.later_many: call {n} is {call!r}; each must be a tuple of arguments")
+                raise BadArguments(
+                    f"{self.name}.later_many: call {n} is {shown(call)}; each must be a tuple of arguments"
+                )
             try:
                 texts.append(encode(call, {}, limit))
                 if not alike:
                     identities.append(self._identity(call, {}))
             except BadArguments as error:
-                raise type(error)(f"{self.name}.later_many: call {n}, {str(call)[:80]}: {error}") from error
+                raise type(error)(f"{self.name}.later_many: call {n}, {shown(call)}: {error}") from error
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()
         tags, ids = self._tags(), new_ids(len(texts))
         if alike:

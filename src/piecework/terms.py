@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from piecework.errors import NotSerializable
+
 LONGEST = 200  # characters of a term; what is longer is named by its digest
 
 
@@ -33,13 +35,34 @@ def _short(text: str) -> str:
 def contains(document: Any, part: Any) -> bool:
     """Whether a JSON document contains a part: of an object a subset of its keys, of a list a subset of its items in any
     order, each again by containment; scalars are equal and of one type. The rule of PostgreSQL's ``@>``.
+
+    Raises `NotSerializable` for a part that is nested more deeply than can be looked at.
     """
+    try:
+        return _contains(document, part)
+    except RecursionError:
+        raise NotSerializable("what is asked for is nested too deeply to be looked for") from None
+
+
+def _contains(document: Any, part: Any) -> bool:
+    """One frame for each level, so that whatever could be stored can be asked for."""
     if isinstance(part, Mapping):
-        return isinstance(document, Mapping) and all(
-            key in document and contains(document[key], value) for key, value in part.items()
-        )
+        if not isinstance(document, Mapping):
+            return False
+        for key, value in part.items():  # noqa: SIM110 - all() would take two frames more
+            if key not in document or not _contains(document[key], value):
+                return False
+        return True
     if isinstance(part, list | tuple):
-        return isinstance(document, list) and all(any(contains(item, value) for item in document) for value in part)
+        if not isinstance(document, list):
+            return False
+        for value in part:
+            for item in document:
+                if _contains(item, value):
+                    break
+            else:
+                return False
+        return True
     if isinstance(part, bool) or isinstance(document, bool):
         return part is document
     return type(document) not in (list, dict) and bool(document == part)

@@ -215,6 +215,14 @@ def test_a_jump_to_nowhere_is_refused_and_changes_nothing(target: Any, said: str
     assert made.jump is None
 
 
+@pytest.mark.parametrize(("target", "step"), [({"main": "email"}, "charge"), ({"red": None}, None)])
+def test_a_dict_names_both_branch_and_step(target: Any, step: Any) -> None:
+    made = a_step()
+    with pytest.raises(BadArguments, match="a dict names one branch and its step"):
+        made.jump_to(target, step)
+    assert made.jump is None
+
+
 def test_a_step_says_how_long_to_wait_before_the_next() -> None:
     step = a_step()
     step.sleep(timedelta(minutes=1))

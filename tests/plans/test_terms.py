@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from piecework.errors import NotSerializable
 from piecework.terms import LONGEST, contains, term
 
 SCALARS = (
@@ -113,6 +114,21 @@ STORED = {
 )
 def test_containment_is_that_of_postgresql(part: dict[str, Any], found: bool) -> None:
     assert contains(STORED, part) is found
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_as_deeply_as_a_global_may_be_is_found() -> None:
+    deep = {"x": nested(600)}
+    assert contains(deep, {"x": nested(600)})
+    assert not contains(deep, {"x": nested(599)})
+    with pytest.raises(NotSerializable, match="nested too deeply"):
+        contains({"x": nested(5000)}, {"x": nested(5000)})
 
 
 def test_a_long_value_has_a_short_term_of_its_own() -> None:

@@ -80,6 +80,24 @@ def test_of_many_at_once_each_that_did_something_leaves_a_line(app: Piecework, v
     assert op.state is State.AVAILABLE
 
 
+def test_a_retry_that_met_another_one_is_no_refusal(app: Piecework, monkeypatch: pytest.MonkeyPatch) -> None:
+    op = app.operation("f", main=[step(boom, attempts=1)]).later()
+    drain(app)
+    retry, calls = app.store.retry, list[str]()
+
+    def meets_another(which: Any, **said: Any) -> int:
+        calls.append(said["by"])
+        if len(calls) > 1:
+            return retry(which, **said)
+        assert retry(which, **{**said, "by": "bob"}) == 1  # who is first; it fails again before anybody looks
+        drain(app)
+        return 0
+
+    monkeypatch.setattr(app.store, "retry", meets_another)
+    assert op.retry(by="ann") is True
+    assert ([line.by for line in op.amendments()], op.state) == (["bob", "ann"], State.AVAILABLE)
+
+
 def test_what_is_refused_leaves_no_line_and_is_not_moved(app: Piecework) -> None:
     failing = app.operation("f", main=[step(boom, attempts=1), step(boom, name="next")])
     op = failing.using(key="k").later()
@@ -233,6 +251,47 @@ def test_an_operation_jumps_by_hand_and_its_visits_go_on_counting(app: Piecework
     with pytest.raises(UsageError, match="has completed"):
         op.jump_to(steps.charge)
     assert done_by_hand(op) == [("jumped", "a red one")]
+
+
+@pytest.mark.elsewhere(shelf=())
+def test_a_jump_by_hand_is_said_as_a_step_says_it(app: Piecework, steps: Steps) -> None:
+    jumping = app.operation("f", main=[steps.charge, steps.email], red=[steps.b1, steps.email], max_steps=50)
+    op = jumping.later()
+    for target in ("red", {"red": steps.b1}, steps.b1, {"red": "b1"}):
+        place = op.jump_to(target)
+        assert (place.branch, place.step) == ("red", "b1")
+    assert jumping.where().jump_to({"main": steps.email}) == 1
+    assert op.status == "due: main/email"
+    for wrong in ({}, {"red": steps.b1, "main": steps.email}, {"red": None}):
+        with pytest.raises(BadArguments, match="jump_to: a dict"):
+            op.jump_to(wrong)
+        with pytest.raises(BadArguments, match="jump_to: a dict"):
+            jumping.where().jump_to(wrong)
+
+
+def test_steps_that_were_left_before_anything_ran_there_are_skipped(app: Piecework, steps: Steps) -> None:
+    moved = app.operation("f", main=[steps.charge, wait_for("approval"), steps.email], red=[steps.b1]).later()
+    drain(app)
+    moved.jump_to("red")  # away from a wait …
+    moved.jump_to("main", "email")  # … and from a step that was due
+    assert [(view.visit, view.name, view.state) for view in moved.steps] == [
+        (1, "charge", "completed"),
+        (2, "approval", "skipped"),
+        (3, "b1", "skipped"),
+        (4, "email", "pending"),
+    ]
+    drain(app)
+    assert [view.state for view in moved.steps] == ["completed", "skipped", "skipped", "completed"]
+
+
+def test_a_first_step_that_was_left_before_it_ran_is_shown_also_where_all_is_undone(
+    app: Piecework, steps: Steps
+) -> None:
+    op = app.operation("f", main=[steps.charge, steps.email]).later()
+    op.skip()
+    op.cancel(undo=True)
+    drain(app)
+    assert (op.state, [view.state for view in op.steps]) == (State.CANCELLED, ["skipped", "pending"])
 
 
 def test_a_jump_may_leave_it_as_it_is_until_it_is_retried(app: Piecework, steps: Steps) -> None:

@@ -154,6 +154,20 @@ def test_a_step_of_steps_can_be_forked_after(app: Piecework, steps: Steps) -> No
         op.fork(after=op.steps[1])
 
 
+def test_a_step_that_was_not_come_to_is_none_to_fork_after(app: Piecework, steps: Steps) -> None:
+    op = app.operation("f", main=[steps.charge, steps.email], red=[steps.charge, steps.email]).later()
+    drain(app)
+    (charged, _, red, _) = op.steps
+    assert (charged.branch, red.branch, red.name, red.visit) == ("main", "red", "charge", None)
+    with pytest.raises(UsageError, match="no completed step red/charge"):
+        op.fork(after=red)
+    with pytest.raises(UsageError, match="no completed visit 3"):
+        op.fork(after=3)
+    with pytest.raises(UsageError, match="True is no step"):
+        op.fork(after=True)
+    assert op.amendments() == []
+
+
 def test_a_jump_by_hand_and_a_skip_wait_for_the_time_of_the_step_they_lead_to(
     app: Piecework, steps: Steps, leaping: LeapingClock
 ) -> None:

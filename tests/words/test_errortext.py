@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piecework.errortext import MAX_MESSAGE, MAX_TRACEBACK, clean, describe
+from piecework.errortext import MAX_MESSAGE, MAX_TRACEBACK, clean, describe, shown
 from piecework.job import ErrorInfo
 
 SLACK = 60  # the sentence in the middle of what was cut
@@ -117,9 +117,53 @@ def test_a_class_without_a_usable_name_is_survived() -> None:
 
 
 def test_an_exception_group_is_told_with_its_parts() -> None:
-    info = describe(raised(ExceptionGroup("two things", [ValueError("one"), KeyError("two")])))
+    parts = [raised(ValueError("one")), ExceptionGroup("inner", [raised(KeyError("two"))])]
+    info = describe(raised(ExceptionGroup("two things", parts)))
     assert info.type == "ExceptionGroup"
     assert info.message.startswith("two things")
+    assert "ValueError: one" in info.traceback
+    assert "KeyError: 'two'" in info.traceback
+    assert info.traceback.count("in raised") == 3  # of the group, and of both that were raised
+    assert_keepable(info)
+
+
+def test_a_group_among_the_causes_is_told_with_its_parts() -> None:
+    try:
+        raise RuntimeError("the whole batch") from ExceptionGroup("several", [raised(ValueError("the one"))])
+    except RuntimeError as caught:
+        info = describe(caught)
+    assert "ValueError: the one" in info.traceback
+    assert not info.traceback.rstrip().endswith("RuntimeError: the whole batch")  # that is its message
+
+
+def test_notes_are_told() -> None:
+    error = ValueError("bad body")
+    error.add_note("while it read " + "the third file")
+    info = describe(raised(error))
+    assert info.message == "bad body"
+    assert info.traceback.rstrip().endswith("while it read the third file")
+
+
+def test_a_chain_has_one_heading_for_each_of_its_errors() -> None:
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+    except RuntimeError as caught:
+        info = describe(caught)
+    assert info.traceback.count("Traceback (most recent call last)") == 2
+
+
+def test_the_long_message_of_a_cause_leaves_room_for_the_rest() -> None:
+    try:
+        try:
+            raise KeyError("x" * 5_000_000)
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+    except RuntimeError as caught:
+        info = describe(caught)
+    assert "direct cause" in info.traceback
     assert_keepable(info)
 
 
@@ -169,3 +213,11 @@ def test_clean_text_is_bounded_and_has_no_nul_and_no_surrogate(text: str, limit:
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=100))
 def test_clean_leaves_what_is_clean(text: str) -> None:
     assert clean(text, 100) == text
+
+
+def test_whatever_a_value_is_the_beginning_of_it_is_shown() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown({"x": "y" * 1000}, 10) == "{'x': 'yyy"
+    assert (shown(deep), shown(Broken(ValueError("x")))) == ("a list", "a Broken")
