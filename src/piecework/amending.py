@@ -70,7 +70,12 @@ def was_undone(record: Record) -> bool:
 def must_not_be_undone(record: Record, states: Collection[State]) -> None:
     """Raises `UsageError` where an operation in one of these states was undone."""
     if record.state in states and was_undone(record):
-        raise UsageError(f"operation {record.id} was undone; fork it, let it jump_to a step, or start another")
+        raise UsageError(why_undone(record))
+
+
+def why_undone(record: Record) -> str:
+    """What keeps an operation that was undone from going on."""
+    return f"operation {record.id} was undone; fork it, let it jump_to a step, or start another"
 
 
 def must_be_movable(record: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from piecework.amending import was_undone, why_undone
 from piecework.byhand import why_not_back
 from piecework.changed import MOST_REFUSED, Changed
 from piecework.errors import KeyHeld
@@ -24,6 +25,11 @@ class BringBack:
 
     def bite(self, records: Sequence[Record]) -> int:
         """Brings back some, and notes which of them did not come; how many came."""
+        for record in filter(was_undone, records):
+            self._refuse(record, why_undone)
+        return self._bite(left) if (left := [record for record in records if not was_undone(record)]) else 0
+
+    def _bite(self, records: Sequence[Record]) -> int:
         held: set[str] = set()
         try:
             n = self._bring(_only(*records))

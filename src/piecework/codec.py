@@ -268,7 +268,7 @@ def _default(p: inspect.Parameter) -> tuple[Any, ...]:
 
 def too_large(what: str, size: int, limit: int) -> str:
     return (
-        f"{what} take {size:,} bytes, and the limit is {limit:,}; store the data elsewhere and pass a reference, "
+        f"{what} would take {size:,} bytes, and the limit is {limit:,}; store the data elsewhere and pass a reference, "
         "or raise max_payload"
     )
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from piecework.amending import was_undone
 from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
 from piecework.changed import Changed
@@ -196,7 +195,7 @@ class Query:
             states,
             lambda which: store.retry(which, limit=BITE, resume=resume, by=who, reason=why),
         )
-        return back.told(self._by_state(states, back.bite, was_undone))
+        return back.told(self._by_state(states, back.bite))
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None) -> int:
         """Cancels all that have not ended; how many."""
@@ -208,13 +207,8 @@ class Query:
             ),
         )
 
-    def _by_state(
-        self,
-        states: Sequence[State],
-        act: Callable[[Sequence[Record]], int],
-        left: Callable[[Record], bool] = lambda record: False,
-    ) -> int:
-        """Acts page by page, in order of arrival, but for what is left: a page of which nothing changes hides none.
+    def _by_state(self, states: Sequence[State], act: Callable[[Sequence[Record]], int]) -> int:
+        """Acts page by page, in order of arrival: a page of which nothing changes hides none.
 
         The pages are read beside the work of others; only the change of a page takes the store's lock.
         """
@@ -222,8 +216,7 @@ class Query:
         for state in states if self._which.state is None else {self._which.state} & set(states):
             after, which = None, msgspec.structs.replace(self._which, state=state)
             while page := self._app.store.find(which, after=after, limit=BITE):
-                if meant := [record for record in page if not left(record)]:
-                    done += act(meant)
+                done += act(page)
                 after = page[-1].id
         return done
 

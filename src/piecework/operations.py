@@ -331,10 +331,15 @@ class Operation(Job[S]):
         return self._globals().edits(stored, values, self._app.settings.max_payload)
 
     def _last_visit(self, record: Record) -> int:
+        """The highest number of a visit that was given; also to a step that left no line, since it was split or waited
+        when somebody had the operation undone.
+        """
         place = read_cursor(record.cursor or "")
         if isinstance(place, Place) and not place.undoing:
             return place.visit
-        return max((run.visit for run in self.runs()), default=0)
+        by_hand = [read_cursor(at) for line in self.amendments() for at in (line.cursor_before, line.cursor) if at]
+        passed = [there.visit for there in by_hand if isinstance(there, Place)]
+        return max(passed + [run.visit for run in self.runs()], default=0)
 
     def _spec(self) -> TaskSpec | None:
         return self._app.registry.get(self.task)

@@ -318,6 +318,11 @@ class Step(Generic[S]):
             self.check_fit()
         return *received, *made
 
+    def check_received(self) -> None:
+        """Raises `BadArguments` and `TooLarge` where what came with the signal cannot be kept beside the other globals."""
+        self._check_size([])
+        self.check_fit()
+
     def check_fit(self) -> None:
         """Raises `BadArguments` where what was set by name, or came with a signal, does not fit the declared state.
 
@@ -387,13 +392,12 @@ class Step(Generic[S]):
         They may have come there by an edit while another step ran, each of which was small enough for what it had read.
         """
         after = {key: len(bytes(raw)) for key, raw in self._documents().items()}
-        before = sum(len(key) + n + 4 for key, n in after.items())
         for change in made:
             after.pop(change.key, None)
             if change.value is not None:
                 after[change.key] = len(change.value.encode())
-        size = sum(len(key) + n + 4 for key, n in after.items())
-        if size > max(self._limit, before):
+        size = _size(after)
+        if size > self._limit and size > _size({key: len(bytes(raw)) for key, raw in _raw.decode(self._text).items()}):
             raise TooLarge(too_large("the operation's globals", size, self._limit))
 
     def _encoded(self) -> bytes:
@@ -410,6 +414,11 @@ def branch_and_step(target: Any, step: Any) -> tuple[Any, Any]:
     if step is not None or inner is None:
         raise BadArguments("jump_to: a dict names one branch and its step, and nothing stands beside it")
     return branch, inner
+
+
+def _size(lengths: Mapping[str, int]) -> int:
+    """How long a document is, by the names of its globals and the lengths of their values."""
+    return sum(len(key) + n + 4 for key, n in lengths.items())
 
 
 def with_changes(globals: str, changes: Iterable[Change]) -> str:

@@ -117,7 +117,7 @@ def test_a_value_that_would_not_arrive_is_refused(value: Any) -> None:
 def test_globals_have_a_bound_together() -> None:
     step = a_step({"a": "x" * 50}, limit=100)
     step["b"] = "y" * 50
-    with pytest.raises(TooLarge, match="the operation's globals take"):
+    with pytest.raises(TooLarge, match="the operation's globals would take"):
         step.changes()
     del step["a"]
     assert len(step.changes()) == 2

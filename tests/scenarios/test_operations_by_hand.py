@@ -120,7 +120,11 @@ def test_an_operation_that_was_undone_is_left_by_verbs_for_many_jobs(app: Piecew
     drain(app)
     stopped = charging.later()
     stopped.cancel()
-    assert (undone.state, app.jobs.where(queue="default").retry()) == (State.CANCELLED, 1)
+    done = app.jobs.where(queue="default").retry()
+    assert (undone.state, done, done.left) == (State.CANCELLED, 1, 1)
+    assert done.refused == [
+        (undone.id, f"operation {undone.id} was undone; fork it, let it jump_to a step, or start another")
+    ]
     assert [done_by_hand(op)[-1][0] for op in (undone, stopped)] == ["undoing", "retried"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from piecework import Piecework, State, Step, step
+from piecework import Piecework, State, Step, step, wait_for
 from piecework.testing.drain import drain
 
 
@@ -55,3 +55,40 @@ def test_one_that_was_cancelled_before_its_undoing_goes_on_with_that(app: Piecew
     app.store.pause("default", False)
     drain(app)
     assert (op.state, op.globals["back"]) == (State.CANCELLED, [2, 1])
+
+
+def test_one_that_was_undone_while_it_waited_for_pieces_jumps_to_visits_that_nobody_had(app: Piecework) -> None:
+    """A step that was split has left no line by then; its number is that of its pieces, which would be found again."""
+
+    @app.task(queue="slow")
+    def square(n: int) -> int:
+        return n * n
+
+    def spread(step: Step[Any]) -> Any:
+        yield from (square.piece(n) for n in (1, 2))
+
+    def join(pieces: Any, step: Step[Any]) -> int:
+        return sum(pieces.results())
+
+    op = app.operation("spreading", main=[step(spread, compose=join, into="sum")]).later()
+    app.store.pause("slow", True)
+    drain(app)
+    assert op.status == "waiting for the pieces of main/spread"
+    op.cancel(undo=True)
+    drain(app)
+    app.store.pause("slow", False)
+    assert (op.status, op.jump_to("spread").visit) == ("cancelled", 2)
+    drain(app)
+    assert (op.status, op.globals) == ("completed", {"sum": 5})
+
+
+def test_so_does_one_that_was_undone_where_it_had_jumped_by_hand(app: Piecework) -> None:
+    def leave(step: Step[Any]) -> None:
+        pass
+
+    op = app.operation("leaving", main=[wait_for("go"), leave]).later()
+    drain(app)
+    assert op.jump_to("leave").visit == 2
+    op.cancel(undo=True)
+    drain(app)
+    assert (op.status, op.jump_to("go").visit) == ("cancelled", 3)

@@ -95,6 +95,35 @@ def test_a_wait_behind_which_no_step_comes_fails_the_step_at_once(app: Piecework
     assert "wait_for('go') in the last step: no step comes behind it" in op.error.message
 
 
+def test_what_came_with_signals_is_within_the_bound_of_the_globals(app: Piecework) -> None:
+    """A payload is bounded by itself; many of them, each under another name, are not by that."""
+    ran: list[str] = []
+
+    def last(step: Step[Any]) -> None:
+        ran.append(step.name)
+
+    def ask(step: Step[Any]) -> None:
+        step.wait_for("go", into="two")
+
+    half = "x" * (app.settings.max_payload * 6 // 10)
+    as_steps = app.operation("f", main=[wait_for("go", into="one"), wait_for("go", into="two", name="again")]).later()
+    in_steps = app.operation("g", main=[wait_for("go", into="one"), ask, last]).later()
+    for op in (as_steps, in_steps):
+        assert op.signal("go", half) is op.signal("go", half) is True
+    drain(app)
+    for op, at in ((as_steps, "again"), (in_steps, "last")):
+        assert (op.status, list(op.globals), ran) == (f"failed at main/{at}", ["one"], [])
+        assert op.error is not None
+        assert (op.error.type, "what came with the signal 'go'" in op.error.message) == (
+            "piecework.errors.TooLarge",
+            True,
+        )
+        op.unset("one")
+        op.retry()
+    drain(app)
+    assert [(op.status, list(op.globals)) for op in (as_steps, in_steps)] == [("completed", ["two"])] * 2
+
+
 def test_a_last_step_may_wait_before_it_jumps_and_sleeps_in_vain(app: Piecework) -> None:
     def again(step: Step[Any]) -> None:
         step["n"] = step.get("n", 0) + 1

@@ -298,12 +298,12 @@ def refuse_changes(step: StepSpec, handle: Step[Any]) -> None:
 
 
 def _receive(handle: Step[Any], wait: Wait, payload: str) -> None:
-    """Gives a step what came with the signal. Raises `Unbound` where that does not fit the declared state."""
+    """Gives a step what came with the signal. Raises `Unbound` where that is too large, or does not fit the state."""
     handle.receive(wait.into or wait.name, payload)
     try:
-        handle.check_fit()
+        handle.check_received()
     except BadArguments as error:
-        told = BadArguments(f"what came with the signal {wait.name!r} cannot be the global {wait.into!r}: {error}")
+        told = type(error)(f"what came with the signal {wait.name!r} cannot be the global {wait.into!r}: {error}")
         raise Unbound(Failed(describe(told))) from error
 
 
