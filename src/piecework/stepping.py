@@ -273,7 +273,14 @@ class Step(Generic[S]):
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
-        self.wait = make_wait(signal, timeout, otherwise, into, self._plan, present=self._present)
+        self.wait = make_wait(signal, timeout, otherwise, into, self._way)
+
+    def _way(self, otherwise: str) -> str:
+        """Where a wait leads, as "branch/step" of the operation's own plan. Raises `BadArguments`."""
+        where, _, step = otherwise.partition("/")
+        if not step:
+            return self._plan.target_beside(self._present, self._renamed.get(where, where), None, (where, None))
+        return self._plan.target_beside(self._present, where, self._renamed.get(step, step), (where, step))
 
     @property
     def waits_in_vain(self) -> bool:
@@ -415,11 +422,10 @@ def make_wait(
     timeout: Any,
     otherwise: Any,
     into: Any,
-    plan: Plan | None,
+    way: Callable[[str], str] | None,
     what: str = "wait_for",
-    present: Plan | None = None,
 ) -> Wait:
-    """A checked wait; `otherwise` becomes "branch/step" where the plan is known. Raises `BadArguments`, `BadOption`."""
+    """A checked wait; `otherwise` becomes "branch/step" by `way`, where the plan is known. Raises `BadArguments`, `BadOption`."""
     _check_name(signal, f"{what}: the signal")
     if into is not None:
         _check_name(into, f"{what}: into")
@@ -428,9 +434,8 @@ def make_wait(
     if otherwise is not None and timeout is None:
         raise BadArguments(f"{what}: otherwise is where it goes without a signal in time; say timeout=, too")
     seconds = None if timeout is None else check_seconds(timeout, f"{what}: timeout")
-    if otherwise is not None and plan is not None:
-        where, _, step = otherwise.partition("/")
-        otherwise = plan.target_beside(present, where, step or None, (where, step or None))
+    if otherwise is not None and way is not None:
+        otherwise = way(otherwise)
     return Wait(signal, seconds, into or signal, otherwise)
 
 
