@@ -14,7 +14,7 @@ import msgspec
 
 from piecework.arrival import compare, culprit
 from piecework.codec import too_large
-from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
+from piecework.errors import BadArguments, NotSerializable, OtherState, TooLarge, UsageError
 from piecework.job import Change, ErrorInfo, Wait, fold
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.options import check_coming, check_seconds
@@ -31,6 +31,7 @@ else:
     S = TypeVar("S")
 
 MAX_NAME = 200
+OTHER_STATE = "it has the globals of another state"  # so the reason begins for which it is parked
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _plain = msgspec.json.Decoder().decode
@@ -137,14 +138,15 @@ class Step(Generic[S]):
     def state(self) -> S:
         """The globals as the operation's declared state; what is changed in it is stored with the step's end.
 
-        Raises `UsageError` for an operation without one.
+        Raises `UsageError` for an operation without one. Where the globals came to the step under an older state, and do not
+        fit this one, `OtherState`: the operation is parked, until code comes that they fit, or they are edited.
         """
         if self._kind is None:
             raise UsageError(
                 'the operation declares no state; say app.operation(…, state=YourClass), or use step["name"]'
             )
         if self._state is None:
-            self._state = self._as_state(self._encoded())
+            self._state = self._read_state()
         return self._state
 
     def __getitem__(self, key: str) -> Any:
@@ -337,12 +339,25 @@ class Step(Generic[S]):
             return
         try:
             self._as_state(self._encoded())
+        except BadArguments:
+            if self._fitted():
+                raise
+
+    def _fitted(self) -> bool:
+        """Whether the globals fitted the state when they came to the step."""
+        try:
+            self._as_state(self._text.encode())
+        except BadArguments:
+            return False
+        return True
+
+    def _read_state(self) -> S:
+        try:
+            return self._as_state(self._encoded())
         except BadArguments as error:
-            try:
-                self._as_state(self._text.encode())
-            except BadArguments:
-                return
-            raise error
+            if self._fitted():
+                raise
+            raise OtherState(f"{OTHER_STATE}: {error}") from error
 
     def own_changes(self) -> tuple[Change, ...]:
         """What the step itself changed: without what was received, but for what it made of that."""

@@ -131,11 +131,19 @@ class _Look:
         """What keeps an operation from its end, if something does."""
         if code is None:
             return Trouble(record.task, declared=False)
-        if found.undoing and not was_undone(record) and (found.missing or undos):
-            return Trouble(record.task, undos=tuple(dict.fromkeys([*found.missing, *undos])), undoing=True)
-        if found.undoing:
+        if was_undone(record):
             return Trouble(record.task)
-        return Trouble(record.task, missing=found.missing, astray=found.astray)
+        if found.undoing and (lost := tuple(dict.fromkeys([*found.missing, *undos]))):
+            return Trouble(record.task, undos=lost, undoing=True)
+        if found.breaks:
+            return Trouble(record.task, missing=found.missing, astray=found.astray)
+        return Trouble(record.task, misfit=self._misfit(record.task, kept, code))
+
+    def _misfit(self, name: str, kept: OperationRecord, code: OperationSpec) -> str:
+        """The name of the state that the code declares, where the globals do not fit it."""
+        if code.state is None or self._registry[name].signature.reads(kept.globals):
+            return ""
+        return code.state.__qualname__
 
     def _note(
         self, record: Record, kept: OperationRecord, trouble: Trouble, code: OperationSpec | None
@@ -215,6 +223,11 @@ def _what(trouble: Trouble, code: OperationSpec | None) -> str:
             f"it is being undone, and this code has no undo for the {_listed(lost)} before it, so it would be parked there; "
             f"keep {_one(len(lost), 'it', 'them')} with the undo among retired, such as "
             f"retired=[step({lost[0]}, undo=…)], or let those that are under way end first"
+        )
+    if trouble.misfit:
+        return (
+            f"its globals do not fit the state {trouble.misfit} of this code, so it would be parked at a step that reads "
+            "that; give new fields a default, or set what is missing (piecework operations set)"
         )
     if not trouble.missing:
         return (

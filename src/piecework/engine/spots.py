@@ -16,6 +16,7 @@ from piecework.options import TaskOptions, effective
 from piecework.outcome import Outcome, Park, Release
 from piecework.plan import OTHER_PLAN, Place, Plan, Undoing, read_cursor, read_plan
 from piecework.registry import TaskSpec
+from piecework.stepping import OTHER_STATE
 from piecework.store.protocol import Store
 from piecework.walk import Walk
 
@@ -83,6 +84,8 @@ class Spots:
             text = self._other_plan(kept[0].digest, spec.operation)
             if text is not None and (record.reason or "").startswith(OTHER_PLAN):
                 return None  # its step would run, and jump there again
+            if (record.reason or "").startswith(OTHER_STATE) and not spec.signature.reads(kept[0].globals):
+                return None
             own = effective(spec.options, record.options)
             return _spot(spec.operation, text, record.cursor, own, kept[0].ending is not None)
         except BadArguments:
