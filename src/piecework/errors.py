@@ -46,6 +46,10 @@ class OtherPlan(BadArguments):
     """A jump to what the plan of the code has, and the plan with which its operation began has not."""
 
 
+class OtherState(BadArguments):
+    """Globals that do not fit the declared state, as they came to the step: they are those of an older state."""
+
+
 class NotSerializable(BadArguments):
     """An argument or result that cannot travel, or would not arrive as it was sent."""
 

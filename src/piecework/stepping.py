@@ -14,7 +14,7 @@ import msgspec
 
 from piecework.arrival import compare, culprit
 from piecework.codec import too_large
-from piecework.errors import BadArguments, NotSerializable, TooLarge, UsageError
+from piecework.errors import BadArguments, NotSerializable, OtherState, TooLarge, UsageError
 from piecework.job import Change, ErrorInfo, Wait, fold
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.options import check_coming, check_seconds
@@ -31,6 +31,7 @@ else:
     S = TypeVar("S")
 
 MAX_NAME = 200
+OTHER_STATE = "it has the globals of another state"  # so the reason begins for which it is parked
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _plain = msgspec.json.Decoder().decode
@@ -137,14 +138,15 @@ class Step(Generic[S]):
     def state(self) -> S:
         """The globals as the operation's declared state; what is changed in it is stored with the step's end.
 
-        Raises `UsageError` for an operation without one.
+        Raises `UsageError` for an operation without one. Where the globals came to the step under an older state, and do not
+        fit this one, `OtherState`: the operation is parked, until code comes that they fit, or they are edited.
         """
         if self._kind is None:
             raise UsageError(
                 'the operation declares no state; say app.operation(…, state=YourClass), or use step["name"]'
             )
         if self._state is None:
-            self._state = self._as_state(self._encoded())
+            self._state = self._read_state()
         return self._state
 
     def __getitem__(self, key: str) -> Any:
@@ -270,7 +272,14 @@ class Step(Generic[S]):
         Raises `BadArguments` for what is not on the plan.
         """
         self._check_free("wait_for")
-        self.wait = make_wait(signal, timeout, otherwise, into, self._plan, present=self._present)
+        self.wait = make_wait(signal, timeout, otherwise, into, self._way)
+
+    def _way(self, otherwise: str) -> str:
+        """Where a wait leads, as "branch/step" of the operation's own plan. Raises `BadArguments`."""
+        where, _, step = otherwise.partition("/")
+        if not step:
+            return self._plan.target_beside(self._present, self._renamed.get(where, where), None, (where, None))
+        return self._plan.target_beside(self._present, where, self._renamed.get(step, step), (where, step))
 
     @property
     def waits_in_vain(self) -> bool:
@@ -332,12 +341,25 @@ class Step(Generic[S]):
             return
         try:
             self._as_state(self._encoded())
+        except BadArguments:
+            if self._fitted():
+                raise
+
+    def _fitted(self) -> bool:
+        """Whether the globals fitted the state when they came to the step."""
+        try:
+            self._as_state(self._text.encode())
+        except BadArguments:
+            return False
+        return True
+
+    def _read_state(self) -> S:
+        try:
+            return self._as_state(self._encoded())
         except BadArguments as error:
-            try:
-                self._as_state(self._text.encode())
-            except BadArguments:
-                return
-            raise error
+            if self._fitted():
+                raise
+            raise OtherState(f"{OTHER_STATE}: {error}") from error
 
     def own_changes(self) -> tuple[Change, ...]:
         """What the step itself changed: without what was received, but for what it made of that."""
@@ -433,11 +455,10 @@ def make_wait(
     timeout: Any,
     otherwise: Any,
     into: Any,
-    plan: Plan | None,
+    way: Callable[[str], str] | None,
     what: str = "wait_for",
-    present: Plan | None = None,
 ) -> Wait:
-    """A checked wait; `otherwise` becomes "branch/step" where the plan is known. Raises `BadArguments`, `BadOption`."""
+    """A checked wait; `otherwise` becomes "branch/step" by `way`, where the plan is known. Raises `BadArguments`, `BadOption`."""
     _check_name(signal, f"{what}: the signal")
     if into is not None:
         _check_name(into, f"{what}: into")
@@ -446,9 +467,8 @@ def make_wait(
     if otherwise is not None and timeout is None:
         raise BadArguments(f"{what}: otherwise is where it goes without a signal in time; say timeout=, too")
     seconds = None if timeout is None else check_seconds(timeout, f"{what}: timeout")
-    if otherwise is not None and plan is not None:
-        where, _, step = otherwise.partition("/")
-        otherwise = plan.target_beside(present, where, step or None, (where, step or None))
+    if otherwise is not None and way is not None:
+        otherwise = way(otherwise)
     return Wait(signal, seconds, into or signal, otherwise)
 
 

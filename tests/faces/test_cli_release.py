@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,23 @@ GONE = 'app.operation("ordering", main=[charge, set_up, email], red=[paint])'
 MOVED = 'app.operation("ordering", main=[charge, set_up, email], red=[paint], aliases=["order"])'
 NOTHING = ""
 A_TASK = 'app.task(name="order")(charge)'
+
+
+def charge(step: Step[Any]) -> None: ...
+
+
+def email(step: Step[Any]) -> None: ...
+
+
+def paint(step: Step[Any]) -> None: ...
+
+
+STEPS: list[Any] = [charge, email, paint]
+
+
+@dataclass
+class Stated:
+    n: int = 0
 
 
 @pytest.fixture
@@ -175,6 +193,113 @@ def test_a_completed_step_whose_undo_is_gone_is_a_warning(
     found = [line for line in said.out.splitlines() if "whose undo this code does not have" in line]
     assert (said.code, len(found)) == (int(code == WITHOUT_STEP), lost)  # the other one would come to it
     assert all("1 operation would be parked" in line and "completed the step charge" in line for line in found)
+
+
+def paying(running: Piecework, *more: Any, queue: str = "default", **branches: Any) -> Any:
+    """Starts one with undos, which waits for a signal behind the two steps that it has completed."""
+
+    def charge(step: Step[Any]) -> None: ...
+
+    def email(step: Step[Any]) -> None: ...
+
+    def undo(step: Step[Any]) -> None: ...
+
+    undone = a_step(undo, queue=queue)
+    waits = wait_for("ok", timeout=60, otherwise="late") if branches else wait_for("ok")
+    main = [a_step(charge, undo=undo), a_step(email, undo=undone), waits, *more]
+    op = running.operation("paying", main=main, **branches).later()
+    drain(running)
+    assert op.status == "waiting for ok"
+    return op
+
+
+BOTH = "step(charge, undo=paint), step(email, undo=paint)"
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["to be undone", "amid its undos"])
+@pytest.mark.parametrize(
+    ("main", "code"),
+    [(f"{BOTH}, wait_for('ok')", 0), (BOTH, 0), ("charge, step(email, undo=paint)", 1), ("step(email, undo=paint)", 1)],
+    ids=["same", "the step where it is taken out", "undo taken out", "step taken out"],
+)
+def test_one_that_is_being_undone_needs_its_undos_and_nothing_else(
+    running: Piecework, release: Any, begun: bool, main: str, code: int
+) -> None:
+    op = paying(running, queue="slow")
+    op.cancel(undo=True)
+    if begun:
+        running.worker(queues=["default"], burst=True).run()
+        assert op.status == "undoing main/email"
+    said = release(f"app.operation('paying', main=[{main}])")
+    errors = [line for line in told(said) if line.startswith("ERROR")]
+    assert (said.code, len(errors)) == (code, code)
+    assert all(f"operation {op.id}: paying, undoing" in line for line in errors)
+    assert all("no undo for the step charge before it" in line for line in errors)
+    assert "warning operations" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("main=[{both}, wait_for('ok', timeout=60, otherwise='email')]", "does not have the step tell before it"),
+        ("main=[{both}, wait_for('ok', timeout=60, otherwise='late')], late=[tell]", ""),
+        ("main=[{both}, wait_for('ok')], retired=[tell]", ""),
+        ("main=[{both}, wait_for('ok', timeout=60, otherwise='new')], new=[tell]", ""),
+    ],
+)
+def test_where_a_wait_leads_that_is_over_is_before_the_operation_too(
+    running: Piecework, release: Any, code: str, what: str
+) -> None:
+    def tell(step: Step[Any]) -> None: ...
+
+    op = paying(running, late=[tell])
+    said = release("def tell(step): ...\n\n\napp.operation('paying', " + code.format(both=BOTH) + ")")
+    errors = [line for line in told(said) if line.startswith("ERROR")]
+    assert (said.code, len(errors)) == (bool(what), bool(what))
+    assert all(f"operation {op.id}: paying, waiting for ok" in line and what in line for line in errors)
+
+
+def test_a_wait_that_leads_to_what_only_the_new_plan_has_is_told(running: Piecework, release: Any) -> None:
+    main = "main=[charge, wait_for('ok', timeout=60, otherwise='{0}'), email], {0}=[paint]"
+    running.operation(
+        "asking", main=[*STEPS[:1], wait_for("ok", timeout=60, otherwise="late"), STEPS[1]], late=STEPS[2:]
+    )
+    op = running.task_of(running.registry["asking"]).later()
+    assert release(f"app.operation('asking', {main.format('late')})").code == 0
+    said = release(f"app.operation('asking', {main.format('tardy')})")
+    (line,) = [line for line in told(said) if line.startswith("ERROR")]
+    assert line.startswith(
+        f"ERROR   operation {op.id}: asking, due: main/charge: its plan has no tardy/paint, to which a wait"
+    )
+
+
+@pytest.mark.parametrize(("field", "code"), [("colour: str", 1), ("colour: str = 'red'", 0), ("n: int", 0)])
+def test_globals_that_do_not_fit_the_new_state_are_told(
+    running: Piecework, release: Any, field: str, code: int
+) -> None:
+    running.operation("stated", main=STEPS[:1], state=Stated)
+    op = running.task_of(running.registry["stated"]).later(n=1)
+    state = f"@dataclasses.dataclass\nclass Stated:\n    {field}\n\n\n"
+    said = release(f"import dataclasses\n\n\n{state}app.operation('stated', main=[charge], state=Stated)")
+    errors = [line for line in told(said) if line.startswith("ERROR")]
+    assert (said.code, len(errors)) == (code, code)
+    assert all(
+        f"operation {op.id}: stated, due: main/charge: its globals do not fit the state Stated" in e for e in errors
+    )
+
+
+def test_troubles_of_many_kinds_are_told_in_few_lines(running: Piecework, release: Any) -> None:
+    names = [f"s{n}" for n in range(12)]
+    ops = running.operation("long", main=[a_step(STEPS[0], name=name) for name in names]).later_many([{}] * 36)
+    for n, op in enumerate(ops):
+        op.jump_to(names[n % 12])
+    said = release("app.operation('long', main=[charge])")
+    errors = [line for line in told(said) if line.startswith("ERROR")]
+    assert len([line for line in errors if line.startswith("ERROR   operation ")]) == 20
+    assert len(errors) == 32
+    assert errors[-1].startswith(
+        "ERROR   operations long: … and 2 more: this code does not have the step s11 before it"
+    )
 
 
 def test_many_are_told_by_a_few_and_counted(running: Piecework, release: Any) -> None:

@@ -42,6 +42,7 @@ ONCE_BROKEN = {
     2215: "a compose was begun late: it had read its batch first, which took longer than the lease",
     3423: "a job was begun after another worker had completed it: the supervisor stood still, and the worker did not",
     17399: "a job went there and back: the model took a claim for fewer than no jobs for one without a limit",
+    733006058: "the oracle took it for a beat that a session was enlisted once more, late, after it had been buried",
 }
 
 

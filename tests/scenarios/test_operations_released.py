@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,100 @@ def test_a_wait_for_an_operation_of_before_that_leads_to_a_new_branch_parks_it(
     op.jump_to("late")
     drain(app)
     assert (op.status, steps.ran) == ("completed", ["charge", "email"])
+
+
+def test_code_that_was_taken_back_knows_where_a_wait_leads_that_began_under_the_newer(
+    release: Release, steps: Steps, leaping: LeapingClock
+) -> None:
+    """In words of the newer code, a renamed step or a branch of its own, the wait would lead nowhere: it would fail."""
+
+    def main(otherwise: str) -> list[Any]:
+        return [step(steps.charge, undo=steps.b1), wait_for("a", timeout=60, otherwise=otherwise)]
+
+    old, was = release(main=main("late"), late=[steps.email])
+    alike, other = was.later(), was.later()
+    drain(release(main=main("late"), late=[step(steps.set_up, name="mail", aliases=["email"])])[0])
+    third = was.later()
+    drain(release(main=main("tardy"), tardy=[steps.email])[0])
+    assert [op.status for op in (alike, other, third)] == ["waiting for a"] * 3
+    leaping.leap(61)
+    drain(old)
+    assert [(op.status, names(op)) for op in (alike, other, third)] == [("completed", ["charge", "email"])] * 3
+    assert "b1" not in steps.ran
+
+
+@pytest.mark.parametrize("otherwise", ["mail", "late/mail"])
+def test_a_step_waits_with_the_name_that_another_has_by_now(
+    release: Release, steps: Steps, leaping: LeapingClock, otherwise: str
+) -> None:
+    steps.acts["charge"] = lambda step: step.wait_for("a", timeout=60, otherwise=otherwise)
+    op = release(main=[steps.charge, steps.set_up], late=[steps.email])[1].later()
+    renamed = step(steps.email, name="mail", aliases=["email"])
+    app, now = release(main=[steps.charge, steps.set_up], late=[renamed])
+    drain(app)
+    leaping.leap(61)
+    drain(app)
+    assert (now.get(op.id).status, steps.ran) == ("completed", ["charge", "email"])
+
+
+def test_what_is_parked_at_a_step_that_is_gone_can_be_undone(release: Release, steps: Steps) -> None:
+    op = release(main=[step(steps.charge, undo=steps.b1), steps.set_up, steps.email])[1].later()
+    app, now = release(main=[step(steps.charge, undo=steps.b1), steps.email])
+    drain(app)
+    op = now.get(op.id)
+    assert op.status == "parked at main/set_up"
+    op.cancel(undo=True)
+    drain(app)
+    assert (op.status, steps.ran) == ("cancelled", ["charge", "b1"])
+
+
+@dataclass
+class Bill:
+    total: int = 0
+
+
+@dataclass
+class Later:
+    total: int
+    currency: str
+
+
+def test_globals_of_an_older_state_park_the_operation_which_is_not_failed_and_undone(
+    release: Release, steps: Steps, leaping: LeapingClock, until: Any
+) -> None:
+    steps.acts["set_up"] = lambda step: step.set("total", step.state.total + 1)
+    main = [step(steps.charge, undo=steps.b1), steps.set_up]
+    _, was = release(main=main, state=Bill)
+    op, other = was.later(), was.later()
+    app, now = release(main=main, state=Later)
+    drain(app)
+    op, other = now.get(op.id), now.get(other.id)
+    assert (op.status, steps.ran.count("set_up")) == ("parked at main/set_up", 2)
+    assert "the globals do not fit the state Later: Object missing required field `currency`" in op.record().reason
+    op.set(currency="eur")
+    at_work(app, leaping, until, lambda: op.status == "completed")
+    assert (other.status, steps.ran.count("set_up")) == ("parked at main/set_up", 3)  # not tried again and again
+    app, now = release(main=main, state=Bill)
+    at_work(app, leaping, until, lambda: other.status == "completed")
+    assert other.globals == {"total": 1}
+    assert "b1" not in steps.ran
+
+
+def test_a_step_that_is_no_split_any_more_is_run_as_the_code_says(release: Release, steps: Steps) -> None:
+    leaves: list[Any] = []
+
+    def split_up(step: Step[Any]) -> Iterator[Any]:
+        yield leaves[-1].piece(7)
+
+    app, was = release(main=[step(split_up, name="charge"), steps.email])
+    leaves.append(app.task(name="leaf", queue="leaves")(oct))
+    op = was.using(queue="splits").later()
+    app.worker(queues=["splits"], burst=True).run()
+    assert op.status == "waiting for the pieces of main/charge"
+    app, now = release(main=[steps.charge, steps.email])
+    leaves.append(app.task(name="leaf", queue="leaves")(oct))
+    drain(app)
+    assert (now.get(op.id).status, steps.ran) == ("completed", ["charge", "email"])
 
 
 def test_a_jump_to_nowhere_fails_as_ever(release: Release, steps: Steps) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from piecework.ahead import Ahead, ahead, lost_undos
-from piecework.amending import status_of
+from piecework.amending import status_of, was_undone
 from piecework.cli.common import Progress, counted
 from piecework.errors import BadArguments
 from piecework.job import Filter, Finding, OperationRecord, Record, State
@@ -20,18 +21,29 @@ from piecework.trail import COMPLETED, UNDONE
 
 STATES = State.WAITING, State.RUNNING, State.AVAILABLE, State.PARKED, State.FAILED  # that have steps before them
 PAGE = 500
-NAMED = 20  # operations of each kind of trouble that are told by their ids; the others are counted
+NAMED = 20  # operations of each name that are told by their ids; the others are counted, by their trouble
 PLANS = 1000  # plans that are kept at a time
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What some operations have in common: their name, and what the code does not know of their way."""
+    """What some operations have in common: their name, and what the code does not know of their way.
+
+    `undoing`: they lack the `undos` now, and not only if they should fail.
+    """
 
     name: str
-    declared: bool
-    missing: tuple[str, ...]
-    jumps: tuple[str, ...]
+    declared: bool = True
+    missing: tuple[str, ...] = ()
+    jumps: tuple[str, ...] = ()
     undos: tuple[str, ...] = ()
+    astray: tuple[str, ...] = ()
+    undoing: bool = False
+    misfit: str = ""
+
+    @property
+    def breaks(self) -> bool:
+        """Whether they cannot go to their end; else it depends on what comes."""
+        return not self.declared or self.undoing or bool(self.missing or self.astray or self.misfit)
 
 
 def operations_findings(registry: Registry, store: Store) -> Iterator[Finding]:
@@ -48,9 +60,13 @@ class _Look:
     def __init__(self, registry: Registry, store: Store) -> None:
         self._registry = registry
         self._store = store
+        self._now = store.now()
         self._plans: dict[str, Plan | None] = {}
+        self._ways: dict[tuple[Any, ...], Ahead] = {}
         self._seen = self._older = 0
         self._troubles: dict[Trouble, int] = {}
+        self._told: dict[Trouble, int] = {}  # how many of them were told by their ids …
+        self._named: dict[str, int] = {}  # … and of each name, whatever their trouble
 
     def findings(self) -> Iterator[Finding]:
         """The findings, as they are made."""
@@ -76,27 +92,71 @@ class _Look:
         plan = self._plan(kept.digest)
         code = self._code(record.task)
         if plan is None:
-            yield _of(record, kept, self._store, "its plan is not in the store: somebody deleted it there")
+            yield self._of(record, kept, "its plan is not in the store: somebody deleted it there")
             return
         try:
-            found = ahead(code, plan, cursor)
+            found = self._ahead(code, plan, cursor, record, kept)
         except BadArguments as error:
-            yield _of(record, kept, self._store, str(error))
+            yield self._of(record, kept, str(error))
             return
-        self._older += found.changed and not found.breaks and code is not None
+        undos = self._undos_behind(record.id, lost_undos(code, plan))
+        broken = self._broken(record, kept, code, found, undos)
+        if broken.breaks:
+            yield from self._note(record, kept, broken, code)
+        self._older += found.changed and not broken.breaks
+        if undos and not broken.undoing:
+            self._count(Trouble(record.task, undos=undos))
+        if found.jumps and not broken.breaks:
+            self._count(Trouble(record.task, jumps=found.jumps))
+
+    def _ahead(
+        self, code: OperationSpec | None, plan: Plan, cursor: str, record: Record, kept: OperationRecord
+    ) -> Ahead:
+        """What is before an operation; worked out once for all that are at the same place."""
+        wait = kept.wait if kept.received is None else None
+        over = wait is not None and record.state in (State.AVAILABLE, State.RUNNING)
+        place = read_cursor(cursor)
+        at = (place.branch, place.step, place.undoing, place.skipping) if isinstance(place, Place) else None
+        key = record.task, kept.digest, at, wait, over, kept.ending is None
+        if key not in self._ways:
+            if len(self._ways) >= PLANS:
+                self._ways.clear()
+            undoing = kept.ending is not None
+            self._ways[key] = ahead(code, plan, cursor, wait=wait, over=over, undoing=undoing)
+        return self._ways[key]
+
+    def _broken(
+        self, record: Record, kept: OperationRecord, code: OperationSpec | None, found: Ahead, undos: tuple[str, ...]
+    ) -> Trouble:
+        """What keeps an operation from its end, if something does."""
+        if code is None:
+            return Trouble(record.task, declared=False)
+        if was_undone(record):
+            return Trouble(record.task)
+        if found.undoing and (lost := tuple(dict.fromkeys([*found.missing, *undos]))):
+            return Trouble(record.task, undos=lost, undoing=True)
         if found.breaks:
-            yield from self._note(record, kept, code, found)
-        if undos := self._undos_behind(record.id, lost_undos(code, plan)):
-            self._count(Trouble(record.task, True, (), (), undos))
-        if found.jumps and not found.breaks and code is not None:
-            self._count(Trouble(record.task, True, (), found.jumps))
+            return Trouble(record.task, missing=found.missing, astray=found.astray)
+        return Trouble(record.task, misfit=self._misfit(record.task, kept, code))
+
+    def _misfit(self, name: str, kept: OperationRecord, code: OperationSpec) -> str:
+        """The name of the state that the code declares, where the globals do not fit it."""
+        if code.state is None or self._registry[name].signature.reads(kept.globals):
+            return ""
+        return code.state.__qualname__
 
     def _note(
-        self, record: Record, kept: OperationRecord, code: OperationSpec | None, found: Ahead
+        self, record: Record, kept: OperationRecord, trouble: Trouble, code: OperationSpec | None
     ) -> Iterator[Finding]:
-        trouble = Trouble(record.task, code is not None, found.missing if code is not None else (), ())
-        if self._count(trouble) <= NAMED:
-            yield _of(record, kept, self._store, _what(trouble, code))
+        self._count(trouble)
+        if self._named.get(record.task, 0) < NAMED:
+            self._named[record.task] = self._named.get(record.task, 0) + 1
+            self._told[trouble] = self._told.get(trouble, 0) + 1
+            yield self._of(record, kept, _what(trouble, code))
+
+    def _of(self, record: Record, kept: OperationRecord, what: str) -> Finding:
+        where = status_of(record, kept, self._now)
+        return Finding("error", f"operation {record.id}", f"{record.task}, {where}: {what}")
 
     def _undos_behind(self, id: str, lost: frozenset[str]) -> tuple[str, ...]:
         """Those of these steps that an operation has completed, and could be asked to undo."""
@@ -112,9 +172,8 @@ class _Look:
             after = page[-1].run
         return tuple(sorted(step for step, visits in behind.items() if visits))
 
-    def _count(self, trouble: Trouble) -> int:
+    def _count(self, trouble: Trouble) -> None:
         self._troubles[trouble] = self._troubles.get(trouble, 0) + 1
-        return self._troubles[trouble]
 
     def _code(self, name: str) -> OperationSpec | None:
         spec = self._registry.get(name)
@@ -131,12 +190,13 @@ class _Look:
     def _summary(self) -> Iterator[Finding]:
         for trouble, n in self._troubles.items():
             subject = f"operations {trouble.name}"
-            if trouble.undos:
-                yield Finding("warning", subject, f"{counted(n, 'operation')} would be parked {_undos(trouble)}")
-            elif trouble.jumps:
-                yield Finding("warning", subject, f"{counted(n, 'operation')} would be parked {_jumps(trouble)}")
-            elif n > NAMED:
-                yield Finding("error", subject, f"… and {n - NAMED:,} more: {_what(trouble, self._code(trouble.name))}")
+            told = self._told.get(trouble, 0)
+            if trouble.breaks and n > told:
+                many = f"… and {n - told:,} more" if told else counted(n, "operation")
+                yield Finding("error", subject, f"{many}: {_what(trouble, self._code(trouble.name))}")
+            elif not trouble.breaks:
+                how = _undos(trouble) if trouble.undos else _jumps(trouble)
+                yield Finding("warning", subject, f"{counted(n, 'operation')} would be parked {how}")
         if self._seen:
             older = (
                 f"; {self._older:,} of them {_one(self._older, 'finishes', 'finish')} on an older plan"
@@ -150,17 +210,30 @@ def _one(n: int, one: str, many: str) -> str:
     return one if n == 1 else many
 
 
-def _of(record: Record, kept: OperationRecord, store: Store, what: str) -> Finding:
-    where = status_of(record, kept, store.now())
-    return Finding("error", f"operation {record.id}", f"{record.task}, {where}: {what}")
-
-
 def _what(trouble: Trouble, code: OperationSpec | None) -> str:
     """What is wrong, and what to do about it."""
     if not trouble.declared or code is None:
         return (
             f"this code declares no operation {trouble.name!r}, so it would be parked; declare it, name it among the "
             f'aliases= of another (aliases=["{trouble.name}"]), or let it end first'
+        )
+    if trouble.undoing:
+        lost = trouble.undos
+        return (
+            f"it is being undone, and this code has no undo for the {_listed(lost)} before it, so it would be parked there; "
+            f"keep {_one(len(lost), 'it', 'them')} with the undo among retired, such as "
+            f"retired=[step({lost[0]}, undo=…)], or let those that are under way end first"
+        )
+    if trouble.misfit:
+        return (
+            f"its globals do not fit the state {trouble.misfit} of this code, so it would be parked at a step that reads "
+            "that; give new fields a default, or set what is missing (piecework operations set)"
+        )
+    if not trouble.missing:
+        return (
+            f"its plan has no {' or '.join(trouble.astray)}, to which a wait before it leads in this code, so it would be "
+            "parked there when no signal comes in time; keep the branch and step of that name for it, or let those that "
+            "are under way end first"
         )
     steps = _listed(trouble.missing)
     return (

@@ -26,6 +26,7 @@ from piecework.errors import (
     LeaseLost,
     NotSerializable,
     OtherPlan,
+    OtherState,
     SplitChanged,
     StoreUnavailable,
     TooLarge,
@@ -314,7 +315,7 @@ def outcome_of(error: BaseException, now: Running) -> Outcome:
         return Cancelled(str(error))
     if issubclass(kind, LeaseLost):
         return Release(str(error))  # nothing that the job did: no attempt is spent
-    if issubclass(kind, OtherPlan):
+    if issubclass(kind, OtherPlan | OtherState):
         return Park(str(error))
     if issubclass(kind, NotSerializable | TooLarge | SplitChanged | UnknownTask | TransactionEnded):
         # Running it again would do the same work and end at the same place.

@@ -16,6 +16,7 @@ from piecework.options import TaskOptions, effective
 from piecework.outcome import Outcome, Park, Release
 from piecework.plan import OTHER_PLAN, Place, Plan, Undoing, read_cursor, read_plan
 from piecework.registry import TaskSpec
+from piecework.stepping import OTHER_STATE
 from piecework.store.protocol import Store
 from piecework.walk import Walk
 
@@ -25,8 +26,8 @@ MAX_SPOTS, MAX_PLANS = 20_000, 1000  # kept in memory; then they are worked out 
 class Spot(msgspec.Struct, frozen=True, eq=False):
     """A place on a plan, as this worker's code knows it.
 
-    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, and where a step is
-    skipped.
+    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, where a step is
+    skipped, and where the undoing is to begin.
     """
 
     operation: OperationSpec
@@ -46,7 +47,7 @@ class Spots:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._spots: dict[tuple[str, str, str | None, str], Spot] = {}
+        self._spots: dict[tuple[str, str, str | None, str, bool], Spot] = {}
         self._plans: dict[str, str] = {}
 
     def spot(self, job: Fetched, spec: TaskSpec, plan_text: str | None = None) -> Spot | Outcome:
@@ -58,13 +59,13 @@ class Spots:
             return Park(f"{spec.name!r} is no operation in this worker's code")
         if run is None or job.cursor is None:
             return Park(f"{spec.name!r} is an operation in this worker's code, and the job is none")
-        key = run.digest, job.cursor, job.options, spec.name
+        key = run.digest, job.cursor, job.options, spec.name, run.ending is not None
         known = self._spots.get(key)
         if known is not None and known.operation is operation:
             return known
         try:
             text = plan_text or self._other_plan(run.digest, operation)
-            found = _spot(operation, text, job.cursor, effective(spec.options, job.options))
+            found = _spot(operation, text, job.cursor, effective(spec.options, job.options), run.ending is not None)
         except StoreError as error:
             return Release(str(error))
         except BadArguments as error:
@@ -83,7 +84,10 @@ class Spots:
             text = self._other_plan(kept[0].digest, spec.operation)
             if text is not None and (record.reason or "").startswith(OTHER_PLAN):
                 return None  # its step would run, and jump there again
-            return _spot(spec.operation, text, record.cursor, effective(spec.options, record.options))
+            if (record.reason or "").startswith(OTHER_STATE) and not spec.signature.reads(kept[0].globals):
+                return None
+            own = effective(spec.options, record.options)
+            return _spot(spec.operation, text, record.cursor, own, kept[0].ending is not None)
         except BadArguments:
             return None
 
@@ -102,8 +106,8 @@ class Spots:
         return text
 
 
-def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: TaskOptions) -> Spot:
-    """Raises `BadArguments` with the reason for which an operation is parked."""
+def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: TaskOptions, ending: bool) -> Spot:
+    """With `ending`, what it did is to be undone. Raises `BadArguments` with the reason for which an operation is parked."""
     try:
         plan = operation.plan if plan_text is None else read_plan(plan_text)
     except msgspec.MsgspecError as error:
@@ -116,7 +120,7 @@ def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: Tas
     if place.step not in plan.branches.get(place.branch, ()):
         raise BadArguments(f"its plan has no step {place.branch}/{place.step}")
     walk = Walk(operation, plan, place, own.queue, own.priority)
-    if place.skipping:  # also a step that the code does not know: it is not run
+    if place.skipping or (ending and not place.undoing):  # also a step that the code does not know: it is not run
         options = msgspec.structs.replace(own, pool="thread", timeout=None)
         return Spot(operation, plan, place, None, walk, options, is_async=False, splits=False)
     step = called(operation, place)

@@ -355,11 +355,25 @@ def _timed_out(spot: Spot, wait: Wait) -> Outcome:
     if wait.otherwise is None:
         return Failed(describe(WaitTimedOut(f"no signal {wait.name!r} came within {wait.timeout:g} s")))
     try:
-        return Stepped(jump=_target(spot, wait.otherwise), said="timed out")
+        return Stepped(jump=_otherwise(spot, wait, wait.otherwise), said="timed out")
     except OtherPlan as error:
         return Park(str(error))
     except BadArguments as error:
         return Failed(describe(error))
+
+
+def _otherwise(spot: Spot, wait: Wait, said: str) -> str:
+    """Where a wait leads that is over. Raises `BadArguments`.
+
+    It may have begun under other code, which was taken back: what that said of its own plan, this code says better.
+    """
+    own = spot.step.wait if wait.is_step and spot.step is not None else None
+    try:
+        return _target(spot, said)
+    except BadArguments:
+        if own is None or own.otherwise is None or own.otherwise == said:
+            raise
+        return _target(spot, own.otherwise)
 
 
 def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any]) -> Outcome:
@@ -367,7 +381,17 @@ def _wait_step(spot: Spot, step: StepSpec, run: OperationRun, handle: Step[Any])
     assert step.wait is not None
     if run.wait is not None and run.wait.is_step:
         return Stepped(handle.changes())
-    return Await(step.wait, handle.changes())
+    return Await(_on_its_plan(spot, step.wait), handle.changes())
+
+
+def _on_its_plan(spot: Spot, wait: Wait) -> Wait:
+    """A wait in the words of the operation's own plan, so that code of before knows where it leads."""
+    try:
+        return (
+            wait if wait.otherwise is None else msgspec.structs.replace(wait, otherwise=_target(spot, wait.otherwise))
+        )
+    except BadArguments:
+        return wait  # that is judged where it is over: the signal may come
 
 
 def _target(spot: Spot, where: str) -> str:

@@ -118,8 +118,7 @@ class Oracle:
             self.footprints.fetched(job)
 
     def _buried(self, session: str, beat: int | None = None) -> None:
-        silent = self.silent(session)
-        self._renewed.pop(session, None)
+        silent = self.silent(session)  # also where it was buried before: a late enlisting is no beat
         if beat is not None and silent < self._lease - 1e-6:
             self.fail(
                 f"session {session} was declared dead {silent:.3f} s after a beat; the lease is {self._lease:g} s"
