@@ -75,13 +75,13 @@ def post(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> list[Chang
     """Sends the ends of the steps; how many rows matched their fences is told by the answers."""
     rows = [_row(step) for step in steps]
     if lines := [row for row in rows if row[_OUTCOME] is not None]:
-        tx.post("advance_lines", rows=tx.table(_LINE, lines))
+        tx.post("advance_lines", rows=tx.alike(_LINE, lines))
     cursors = []
     if keep := [row for row, step in zip(rows, steps, strict=True) if step.stays]:
-        cursors.append(tx.post("advance_keep", rows=tx.table(_LINE, keep)))
+        cursors.append(tx.post("advance_keep", rows=tx.alike(_LINE, keep)))
     if len(keep) < len(steps):
         other = [row + _moved(step) for row, step in zip(rows, steps, strict=True) if not step.stays]
-        cursors.append(tx.post("advance_any", rows=tx.table(_MOVED, other), careful=careful))
+        cursors.append(tx.post("advance_any", rows=tx.alike(_MOVED, other), careful=careful))
     return cursors
 
 
