@@ -187,7 +187,6 @@ class InlinePool:
     def __init__(self, runner: Runner, inbox: Inbox, size: int, *rest: object) -> None:
         self._runner = runner
         self._inbox = inbox
-        self.enough = worker_module.threading.Event()
 
     def submit(self, jobs: Iterable[Running]) -> None:
         for job in jobs:
@@ -195,6 +194,9 @@ class InlinePool:
 
     def backlog(self) -> int:
         return 0
+
+    def linger(self, seconds: float, company: int) -> None:
+        """What was given has ended."""
 
     def take_back(self) -> list[Running]:
         return []

@@ -7,7 +7,8 @@ from piecework.engine.pool import FLUSH
 
 MAX_AHEAD = 2 * FLUSH  # jobs fetched beyond what runs
 AHEAD_SECONDS = 0.06  # … but no more than the pool was seen to run in this time, half of it while a trip is under way
-SHORT_SIGHT, LONG_SIGHT = 0.01, 0.25  # seconds over which the speed of jobs is judged
+GROWTH = 8  # … times what it was, or the places: no judgement over so short a time is trusted further
+SHORT_SIGHT, LONG_SIGHT = 0.005, 0.25  # seconds over which the speed of jobs is judged
 
 
 class Foresight:
@@ -26,7 +27,7 @@ class Foresight:
         span = self._clock.monotonic() - self._since
         if (self._ended >= 4 * self._places and span >= SHORT_SIGHT) or span >= LONG_SIGHT:
             fit = int(self._ended / span * AHEAD_SECONDS)
-            self.ahead = min(MAX_AHEAD, fit, max(4 * self.ahead, 4 * self._places))
+            self.ahead = min(MAX_AHEAD, fit, GROWTH * max(self.ahead, self._places))
             self._ended, self._since = 0, self._clock.monotonic()
 
     def forget(self) -> None:

@@ -90,7 +90,8 @@ class ThreadPool:
         self._slate = slate
         self._inbox = inbox
         self._jobs: SimpleQueue[Running | None] = SimpleQueue()
-        self.enough = threading.Event()  # set when the line is empty, or many have ended: it is time for a trip
+        self._company = FLUSH  # after how many ends it is time for a trip, though others are in line …
+        self._enough = threading.Event()  # … which this says
         self._now: list[Running | None] = [None] * size
         self._terms = [0] * size  # a thread holds its place for one term; the next begins when it is given up
         self._threads: list[threading.Thread] = []
@@ -113,6 +114,13 @@ class ThreadPool:
     def backlog(self) -> int:
         """Jobs that no thread has begun."""
         return self._jobs.qsize()
+
+    def linger(self, seconds: float, company: int) -> None:
+        """Waits until so many jobs have ended and are in the inbox, or none is in line; no longer than so many seconds."""
+        self._company = company
+        self._enough.clear()
+        if self.backlog() and len(self._inbox.items) < company:
+            self._enough.wait(seconds)
 
     def take_back(self) -> list[Running]:
         """The jobs that no thread has begun; none of them will be."""
@@ -164,7 +172,7 @@ class ThreadPool:
     def _serve(self, place: int, term: int) -> None:
         get, put, empty, run, slate = self._jobs.get, self._inbox.put, self._jobs.empty, self._run, self._slate
         getpid, pid = os.getpid, os.getpid()
-        enough, ended, now, terms, giving_up = self.enough, self._inbox.items, self._now, self._terms, self._giving_up
+        enough, ended, now, terms, giving_up = self._enough, self._inbox.items, self._now, self._terms, self._giving_up
         while (job := get()) is not None:
             if slate is not None:
                 slate.write(place, job.job.id, _until(job, self._clock))
@@ -182,7 +190,7 @@ class ThreadPool:
             put((job, outcome))
             if slate is not None:
                 slate.clear(place)
-            if not enough.is_set() and (empty() or len(ended) >= FLUSH):
+            if not enough.is_set() and (empty() or len(ended) >= self._company):
                 enough.set()
 
 

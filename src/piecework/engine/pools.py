@@ -48,7 +48,6 @@ class Pools:
         self._loop: LoopPool | None = None
         self._processes: ProcessPool | None = None
         self.crowded = False  # among the last jobs that came were some for which no process was free
-        self.enough = self._threads.enough
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,8 +95,9 @@ class Pools:
         """Jobs in line behind others in threads and on the loop; those that wait for processes are few, and may wait."""
         return self._threads.backlog() + (self._loop.backlog() if self._loop is not None else 0)
 
-    def thread_backlog(self) -> int:
-        return self._threads.backlog()
+    def linger(self, seconds: float, company: int) -> None:
+        """Waits while jobs are in line behind others in threads, until so many have ended, or a little while is over."""
+        self._threads.linger(seconds, company)
 
     def take_back(self, *, processes: bool) -> list[Running]:
         """The jobs that have not been begun; none of them will be."""

@@ -42,6 +42,7 @@ from piecework.store.protocol import Store
 
 log = logging.getLogger("piecework.worker")
 
+WORTH_A_TRIP = 250  # ended jobs that are settled while the others in hand run on, if that is half of all
 LINGER_SECONDS = 0.01  # how long an ended job waits for company while others are still in line
 STUCK_SECONDS = 0.25  # after so long without an end, jobs in line are handed back
 KEEP_SECONDS = 0.5  # how often progress is written, stop requests are read, and the stuck are given up
@@ -192,10 +193,9 @@ class Worker:
         """Waits for something to do; while jobs are in line, a little longer, so that one trip settles many."""
         if not self._inbox.items:
             self._inbox.wait(self._patience())
-        enough = self._pools.enough
-        enough.clear()
-        if self._pools.thread_backlog() and len(self._inbox.items) < FLUSH and self._stopping is Stopping.NO:
-            enough.wait(LINGER_SECONDS)
+        if self._stopping is Stopping.NO:
+            half = max(WORTH_A_TRIP, len(self._in_hand) // 2)  # so that operations that are kept run during a trip, too
+            self._pools.linger(LINGER_SECONDS, min(FLUSH, half))
         ended = self._inbox.take()
         if ended:
             self._ended_at = self._clock.monotonic()

@@ -184,6 +184,8 @@ class Transaction(Counting):
         """Many rows as a parameter."""
         return objects(names, rows)
 
+    alike = table  # whose reading costs little here
+
     def ask(self, title: str, **params: Any) -> Callable[[], list[Any]]:
         """Sends a statement that tells rows; they are read by calling what it gives back."""
         return self.post(title, **params).fetchall

@@ -31,11 +31,12 @@ class Step(NamedTuple):
     waits: bool  # for a signal, now or once it is brought back
     advance: Advance
     to_undo: bool = False  # it was asked to stop for that
+    stays: bool = False  # it goes on in its worker, in the line where it was: next to nothing is new
 
     @property
-    def stays(self) -> bool:
-        """Whether it goes on in its worker, in the line where it was: next to nothing is new."""
-        return self.state is State.RUNNING and self.advance.queue is None and self.advance.priority is None
+    def is_quiet(self) -> bool:
+        """Whether nothing follows from it but its line and the next run: so it is with most."""
+        return self.stays and not (self.advance.changes or self.waits or self.to_undo or self.advance.ending)
 
     @property
     def let_go(self) -> bool:
@@ -68,20 +69,30 @@ def _step(s: Settlement, asked: tuple[int, str | None], paused: set[str], edited
         return Step(s, State.CANCELLED, why or s.reason, waiting, s.advance)
     if s.state is State.RUNNING and ((s.advance.queue or s.queue) in paused or s.id in edited):
         return Step(s, State.AVAILABLE, s.reason, False, s.advance)
-    return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO)
+    stays = s.state is State.RUNNING and s.advance.queue is None and s.advance.priority is None
+    return Step(s, s.state, s.reason, waiting, s.advance, how == waits.TO_UNDO, stays)
 
 
 def post(tx: Transaction, steps: Sequence[Step], *, careful: bool) -> list[Changes]:
     """Sends the ends of the steps; how many rows matched their fences is told by the answers."""
-    rows = [_row(step) for step in steps]
-    if lines := [row for row in rows if row[_OUTCOME] is not None]:
-        tx.post("advance_lines", rows=tx.table(_LINE, lines))
+    lines, keep, other = [], [], []
+    for step in steps:
+        row = _row(step)
+        if row[_OUTCOME] is not None:
+            lines.append(row)
+        if step.stays:
+            keep.append(row)
+        else:
+            other.append(row + _moved(step))
+    text = tx.alike(_LINE, lines) if lines else ""
+    if lines:
+        tx.post("advance_lines", rows=text)
     cursors = []
-    if keep := [row for row, step in zip(rows, steps, strict=True) if step.stays]:
-        cursors.append(tx.post("advance_keep", rows=tx.table(_LINE, keep)))
-    if len(keep) < len(steps):
-        other = [row + _moved(step) for row, step in zip(rows, steps, strict=True) if not step.stays]
-        cursors.append(tx.post("advance_any", rows=tx.table(_MOVED, other), careful=careful))
+    if keep:
+        same = len(keep) == len(lines) == len(steps)
+        cursors.append(tx.post("advance_keep", rows=text if same else tx.alike(_LINE, keep)))
+    if other:
+        cursors.append(tx.post("advance_any", rows=tx.alike(_MOVED, other), careful=careful))
     return cursors
 
 
@@ -100,10 +111,13 @@ def count(tx: Transaction, steps: Sequence[Step]) -> Counter[tuple[str, str]]:
 
 def follow(tx: Transaction, steps: Sequence[Step]) -> None:
     """What follows from steps whose rows were changed."""
-    ids = [step.sent.id for step in steps]
-    tx.post("advance_waits_over", ids=to_json(ids))
-    for (batch,) in tx.rows("advance_open_batches", ids=to_json(ids)):
+    ids = to_json([step.sent.id for step in steps])
+    tx.post("advance_waits_over", ids=ids)
+    for (batch,) in tx.rows("advance_open_batches", ids=ids):
         fanin.end_batch(tx, batch, "stopped", "the step that it belonged to has ended")
+    steps = [step for step in steps if not step.is_quiet]
+    if not steps:
+        return
     operation.change(tx, [(step.sent.id, step.advance.changes) for step in steps if step.advance.changes])
     pieces = [step.sent.id for step in steps if step.state is State.COMPLETED and step.sent.batch is not None]
     if pieces:

@@ -84,7 +84,7 @@ class Settling:
             advance.follow(self._tx, sent.steps)
         waits.mind_undoing(self._tx, {s.id: s.state for s in sent.special if s.id in sent.to_undo})
         fanin.after(self._tx, sent.counted, sent.special)
-        let_go = {step.sent.id for step in sent.steps if step.let_go}
+        let_go = {step.sent.id for step in sent.steps if not step.stays and step.let_go}
         if let_go:
             ids = (s.id for s in self._settlements)
             self.answers = [

@@ -56,6 +56,9 @@ class Transaction(Protocol):
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         """Many rows as a parameter, in the form that the shelf reads fastest."""
 
+    def alike(self, names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> str:
+        """The same of rows, many of which differ in nothing but the first column, an id."""
+
     def ask(self, title: str, **params: Any) -> Callable[[], list[Any]]:
         """Sends a statement that tells rows; they are read by calling what it gives back."""
 

@@ -51,6 +51,18 @@ class Transaction(Counting):
         """Many rows as a parameter: arrays, whose statements know what is where."""
         return to_json(list(rows))
 
+    def alike(self, names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> str:
+        """Rows with an array of ids in the place of the id, one for all that are the same but for that."""
+        ids: dict[tuple[object, ...], list[object]] = {}
+        for row in rows:
+            same = row[1:]
+            known = ids.get(same)
+            if known is None:
+                ids[same] = [row[0]]
+            else:
+                known.append(row[0])
+        return to_json([(who, *same) for same, who in ids.items()])
+
     def ask(self, title: str, **params: Any) -> Callable[[], list[Any]]:
         """Runs a statement that tells rows. They are fetched at once: unread, they would stand in the way of the commit."""
         found = self.rows(title, **params)

@@ -13,11 +13,18 @@ SET state = s.state,
     due = s.state <> 'available' OR coalesce(s.delay, 0) <= 0,
     finished_at = CASE WHEN s.state IN ('completed', 'failed', 'cancelled') THEN :now END
 FROM (
-    SELECT value ->> 0 AS id, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 7 AS reason,
-           value ->> 10 AS state,
-           value ->> 11 AS onward, value ->> 12 AS queue, value ->> 13 AS priority, value ->> 14 AS result,
-           value ->> 15 AS delay
-    FROM json_each(:rows)
+    WITH said AS MATERIALIZED (
+        SELECT value -> 0 AS ids, value ->> 1 AS run, value ->> 2 AS cursor, value ->> 6 AS error, value ->> 7 AS reason,
+               value ->> 10 AS state, value ->> 11 AS onward, value ->> 12 AS queue, value ->> 13 AS priority,
+               value ->> 14 AS result, value ->> 15 AS delay
+        FROM json_each(:rows)
+    ),
+    s AS MATERIALIZED (
+        SELECT t.value AS id, said.run, said.cursor, said.error, said.reason, said.state, said.onward, said.queue,
+               said.priority, said.result, said.delay
+        FROM said CROSS JOIN json_each(said.ids) AS t
+    )
+    SELECT * FROM s
 ) AS s
 WHERE j.id = s.id AND j.run = s.run AND j.state = 'running'
   AND (:careful OR j.stopping = 0)
