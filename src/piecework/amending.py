@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -96,14 +96,14 @@ def must_be_movable(record: Record) -> None:
 
 
 def whereabouts(
-    operation: OperationSpec, options: TaskOptions, record: Record, place: Place, now: float
+    operation: OperationSpec, options: TaskOptions, record: Record, place: Place, now: Callable[[], float]
 ) -> dict[str, Any]:
     """Through which queue, with which priority, and after how long an operation comes to a place."""
     step = operation.step(place.step)
     if step is None:
         return {}
     own = effective(options, record.options)
-    delay = max(step.delay or 0.0, 0.0 if step.at is None else step.at - now)
+    delay = max(step.delay or 0.0, 0.0 if step.at is None else step.at - now())
     return {
         "queue": step.options.get("queue", own.queue),
         "priority": step.options.get("priority", own.priority),

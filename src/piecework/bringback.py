@@ -13,13 +13,25 @@ from piecework.job import Filter, Record, State
 from piecework.store.protocol import Store
 
 
-class BringBack:
-    """One call of `retry` or `resume` on many. `bring` is the store's verb, for some ids."""
+def only(records: Sequence[Record]) -> Filter:
+    """These jobs."""
+    return Filter(ids=tuple(record.id for record in records))
 
-    def __init__(self, store: Store, states: Sequence[State], bring: Callable[[Filter], int]) -> None:
+
+class BringBack:
+    """One call of `retry` or `resume` on many. `bring` is the store's verb, for those that `those` makes of some."""
+
+    def __init__(
+        self,
+        store: Store,
+        states: Sequence[State],
+        bring: Callable[[Filter], int],
+        those: Callable[[Sequence[Record]], Filter] = only,
+    ) -> None:
         self._store = store
         self._states = states
         self._bring = bring
+        self._those = those
         self._refused: dict[str, str] = {}
         self._left = 0
 
@@ -32,7 +44,7 @@ class BringBack:
     def _bite(self, records: Sequence[Record]) -> int:
         held: set[str] = set()
         try:
-            n = self._bring(_only(*records))
+            n = self._bring(self._those(records))
         except KeyHeld:  # by a transaction of somebody's that is still open: of which of them, nobody says
             n = sum(self._alone(record, held) for record in records)
         if n < len(records):
@@ -45,7 +57,7 @@ class BringBack:
 
     def _alone(self, record: Record, held: set[str]) -> int:
         try:
-            return self._bring(_only(record))
+            return self._bring(self._those([record]))
         except KeyHeld as error:
             held.add(record.id)
             why = str(error)
@@ -62,7 +74,3 @@ class BringBack:
         self._left += 1
         if len(self._refused) < MOST_REFUSED:
             self._refused[record.id] = why_not(record)
-
-
-def _only(*records: Record) -> Filter:
-    return Filter(ids=tuple(record.id for record in records))

@@ -319,6 +319,14 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     resume: bool = False  # where it has failed, was cancelled or is parked, it goes on at once
 
 
+class Deed(msgspec.Struct, frozen=True, array_like=True):
+    """An amendment, and the operation that it is for: it is made where that is still at this cursor."""
+
+    id: str
+    cursor: str
+    amendment: Amendment
+
+
 class AmendmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The line that an amendment left: where the operation was, and when."""
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from piecework.byhand import RETRIABLE
-from piecework.changed import MOST_REFUSED, Changed
+from piecework.amending import must_not_be_undone
+from piecework.bringback import BringBack
+from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
+from piecework.changed import Changed
+from piecework.deeds import Made, Many, Refusals, editing, jumping, skipping, unsetting
 from piecework.errors import BadArguments, JobNotFound, UsageError
-from piecework.job import Filter, Record, State
+from piecework.ids import new_id
+from piecework.job import FINISHED, Filter, NewSignal, OperationRecord, Record, State
 from piecework.operations import Operation
 from piecework.plan import Place, read_cursor
 from piecework.start import asked, plain_part
+from piecework.stepping import signal_payload
 from piecework.terms import contains, term
 
 if TYPE_CHECKING:
@@ -23,9 +29,12 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 _plain = msgspec.json.Decoder().decode
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-
+ALL = tuple(State)
 PAGE = 200
+BITE = 500  # operations that a verb reads at once, and changes in as few trips as the store allows
+ENDED = frozenset({*FINISHED, State.PARKED}) - {State.COMPLETED}  # in which none moves on by itself, and few are
 
 
 class OperationQuery(Generic[S]):
@@ -42,6 +51,10 @@ class OperationQuery(Generic[S]):
         part: Mapping[str, Any],
         state: State | None = None,
         step: str | None = None,
+        *,
+        among: Sequence[State] = ALL,
+        until: float | None = None,
+        tell: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._app = app
         self._names = names
@@ -49,6 +62,9 @@ class OperationQuery(Generic[S]):
         self._terms = tuple(term(key, value) for key, value in self._part.items())
         self._state = state
         self._step = step
+        self._before = None if until is None else math.nextafter(until, math.inf)
+        self._among = tuple(state for state in among if self._state in (None, state))
+        self._tell = tell
 
     def only(self, *, state: State | str | None = None, step: str | None = None) -> OperationQuery[S]:
         """Those of them that are in a state, or at a step. Raises `UsageError` for a state that does not exist."""
@@ -60,6 +76,17 @@ class OperationQuery(Generic[S]):
             raise BadArguments(f"only: step must be the name of a step, not {step!r:.100}")
         return OperationQuery(self._app, self._names, self._part, wanted, self._step if step is None else step)
 
+    def among(
+        self, states: Sequence[State], *, until: float | None = None, tell: Callable[[int], None] = lambda done: None
+    ) -> OperationQuery[S]:
+        """Those of them that are in some states, and had arrived at a moment of the store's time.
+
+        `tell` hears from verbs how many they have done.
+        """
+        return OperationQuery(
+            self._app, self._names, self._part, self._state, self._step, among=states, until=until, tell=tell
+        )
+
     # ── reads ────────────────────────────────────────────────────────────────────────────────────
 
     def __iter__(self) -> Iterator[Operation[S]]:
@@ -68,9 +95,10 @@ class OperationQuery(Generic[S]):
 
     def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Operation[S]]:
         """One page, in order of arrival or the reverse, beginning behind the operation `after`."""
-        filters = self._filters()
-        which = filters[0] if len(filters) == 1 else msgspec.structs.replace(filters[0], task=None)
-        found = (record for record in self._walk(which, after, newest) if self._is_named(record))
+        names = self._each_name()
+        which = self._filter(names[0] if len(names) == 1 else None, self._state)
+        pages = self._pages(which, after=after, newest=newest)
+        found = (record for page in pages for record in page if self._is_named(record))
         return [Operation(self._app, record.id, record) for record in islice(found, limit)]
 
     def first(self) -> Operation[S] | None:
@@ -81,7 +109,8 @@ class OperationQuery(Generic[S]):
         """How many there are."""
         if self._step is not None or any(isinstance(value, list | dict) for value in self._part.values()):
             return sum(1 for _ in self._records())
-        return sum(self._app.store.count(which) for which in self._filters())
+        some: Sequence[State | None] = [None] if len(self._among) == len(ALL) else self._among
+        return sum(self._app.store.count(self._filter(name, state)) for name in self._each_name() for state in some)
 
     async def acount(self) -> int:
         """`count`, awaited."""
@@ -91,26 +120,48 @@ class OperationQuery(Generic[S]):
         """`first`, awaited."""
         return await self._app.edge.call(self.first)
 
-    def _filters(self) -> list[Filter]:
-        names: Sequence[str | None] = [None] if self._names is None else self._names
-        terms = self._terms or None
-        return [Filter(task=name, state=self._state, operations=True, terms=terms) for name in names]
+    def _filters(self, states: Sequence[State] = ALL) -> list[Filter]:
+        """What to ask the store for those in some states.
+
+        Where these are such in which none moves on by itself, each is asked for by itself: few are in them. Else all are, in
+        one go: one that moves on meanwhile would be missed, or come twice.
+        """
+        wanted = [state for state in states if state in self._among]
+        some: Sequence[State | None] = wanted if len(wanted) <= 1 or ENDED.issuperset(wanted) else [None]
+        return [self._filter(name, state) for name in self._each_name() for state in some]
+
+    def _each_name(self) -> Sequence[str | None]:
+        return [None] if self._names is None else self._names
+
+    def _filter(self, name: str | None, state: State | None) -> Filter:
+        return Filter(task=name, state=state, operations=True, terms=self._terms or None, created_before=self._before)
 
     def _records(self) -> Iterator[Record]:
-        for which in self._filters():
-            yield from self._walk(which)
+        return chain.from_iterable(page for which in self._filters() for page in self._pages(which))
 
-    def _walk(self, which: Filter, after: str | None = None, newest: bool = False) -> Iterator[Record]:
-        while page := self._app.store.find(which, after=after, limit=PAGE, newest=newest):
-            yield from self._matching(page)
-            after = page[-1].id
+    def _pages(
+        self, which: Filter, *, after: str | None = None, newest: bool = False, limit: int = PAGE
+    ) -> Iterator[list[Record]]:
+        page: list[Record] = []
+        while True:
+            before, page = page, self._app.store.find(which, after=after, limit=limit, newest=newest)
+            if page:
+                yield list(self._matching(page))
+                after = page[-1].id
+            elif (after := self._still_there(before, after)) is None:
+                return
+
+    def _still_there(self, page: Sequence[Record], last: str | None) -> str | None:
+        """Where to go on behind a page whose last was deleted meanwhile; None where it is the end that was come to."""
+        there = [record.id for record in self._app.store.get([record.id for record in page])]
+        return there[-1] if there and there[-1] != last else None
 
     def _is_named(self, record: Record) -> bool:
         return self._names is None or record.task in self._names
 
     def _matching(self, page: Sequence[Record]) -> Iterator[Record]:
-        """Those of a page whose globals contain what is asked for; the terms have narrowed it down, and no more."""
-        there = [record for record in page if self._step is None or _is_at(record, self._step)]
+        """Those of some whose globals contain what is asked for; the terms have narrowed it down, and no more."""
+        there = [record for record in page if self._is_meant(record)]
         if not self._part:
             yield from there
             return
@@ -119,23 +170,32 @@ class OperationQuery(Generic[S]):
             if record.id in kept and contains(_plain(kept[record.id]), self._part):
                 yield record
 
+    def _is_meant(self, record: Record) -> bool:
+        return record.state in self._among and (self._step is None or _is_at(record, self._step))
+
     # ── verbs ────────────────────────────────────────────────────────────────────────────────────
 
     def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
-        """Retries those that failed, were cancelled or are parked."""
-        return self._each(lambda op: op.retry(reason, by=by), RETRIABLE)
+        """Retries those that failed, were cancelled or are parked; those that cannot come back stay as they are."""
+        return self._bring_back(RETRIABLE, *why_and_who("retry", reason, by), resume=False)
 
     def resume(self, reason: str = "", *, by: str | None = None) -> Changed:
-        """Lets those that were cancelled go on."""
-        return self._each(lambda op: op.resume(reason, by=by), (State.CANCELLED,))
+        """Lets those that were cancelled go on; those that cannot come back stay as they are."""
+        return self._bring_back((State.CANCELLED,), *why_and_who("resume", reason, by), resume=True)
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> Changed:
         """Cancels those that have not ended; with `undo`, after what they did was undone."""
-        return self._each(lambda op: op.cancel(reason, by=by, undo=undo))
+        why, who = why_and_who("cancel", reason, by)
+
+        def bite(records: Sequence[Record]) -> int:
+            return self._app.store.cancel(self._those(records), reason=why, by=who, undo=undo, limit=len(records))
+
+        return self._each(bite, Refusals(), UNFINISHED)
 
     def skip(self, reason: str = "", *, by: str | None = None, resume: bool = True) -> Changed:
         """Lets each go on behind the step where it is."""
-        return self._each(lambda op: bool(op.skip(reason, by=by, resume=resume)))
+        why, who = why_and_who("skip", reason, by)
+        return self._amend(skipping(who, why, resume=resume))
 
     def jump_to(
         self, target: Any, step: Any = None, *, reason: str = "", by: str | None = None, resume: bool = True
@@ -144,55 +204,75 @@ class OperationQuery(Generic[S]):
 
         Raises `BadArguments` for what stands for no step.
         """
-
-        def act(op: Operation[S]) -> bool:
-            op.must_have(target, step)
-            return bool(op.jump_to(target, step, reason=reason, by=by, resume=resume))
-
-        return self._each(act)
+        why, who = why_and_who("jump_to", reason, by)
+        return self._amend(jumping(self._app, target, step, who, why, resume=resume, many=True))
 
     def set(
         self, globals: Mapping[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any
     ) -> Changed:
-        """Sets some globals of each."""
-        values = {**(globals or {}), **more}
-
-        def act(op: Operation[S]) -> bool:
-            op.set(values, reason=reason, by=by)
-            return True
-
-        return self._each(act)
+        """Sets some globals of each. Raises `BadArguments` for what cannot be a global of any of the first that it finds."""
+        why, who = why_and_who("set", reason, by)
+        return self._amend(editing({**(globals or {}), **more}, who, why, limit=self._app.settings.max_payload))
 
     def unset(self, *names: str, reason: str = "", by: str | None = None) -> Changed:
         """Takes some globals away from each that has them all."""
-
-        def act(op: Operation[S]) -> bool:
-            if not set(names) <= set(op.globals):
-                return False
-            op.unset(*names, reason=reason, by=by)
-            return True
-
-        return self._each(act)
+        why, who = why_and_who("unset", reason, by)
+        return self._amend(unsetting(names, who, why), lambda kept: set(names) <= _raw(kept.globals).keys())
 
     def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> Changed:
         """Sends a signal to those that have not completed."""
-        return self._each(lambda op: op.signal(name, payload, by=by))
+        text = signal_payload(name, payload, self._app.settings.max_payload)
+        _, who = why_and_who("signal", "", by)
 
-    def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
-        """Acts on each, page by page; one that the verb does not fit hides none behind it."""
-        done, left, refused = 0, 0, list[tuple[str, str]]()
-        for op in self:
-            if states and op.known.state not in states:
-                continue
-            try:
-                done += act(op)
-            except BadArguments:  # of the call itself: it would be wrong for the others, too
-                raise
-            except (UsageError, JobNotFound) as error:  # of this one: it runs, it has completed, its key is taken
-                left += 1
-                if len(refused) < MOST_REFUSED:
-                    refused.append((op.id, str(error)))
-        return Changed(done, refused, left)
+        def bite(records: Sequence[Record]) -> int:
+            sent = [(record.id, NewSignal(id=new_id(), name=name, payload=text, by=who)) for record in records]
+            return sum(self._app.store.signal_many(sent))
+
+        return self._each(bite, Refusals(), [state for state in State if state is not State.COMPLETED])
+
+    def _bring_back(self, states: Sequence[State], why: str, who: str, *, resume: bool) -> Changed:
+        store, refusals = self._app.store, Refusals()
+        back = BringBack(
+            store,
+            states,
+            lambda which: store.retry(which, resume=resume, by=who, reason=why, limit=BITE),
+            self._those,
+        )
+
+        def bite(records: Sequence[Record]) -> int:
+            meant = []
+            for record in records:
+                try:
+                    must_not_be_undone(record, states)
+                    meant.append(record)
+                except UsageError as error:
+                    refusals.note(record.id, str(error))
+            return back.bite(meant) if meant else 0
+
+        done = self._each(bite, refusals, states)
+        refusals.take(back.told(0))
+        return refusals.answer(int(done))
+
+    def _amend(self, made: Made, fits: Callable[[OperationRecord], bool] | None = None) -> Changed:
+        refusals = Refusals()
+        many = Many(self._app, made, self._matching, refusals, fits)
+        return self._each(many.bite, refusals)
+
+    def _those(self, records: Sequence[Record]) -> Filter:
+        """These, as far as they are still in the state that is asked for."""
+        return Filter(ids=tuple(record.id for record in records), state=self._state)
+
+    def _each(
+        self, bite: Callable[[Sequence[Record]], int], refusals: Refusals, states: Sequence[State] = ALL
+    ) -> Changed:
+        """Acts page by page, in order of arrival: what a page is left as it is hides none behind it."""
+        done = 0
+        for which in self._filters(states):
+            for page in self._pages(which, limit=BITE):
+                meant = [record for record in page if record.state in states]
+                done += bite(meant) if meant else 0
+                self._tell(done)
+        return refusals.answer(done)
 
 
 def _is_at(record: Record, step: str) -> bool:

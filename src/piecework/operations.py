@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 from piecework.amending import (
@@ -13,10 +13,10 @@ from piecework.amending import (
     skipped,
     status_of,
     step_of,
-    whereabouts,
 )
 from piecework.byhand import RETRIABLE, whoami, why_and_who, why_not_back
-from piecework.errors import BadArguments, JobNotFound, UsageError
+from piecework.deeds import TRIES, Made, Seen, editing, jumping, lines_of, name_of, skipping, unsetting
+from piecework.errors import JobNotFound, UsageError
 from piecework.forking import fork
 from piecework.handle import Job
 from piecework.ids import new_id
@@ -25,7 +25,6 @@ from piecework.job import (
     AmendmentRecord,
     Answer,
     AttemptRecord,
-    Change,
     NewSignal,
     OperationRecord,
     Record,
@@ -36,11 +35,8 @@ from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.start import Globals
-from piecework.stepping import S, branch_and_step, signal_payload
+from piecework.stepping import S, signal_payload
 from piecework.trail import Event, StepRun, step_runs, timeline
-
-PAGE = 500
-TRIES = 10  # so often an amendment is made anew for an operation that moved on meanwhile
 
 
 class Operation(Job[S]):
@@ -153,10 +149,7 @@ class Operation(Job[S]):
         return self._app.store.amendments(self.id)
 
     def _lines(self) -> Iterator[AttemptRecord]:
-        after = -1
-        while page := self._app.store.attempts(self.id, after=after, limit=PAGE):
-            yield from page
-            after = page[-1].run
+        return lines_of(self._app, self.id)
 
     # ── signals ──────────────────────────────────────────────────────────────────────────────────
 
@@ -210,16 +203,8 @@ class Operation(Job[S]):
         One that has failed, was cancelled or is parked goes on, unless ``resume=False``. Raises `UsageError` where there
         is nothing to skip: while the step runs or waits for its pieces, and when the operation has completed.
         """
-        who, why = _who(by), check_why(reason)
-        found: list[Place] = []
-
-        def made(record: Record, id: str) -> Amendment:
-            place, behind = skipped(record)
-            found[:] = [place]
-            return Amendment(id=id, what="skipped", by=who, reason=why, cursor=behind, resume=resume)
-
-        self._amend(made)
-        return found[0]
+        seen, _ = self._amend(skipping(_who(by), check_why(reason), resume=resume))
+        return skipped(seen.record)[0]
 
     def jump_to(
         self, target: Any, step: Any = None, *, reason: str = "", by: str | None = None, resume: bool = True
@@ -229,32 +214,10 @@ class Operation(Job[S]):
         It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on,
         and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
-        who, why, plan = _who(by), check_why(reason), self.plan
-        target, step = branch_and_step(target, step)
-        there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
-
-        def made(record: Record, id: str) -> Amendment:
-            place = plan.at(there, self._last_visit(record) + 1)
-            spec = self._spec()
-            known = None if spec is None else spec.operation
-            now = self._app.store.now()
-            where = {} if spec is None or known is None else whereabouts(known, spec.options, record, place, now)
-            return Amendment(
-                id=id, what="jumped", by=who, reason=why, cursor=place.cursor, onward=True, resume=resume, **where
-            )
-
-        cursor = self._amend(made).cursor
-        return cast(Place, read_cursor(cursor or ""))
-
-    def must_have(self, target: Any, step: Any = None) -> None:
-        """Raises `UsageError` where its plan does not have a branch or step, `BadArguments` for what stands for none."""
-        plan = self.plan
-        target, step = branch_and_step(target, step)
-        there = self._on(plan, target), None if step is None else self._on(plan, step)
-        try:
-            plan.target(*there)
-        except BadArguments as error:
-            raise UsageError(f"the plan of operation {self.id}: {error}") from None
+        self.kept()
+        made = jumping(self._app, target, step, _who(by), check_why(reason), resume=resume)
+        _, amendment = self._amend(made)
+        return cast(Place, read_cursor(amendment.cursor or ""))
 
     def set(
         self, globals: dict[str, Any] | None = None, /, *, reason: str = "", by: str | None = None, **more: Any
@@ -263,15 +226,12 @@ class Operation(Job[S]):
 
         A step that runs has read them already. Raises `BadArguments` for what cannot be a global.
         """
-        self._edit(lambda stored: self._edits(stored, {**(globals or {}), **more}), reason, by)
+        limit = self._app.settings.max_payload
+        self._amend(editing({**(globals or {}), **more}, _who(by), check_why(reason), limit=limit))
 
     def unset(self, *names: str, reason: str = "", by: str | None = None) -> None:
         """Takes some globals away. Raises `BadArguments` where the declared state cannot be without them."""
-
-        def changes(stored: str) -> tuple[Change, ...]:
-            return self._globals().without(stored, names)
-
-        self._edit(changes, reason, by)
+        self._amend(unsetting(names, _who(by), check_why(reason)))
 
     def fork(
         self,
@@ -296,16 +256,17 @@ class Operation(Job[S]):
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
-    def _amend(self, made: Callable[[Record, str], Amendment]) -> Amendment:
+    def _amend(self, made: Made) -> tuple[Seen, Amendment]:
         """Makes an amendment of the operation as it is, and anew where it has moved on before that was stored."""
         id = new_id()
         for _ in range(TRIES):
             record = self.record()
             if record.cursor is None:
                 raise UsageError(f"job {self.id} is no operation")
-            amendment = made(record, id)
+            seen = Seen(self._app, record)
+            amendment = made(seen, id)
             if self._app.store.amend(self.id, record.cursor, amendment) is not Answer.STALE:
-                return amendment
+                return seen, amendment
             if amendment.cursor is not None:
                 must_be_movable(record)
         if amendment.resume and record.state in RETRIABLE:
@@ -315,31 +276,7 @@ class Operation(Job[S]):
     def _note(self, what: str, reason: str, by: str | None) -> None:
         """Leaves a line of what is done to it."""
         who, why = _who(by), check_why(reason)
-        self._amend(lambda record, id: Amendment(id=id, what=what, by=who, reason=why))
-
-    def _edit(self, changes: Callable[[str], tuple[Change, ...]], reason: str, by: str | None) -> None:
-        who, why = _who(by), check_why(reason)
-
-        def made(record: Record, id: str) -> Amendment:
-            return Amendment(id=id, what="edited", by=who, reason=why, changes=changes(self.kept().globals))
-
-        self._amend(made)
-
-    def _edits(self, stored: str, values: dict[str, Any]) -> tuple[Change, ...]:
-        if not values:
-            raise BadArguments("set: say what to set, such as set(subscription_id=7)")
-        return self._globals().edits(stored, values, self._app.settings.max_payload)
-
-    def _last_visit(self, record: Record) -> int:
-        """The highest number of a visit that was given; also to a step that left no line, since it was split or waited
-        when somebody had the operation undone.
-        """
-        place = read_cursor(record.cursor or "")
-        if isinstance(place, Place) and not place.undoing:
-            return place.visit
-        by_hand = [read_cursor(at) for line in self.amendments() for at in (line.cursor_before, line.cursor) if at]
-        passed = [there.visit for there in by_hand if isinstance(there, Place)]
-        return max(passed + [run.visit for run in self.runs()], default=0)
+        self._amend(lambda _, id: Amendment(id=id, what=what, by=who, reason=why))
 
     def _spec(self) -> TaskSpec | None:
         return self._app.registry.get(self.task)
@@ -350,20 +287,7 @@ class Operation(Job[S]):
 
     def name_of(self, target: Any) -> str:
         """The name of a step or branch; a function or class stands for its step. Raises `BadArguments`."""
-        if isinstance(target, str):
-            return target
-        spec = self._spec()
-        name = None if spec is None or spec.operation is None else spec.operation.names(target)
-        if name is None:
-            raise BadArguments(f"{target!r:.100} is no step of {self.task}; give the name of a step or branch")
-        return name
-
-    def _on(self, plan: Plan, target: Any) -> str:
-        """The name of a step or branch on the operation's own plan, which may have the one that it had before."""
-        name, spec = self.name_of(target), self._spec()
-        if spec is None or spec.operation is None or name in (*plan.branches, *plan.steps()):
-            return name
-        return next((old for old, new in spec.operation.aliases.items() if new == name and old in plan.steps()), name)
+        return name_of(self._spec(), self.task, target)
 
     def _result(self, record: Record) -> Any:
         return self._globals().value(self.kept().globals)

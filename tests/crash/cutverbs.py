@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 from piecework import parting
-from piecework.job import Amendment, Claim, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework.job import Amendment, Claim, Deed, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
 from piecework.parts import PartEnd, Push
 from piecework.store import Store
 from piecework.testing.conformance import kit, parts
@@ -162,6 +162,25 @@ def signal(store: Store) -> Call:
     return lambda at: at.signal(run.id, NewSignal(id="s1", name="yes", payload='"go"'))
 
 
+def amend_many(store: Store) -> Call:
+    """Some that are edited, and some that are moved and go on."""
+    runs = [started(store) for _ in range(4)]
+    for run in runs[2:]:
+        kit.settle(store, failed(run))
+    edit = Amendment(id="a1", what="edited", by="me", changes=(change("n", 7),))
+    moved = Amendment(id="a1", what="jumped", by="me", cursor="main/c/9", resume=True)
+    deeds = [Deed(run.id, "main/a/1", edit if n < 2 else moved) for n, run in enumerate(runs)]
+    return lambda at: at.amend_many(deeds)
+
+
+def signal_many(store: Store) -> Call:
+    runs = [started(store) for _ in range(3)]
+    for run in runs:
+        kit.settle(store, stepped(run, "main/b/2", State.WAITING, wait=Wait("yes", into="said")))
+    sent = [(run.id, NewSignal(id="s1", name="yes", payload='"go"')) for run in runs]
+    return lambda at: at.signal_many(sent)
+
+
 def pause(store: Store) -> Call:
     return lambda at: at.pause("q")
 
@@ -226,5 +245,5 @@ PARTS = [parts_push, parts_end, parts_stop, parts_resume, parts_resume_that_fini
 VERBS = [
     add_plain, add_first_ever, add_bite, add_operation, seal, fetch_some, fetch_behind_the_expired, settle_some,
     settle_pieces, settle_that_fails_a_batch, settle_step, exchange, report, enlist, renew, bury, reap, cancel, retry,
-    prune, delete, amend, signal, pause, *PARTS,
+    prune, delete, amend, amend_many, signal, signal_many, pause, *PARTS,
 ]  # fmt: skip

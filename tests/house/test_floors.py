@@ -82,6 +82,7 @@ FLOORS = {
         "standing",
         "changed",
         "bringback",
+        "deeds",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

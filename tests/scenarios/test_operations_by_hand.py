@@ -590,7 +590,7 @@ def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecewo
 
 
 def test_of_many_that_refuse_the_first_are_named(app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("piecework.operationquery.MOST_REFUSED", 2)
+    monkeypatch.setattr("piecework.deeds.MOST_REFUSED", 2)
     fulfil = app.operation("f", main=[steps.charge])
     ops = fulfil.later_many([{}] * 3)
     drain(app)

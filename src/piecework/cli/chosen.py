@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 import click
 import msgspec
 
 from piecework.app import Piecework
+from piecework.changed import Changed
 from piecework.cli.common import (
     Progress,
     UnreadableError,
@@ -25,15 +25,19 @@ from piecework.cli.common import (
     store_option,
 )
 from piecework.errors import UsageError
-from piecework.job import FINISHED, State
+from piecework.job import State
 from piecework.operationquery import OperationQuery
 from piecework.operations import Operation
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-ENDED = frozenset({*FINISHED, State.PARKED})  # whence what a verb changes comes to none of these, but by itself
 TOLD = 5  # so many of those that a verb did not fit are told with the reason
 
-Act = Callable[[Operation[Any]], bool | str]  # False: it has not changed; a text: what came of it
+
+class Act(NamedTuple):
+    """What a verb does to one operation, and to all of a query at once; without that, to one after the other."""
+
+    one: Callable[[Operation[Any]], bool | str]  # False: it has not changed; a text: what came of it
+    many: Callable[[OperationQuery[Any]], Changed] | None = None
 
 
 class Said(NamedTuple):
@@ -45,33 +49,21 @@ class Said(NamedTuple):
 
 
 class Choice(msgspec.Struct):
-    """Operations by their ids, or all that match one of some queries and are in one of the states that a verb is for."""
+    """Operations by their ids; or all that a query is about, those that there are as this begins."""
 
     app: Piecework
     ids: tuple[str, ...] = ()
-    queries: tuple[OperationQuery[Any], ...] = ()
-    states: tuple[State, ...] = ()
+    query: OperationQuery[Any] | None = None
 
     def each(self) -> Iterator[Operation[Any]]:
-        """A handle to each, read as it is now: those that there are as this begins, and no fork that is made of them."""
-        if self.ids:
+        """A handle to each, read as it is now; no fork that is made of them."""
+        if self.query is None:
             return map(self.app.operations.get, self.ids)
-        now = self.app.store.now()
-        return chain.from_iterable(self._until(now, query) for query in self._walks())
+        return iter(self.query)
 
     def count(self) -> int:
         """How many they are."""
-        return len(self.ids) or sum(query.only(state=state).count() for query in self.queries for state in self.states)
-
-    def _walks(self) -> Iterable[OperationQuery[Any]]:
-        if ENDED.issuperset(self.states):
-            return [query.only(state=state) for query in self.queries for state in self.states]
-        # In one go: what is done to one may change its state, and it would come again among those of the next.
-        return self.queries
-
-    def _until(self, moment: float, query: OperationQuery[Any]) -> Iterator[Operation[Any]]:
-        there = takewhile(lambda operation: operation.known.created_at <= moment, query)
-        return (operation for operation in there if operation.known.state in self.states)
+        return len(self.ids) if self.query is None else self.query.count()
 
 
 def filters(function: Any) -> Any:
@@ -90,17 +82,6 @@ def filters(function: Any) -> Any:
 def query_of(app: Piecework, said: dict[str, Any]) -> OperationQuery[Any]:
     """The operations that the options of `filters` mean."""
     names = None if said["name"] is None else app.registry.names_of(said["name"])
-    return _query(app, names, said)
-
-
-def _queries_of(app: Piecework, said: dict[str, Any]) -> tuple[OperationQuery[Any], ...]:
-    """The same, one for each name, so that each is walked in the order of arrival."""
-    if said["name"] is None:
-        return (query_of(app, said),)
-    return tuple(_query(app, (name,), said) for name in app.registry.names_of(said["name"]))
-
-
-def _query(app: Piecework, names: tuple[str, ...] | None, said: dict[str, Any]) -> OperationQuery[Any]:
     part = assigned(said["globals"], "--where")
     return OperationQuery[Any](app, names, part).only(state=said["state"], step=said["step"])
 
@@ -171,9 +152,16 @@ def verb(group: click.Group, spec: Verb) -> Callable[[Callable[..., Act]], click
                 )
             act = function(Said(others, reason, by), **said)
             choice = _choose(find_app(reference, url), spec, ids, filtered, everything)
-            if not choice.ids:
-                _agree(spec, choice.count(), yes, as_json)
-            return _do(spec, choice, act, as_json)
+            if choice.query is None:
+                return _do_each(spec, choice, act, as_json)
+            progress = Progress(spec.done)
+            choice.query = choice.query.among(spec.states, until=choice.app.store.now(), tell=progress.tell)
+            _agree(spec, choice.count(), yes, as_json)
+            if act.many is None:
+                return _do_each(spec, choice, act, as_json)
+            changed = act.many(choice.query)
+            progress.end()
+            return _told(spec, changed, as_json)
 
         run.__doc__ = function.__doc__
         for decorate in (
@@ -210,8 +198,7 @@ def _choose(app: Piecework, spec: Verb, ids: tuple[str, ...], said: dict[str, An
         app.operations.get(id)  # all of them are there, or nothing is done
     if ids:
         return Choice(app, ids)
-    wanted = spec.states if said["state"] is None else tuple(s for s in spec.states if s == said["state"])
-    return Choice(app, (), _queries_of(app, said), wanted)
+    return Choice(app, (), query_of(app, said))
 
 
 def _agree(spec: Verb, many: int, yes: bool, as_json: bool) -> None:
@@ -223,7 +210,20 @@ def _agree(spec: Verb, many: int, yes: bool, as_json: bool) -> None:
     click.confirm(f"{spec.name} {counted(many, 'operation')}?", abort=True, err=True)
 
 
-def _do(spec: Verb, choice: Choice, act: Act, as_json: bool) -> int:
+def _told(spec: Verb, changed: Changed, as_json: bool) -> int:
+    """Says what a verb did to many, and to which of them it did not."""
+    for _, why in changed.refused[:TOLD]:
+        click.echo(f"piecework: {plain(why, 500)}", err=True)
+    if changed.left > TOLD:
+        click.echo(f"piecework: … and {changed.left - TOLD:,} more like these", err=True)
+    if as_json:
+        print_json({spec.done: int(changed)})
+    else:
+        click.echo(f"{spec.done} {counted(changed, 'operation')}")
+    return 1 if changed.left and not changed else 0
+
+
+def _do_each(spec: Verb, choice: Choice, act: Act, as_json: bool) -> int:
     done, refused, made, progress = 0, 0, [], Progress(spec.done)
     for operation in choice.each():
         said, why = _one(spec, operation, act, told=bool(choice.ids))
@@ -235,7 +235,7 @@ def _do(spec: Verb, choice: Choice, act: Act, as_json: bool) -> int:
                 click.echo(f"piecework: {plain(why, 500)}", err=True)
         elif isinstance(said, str) and as_json and spec.makes:
             made.append(said)
-        elif isinstance(said, str) and not as_json and (choice.ids or spec.makes):
+        elif isinstance(said, str) and not as_json:
             click.echo(said)
     progress.end()
     if refused > TOLD and not choice.ids:
@@ -250,7 +250,7 @@ def _do(spec: Verb, choice: Choice, act: Act, as_json: bool) -> int:
 def _one(spec: Verb, operation: Operation[Any], act: Act, *, told: bool) -> tuple[bool | str, str | None]:
     """What the verb came to for one operation, and why it did not."""
     try:
-        said = act(operation)
+        said = act.one(operation)
         if said is False and told:
             return False, f"operation {operation.id} ({operation.status}): there is nothing to {spec.name}"
     except UsageError as error:

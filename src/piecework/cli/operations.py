@@ -119,13 +119,17 @@ def retry(said: Said) -> Act:
 
     They failed, were cancelled or are parked. Attempts begin anew; what has completed is not run again.
     """
-    return lambda operation: operation.retry(said.reason, by=said.by)
+    return Act(
+        lambda operation: operation.retry(said.reason, by=said.by), lambda query: query.retry(said.reason, by=said.by)
+    )
 
 
 @verb(command, Verb("resume", "resumed", (State.CANCELLED,)))
 def resume(said: Said) -> Act:
     """Let cancelled ones go on where they were."""
-    return lambda operation: operation.resume(said.reason, by=said.by)
+    return Act(
+        lambda operation: operation.resume(said.reason, by=said.by), lambda query: query.resume(said.reason, by=said.by)
+    )
 
 
 _undo = click.option("--undo", is_flag=True, help="First undo what they did, newest first; a worker does it.")
@@ -134,7 +138,10 @@ _undo = click.option("--undo", is_flag=True, help="First undo what they did, new
 @verb(command, Verb("cancel", "cancelled", UNFINISHED, "", "cancelled from the command line", (_undo,)))
 def cancel(said: Said, undo: bool) -> Act:
     """Cancel those that have not ended. A running step is asked to stop."""
-    return lambda operation: operation.cancel(said.reason, by=said.by, undo=undo)
+    return Act(
+        lambda operation: operation.cancel(said.reason, by=said.by, undo=undo),
+        lambda query: query.cancel(said.reason, by=said.by, undo=undo),
+    )
 
 
 @verb(command, Verb("skip", "skipped", MOVABLE, options=(no_resume,)))
@@ -148,7 +155,7 @@ def skip(said: Said, no_resume: bool) -> Act:
         place = operation.skip(said.reason, by=said.by, resume=not no_resume)
         return f"{operation.id}  {plain(place.name)} is skipped"
 
-    return act
+    return Act(act, lambda query: query.skip(said.reason, by=said.by, resume=not no_resume))
 
 
 @verb(command, Verb("jump", "moved", MOVABLE, "TARGET [STEP]", options=(no_resume,)))
@@ -168,7 +175,7 @@ def jump(said: Said, no_resume: bool) -> Act:
         place = operation.jump_to(target, step, reason=said.reason, by=said.by, resume=not no_resume)
         return f"{operation.id}  goes on at {plain(place.name)}"
 
-    return act
+    return Act(act, lambda query: query.jump_to(target, step, reason=said.reason, by=said.by, resume=not no_resume))
 
 
 @verb(command, Verb("set", "edited", tuple(State), "KEY=VALUE..."))
@@ -187,7 +194,7 @@ def set_globals(said: Said) -> Act:
         operation.set(values, reason=said.reason, by=said.by)
         return True
 
-    return act
+    return Act(act, lambda query: query.set(values, reason=said.reason, by=said.by))
 
 
 @verb(command, Verb("unset", "edited", tuple(State), "KEY..."))
@@ -200,7 +207,7 @@ def unset(said: Said) -> Act:
         operation.unset(*said.words, reason=said.reason, by=said.by)
         return True
 
-    return act
+    return Act(act, lambda query: query.unset(*said.words, reason=said.reason, by=said.by))
 
 
 _after = click.option(
@@ -225,7 +232,7 @@ def fork(said: Said, after: str | None) -> Act:
         except UnknownTask as error:
             raise UsageError(f"{error}; a fork walks the plan of the code: name the app, --app MODULE:APP") from None
 
-    return act
+    return Act(act)
 
 
 _payload = click.option("--payload", metavar="JSON", help="What the signal brings; may also be said behind its name.")
@@ -241,7 +248,10 @@ def signal(said: Said, payload: str | None) -> Act:
     if not 1 <= len(words) <= 2:
         raise UnreadableError("say the name of the signal, and its payload, if it has one")
     value = _json(words[1]) if len(words) == 2 else None
-    return lambda operation: operation.signal(words[0], value, by=said.by)
+    return Act(
+        lambda operation: operation.signal(words[0], value, by=said.by),
+        lambda query: query.signal(words[0], value, by=said.by),
+    )
 
 
 def _json(text: str) -> Any:

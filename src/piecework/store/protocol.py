@@ -19,6 +19,7 @@ from piecework.job import (
     AttemptRecord,
     BatchRecord,
     Claim,
+    Deed,
     ErrorInfo,
     Fence,
     Fetched,
@@ -446,6 +447,21 @@ class Store(Protocol):
         and `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was
         kept is not kept again.
         One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again.
+        """
+        ...
+
+    def amend_many(self, deeds: Sequence[Deed]) -> list[Answer]:
+        """`amend` for each, in their order, and what each came to.
+
+        Each is made wholly or not at all, with its line. They are made some at a time: a call that breaks off has made the
+        first of them; sent again, it makes the others, and answers `already` for those.
+        """
+        ...
+
+    def signal_many(self, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
+        """`signal` for each, by the id of its operation, in their order, and what each came to.
+
+        Some at a time, as with `amend_many`.
         """
         ...
 

@@ -6,14 +6,17 @@ A call that is interrupted has done some of its bites; sent again, it does the o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from piecework.job import Amendment, Answer, Ending, Filter, NewSignal, State
+from piecework.job import Answer, Deed, Ending, Filter, NewSignal, State
 from piecework.store.redis import deleting, reads
 from piecework.store.redis.shard import Shard, given
+from piecework.store.redis.spread import Spread
+
+TOGETHER = 200  # scripts that are sent at once: they run one by one, and others may come between them
 
 _json = msgspec.json.Encoder().encode
 
@@ -73,21 +76,37 @@ def _bring_back(shard: Shard, held: list[Any], more: dict[str, Any]) -> None:
         held = shard.run("retry_on", {"held": held, **more})
 
 
-def amend(shard: Shard, id: str, cursor: str, amendment: Amendment) -> Answer:
+def amend(spread: Spread, deeds: Sequence[Deed]) -> list[Answer]:
+    """The verbs `amend` and `amend_many`: a script for each, a bite of them in one trip."""
+    answers: list[Answer] = []
+    for some in reads.some_at_a_time(deeds, TOGETHER):
+        for home, (said, held) in spread.of_each([deed.id for deed in some], "amend", [_told(deed) for deed in some]):
+            _bring_back(home, held, {"resume": False, "by": False, "reason": ""})
+            answers.append(Answer(said))
+    return answers
+
+
+def _told(deed: Deed) -> dict[str, Any]:
+    amendment = deed.amendment
     said = {name: given(value) for name, value in msgspec.structs.asdict(amendment).items()}
     if amendment.changes:
         said["changes"] = _json(amendment.changes).decode()
         said["globals"] = [[change.key, given(change.value), change.terms] for change in amendment.changes]
     else:
         said["changes"] = False
-    answer, held = shard.run("amend", {"id": id, "cursor": cursor, "amendment": said})
-    _bring_back(shard, held, {"resume": False, "by": False, "reason": ""})
-    return Answer(answer)
+    return {"id": deed.id, "cursor": deed.cursor, "amendment": said}
 
 
-def signal(shard: Shard, id: str, signal: NewSignal) -> bool:
-    said = {"id": signal.id, "name": signal.name, "payload": signal.payload, "by": given(signal.by)}
-    return bool(shard.run("signal", {"id": id, "signal": said}))
+def signal(spread: Spread, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
+    """The verbs `signal` and `signal_many`, likewise."""
+    told: list[bool] = []
+    for some in reads.some_at_a_time(signals, TOGETHER):
+        asked = [
+            {"id": id, "signal": {"id": new.id, "name": new.name, "payload": new.payload, "by": given(new.by)}}
+            for id, new in some
+        ]
+        told += [bool(said) for _, said in spread.of_each([id for id, _ in some], "signal", asked)]
+    return told
 
 
 def pause(shard: Shard, queue: str, on: bool = True) -> None:

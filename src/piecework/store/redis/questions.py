@@ -12,6 +12,7 @@ from piecework.job import (
     Answer,
     AttemptRecord,
     BatchRecord,
+    Deed,
     Filter,
     NewSignal,
     OperationRecord,
@@ -82,10 +83,16 @@ class Questions:
         return merged.in_turn(spread, which, limit, lambda shard, left: deleting.delete(shard, which, limit=left))
 
     def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
-        return operators.amend(self._set_up().shard_of(id), id, cursor, amendment)
+        return operators.amend(self._set_up(), [Deed(id, cursor, amendment)])[0]
+
+    def amend_many(self, deeds: Sequence[Deed]) -> list[Answer]:
+        return operators.amend(self._set_up(), deeds)
 
     def signal(self, id: str, signal: NewSignal) -> bool:
-        return operators.signal(self._set_up().shard_of(id), id, signal)
+        return operators.signal(self._set_up(), [(id, signal)])[0]
+
+    def signal_many(self, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
+        return operators.signal(self._set_up(), signals)
 
     def repair(self, *, limit: int = 10) -> list[str]:
         shards = self._set_up().shards

@@ -20,7 +20,7 @@ from piecework.store.redis import enqueue, liveness, work
 from piecework.store.redis.client import Client
 from piecework.store.redis.homes import Homes
 from piecework.store.redis.recent import Recent
-from piecework.store.redis.shard import Shard
+from piecework.store.redis.shard import Shard, answer
 
 
 class Spread:
@@ -104,6 +104,16 @@ class Spread:
     def shard_of(self, id: str) -> Shard:
         """The shard of a job or batch."""
         return self.one or self.homes.shard_of(id)
+
+    def of_each(self, ids: Sequence[str], title: str, asked: Sequence[Any]) -> list[tuple[Shard, Any]]:
+        """What a script answers of each of some jobs, in its own shard, in one trip; with that shard."""
+        if self.one is not None:
+            homes = [self.one] * len(ids)
+        else:
+            found = self.homes.find(ids)
+            homes = [self.shards[found.get(id, 0)] for id in ids]
+        calls = [home.call(title, said) for home, said in zip(homes, asked, strict=True)]
+        return list(zip(homes, map(answer, self._client.together(calls)), strict=True))
 
     # ── work ─────────────────────────────────────────────────────────────────────────────────────
 

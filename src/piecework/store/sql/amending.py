@@ -3,69 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from piecework.job import Amendment, Answer, Ending, State
+from piecework.job import Answer, Deed, Ending, State
 from piecework.store.sql import fanin, operation, retry, waits
 from piecework.store.sql.transaction import Transaction, to_json
+
+LINE = "job", "id", "what", "by", "reason", "cursor", "changes"
+MOVE = "id", "cursor", "queue", "priority", "state", "delay"
 
 
 class CannotGoOnError(Exception):
     """What was to be moved and to go on cannot come back: the caller takes all of it back."""
 
 
-def amend(tx: Transaction, id: str, cursor: str, amendment: Amendment) -> Answer:
-    """The verb `amend`, inside a transaction."""
-    found = tx.row("amend_read", id=id)
-    if found is None:
+class Seen(NamedTuple):
+    """An operation that something is done to, as the store has it."""
+
+    seq: int
+    queue: str
+    state: str
+    cursor: str
+    awaits: bool
+    plain: bool  # nothing is above or below it, and it has no key
+    again: bool  # brought back, it waits for its signal again
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ("failed", "cancelled", "parked")
+
+
+def amend(tx: Transaction, deeds: Sequence[Deed], *, by_itself: bool = False) -> list[Answer | None]:
+    """The verbs `amend` and `amend_many`, inside a transaction, for operations of which none is named twice.
+
+    None for each that has to be amended by itself: what is moved or comes back there concerns others, or may be refused.
+    """
+    rows = tx.ask("amend_read", ids=to_json([deed.id for deed in deeds]))
+    made = tx.rows("amend_known", rows=tx.table(("job", "id"), [(deed.id, deed.amendment.id) for deed in deeds]))
+    known = {(job, id) for job, id in made}
+    present = {row[0]: Seen(*row[1:]) for row in rows()}
+    answers = [_answer(deed, present.get(deed.id), known, by_itself) for deed in deeds]
+    _make(tx, [(deed, present[deed.id]) for deed, said in zip(deeds, answers, strict=True) if said is Answer.OK])
+    return answers
+
+
+def _answer(deed: Deed, seen: Seen | None, known: set[tuple[str, str]], by_itself: bool) -> Answer | None:
+    if seen is None:
         return Answer.STALE
-    if tx.row("amend_known", job=id, id=amendment.id):
+    amendment = deed.amendment
+    if (deed.id, amendment.id) in known:
         return Answer.ALREADY
-    place, queue, state, present, awaits = found
-    if present != cursor or (amendment.cursor is not None and _may_not_move(state, awaits)):
+    if seen.cursor != deed.cursor or (amendment.cursor is not None and _may_not_move(seen)):
         return Answer.STALE
-    changes = to_json(amendment.changes) if amendment.changes else None
-    tx.post(
-        "amend_line", job=id, id=amendment.id, what=amendment.what, by=amendment.by, reason=amendment.reason,
-        cursor=amendment.cursor, changes=changes,
-    )  # fmt: skip
-    if amendment.changes:
-        operation.change(tx, [(id, amendment.changes)])
-    if amendment.cursor is not None:
-        _move(tx, id, queue, state, amendment)
-    if amendment.onward:
-        tx.post("amend_ending_over", job=place)
-    if amendment.resume and state in ("failed", "cancelled", "parked"):
-        _go_on(tx, id, amendment)
-    return Answer.OK
+    moves = amendment.cursor is not None or amendment.resume
+    return None if moves and not (seen.plain or by_itself) else Answer.OK
 
 
-def _may_not_move(state: str, awaits: bool) -> bool:
-    return state in ("running", "completed") or (state == "waiting" and not awaits)
+def _may_not_move(seen: Seen) -> bool:
+    return seen.state in ("running", "completed") or (seen.state == "waiting" and not seen.awaits)
 
 
-def _move(tx: Transaction, id: str, queue: str, state: str, amendment: Amendment) -> None:
-    fanin.close(tx, id, "stopped", f"the operation was moved by {amendment.by}")
-    after = "available" if state == "waiting" else state
-    _place(tx, id, after, amendment)
-    tx.post("advance_waits_over", ids=to_json([id]))
-    tx.moved(queue, state, None)
-    tx.moved(amendment.queue or queue, None, after)
+def _make(tx: Transaction, deeds: Sequence[tuple[Deed, Seen]]) -> None:
+    if not deeds:
+        return
+    tx.post("amend_lines", rows=tx.table(LINE, [_line(deed) for deed, _ in deeds]))
+    operation.change(tx, [(deed.id, deed.amendment.changes) for deed, _ in deeds if deed.amendment.changes])
+    _move(tx, [(deed, seen) for deed, seen in deeds if deed.amendment.cursor is not None])
+    if over := [seen.seq for deed, seen in deeds if deed.amendment.onward]:
+        tx.post("amend_endings_over", seqs=to_json(over))
+    _go_on(tx, [(deed, seen) for deed, seen in deeds if deed.amendment.resume and seen.has_ended])
 
 
-def _place(tx: Transaction, id: str, state: str, amendment: Amendment) -> None:
-    tx.post(
-        "amend_move", id=id, cursor=amendment.cursor, queue=amendment.queue, priority=amendment.priority, state=state,
-        delay=amendment.delay or 0.0,
-    )  # fmt: skip
+def _line(deed: Deed) -> tuple[object, ...]:
+    done = deed.amendment
+    changes = to_json(done.changes) if done.changes else None
+    return deed.id, done.id, done.what, done.by, done.reason, done.cursor, changes
 
 
-def _go_on(tx: Transaction, id: str, amendment: Amendment) -> None:
+def _move(tx: Transaction, deeds: Sequence[tuple[Deed, Seen]]) -> None:
+    if not deeds:
+        return
+    moves: list[tuple[Deed, str]] = []
+    for deed, seen in deeds:
+        if not seen.plain:
+            fanin.close(tx, deed.id, "stopped", f"the operation was moved by {deed.amendment.by}")
+        after = "available" if seen.state == "waiting" else seen.state
+        moves.append((deed, after))
+        tx.moved(seen.queue, seen.state, None)
+        tx.moved(deed.amendment.queue or seen.queue, None, after)
+    _place(tx, moves)
+    tx.post("advance_waits_over", ids=to_json([deed.id for deed, _ in deeds]))
+
+
+def _place(tx: Transaction, moves: Sequence[tuple[Deed, str]]) -> None:
+    rows = [
+        (deed.id, done.cursor, done.queue, done.priority, state, done.delay or 0.0)
+        for deed, state in moves
+        if (done := deed.amendment)
+    ]
+    tx.post("amend_move", rows=tx.table(MOVE, rows))
+
+
+def _go_on(tx: Transaction, deeds: Sequence[tuple[Deed, Seen]]) -> None:
     """What was moved has nothing below it any more: it comes back by itself, with what is above it."""
-    if not retry.revive(tx, id, retry.Return(resume=False, room=0)):
-        raise CannotGoOnError
-    if amendment.cursor is not None and amendment.delay:
-        _place(tx, id, "available", amendment)
+    for deed, seen in deeds:
+        if not seen.plain and not retry.revive(tx, deed.id, retry.Return(resume=False, room=0)):
+            raise CannotGoOnError
+    plain = [(deed, seen) for deed, seen in deeds if seen.plain]
+    waits = [(deed, seen) for deed, seen in plain if seen.again and deed.amendment.cursor is None]
+    retry.come_back(tx, [_back(deed, seen) for deed, seen in waits], "waiting")
+    retry.come_back(tx, [_back(*one) for one in plain if one not in waits], "available")
+    if late := [(deed, "available") for deed, _ in deeds if deed.amendment.cursor is not None and deed.amendment.delay]:
+        _place(tx, late)
+
+
+def _back(deed: Deed, seen: Seen) -> tuple[str, str, str]:
+    return deed.id, deed.amendment.queue or seen.queue, seen.state
 
 
 # ── undoing ──────────────────────────────────────────────────────────────────────────────────────
@@ -82,9 +135,7 @@ def undo(tx: Transaction, rows: Sequence[Any], reason: str, by: str | None) -> t
     cancelled: list[Any] = []
     for row in rows:
         (undone if row[0] in operations and _may_come_back(tx, row) else cancelled).append(row)
-    for row in undone:
-        if row[2] != "running":
-            fanin.close(tx, row[0], "stopped", reason)
+    fanin.close_all(tx, [row[0] for row in undone if row[2] != "running"], "stopped", reason)
     gone = {row[0] for row in tx.rows("cancel_gone", ids=ids)} if undone else set()
     if undone := [row for row in undone if row[0] not in gone]:
         _undo(tx, undone, reason, by)

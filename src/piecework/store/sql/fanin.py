@@ -203,12 +203,24 @@ def close(tx: Transaction, job: str, state: str, reason: str) -> None:
         end_batch(tx, own[0], state, reason)
 
 
+def close_all(tx: Transaction, jobs: Sequence[str], state: str, reason: str) -> None:
+    """The same for many, of which few have one."""
+    for job in sorted(_with_batch(tx, jobs)):
+        close(tx, job, state, reason)
+
+
+def _with_batch(tx: Transaction, jobs: Sequence[str]) -> set[str]:
+    """Those of these jobs that have a batch below them."""
+    return {row[0] for row in tx.rows("own_read_all", jobs=to_json(list(jobs)))} if jobs else set()
+
+
 def follow_cancelled(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
     """Counts jobs that somebody cancelled (id, queue, state before, batch, when it was counted before), in their order.
 
     Batch by batch, because the end of one may end another whose pieces come later.
     """
     waits.pause(tx, rows)
+    above = _with_batch(tx, [row[0] for row in rows])
     for batch, group in groupby(rows, key=itemgetter(3)):
         n = 0
         for id, queue, state, _, counted_at in group:
@@ -217,7 +229,8 @@ def follow_cancelled(tx: Transaction, rows: Sequence[Any], reason: str) -> None:
                 tx.post("cancel_recount", id=batch)
             else:
                 n += 1
-            close(tx, id, "stopped", reason)
+            if id in above:
+                close(tx, id, "stopped", reason)
         if batch is not None:
             count(tx, Counter({(batch, "cancelled"): n}))
 

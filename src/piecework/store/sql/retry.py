@@ -7,7 +7,7 @@ open, so that it cannot end without them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,8 +34,38 @@ class Return(msgspec.Struct):
 
 def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:
     """The verb `retry`, inside its first transaction; `goes_on` follows as long as something is held."""
-    rows = tx.matching("retry_select", which, limit=limit, resume=back.resume)
-    return sum(revive(tx, row[0], back) for row in rows)
+    ids = [row[0] for row in tx.matching("retry_select", which, limit=limit, resume=back.resume)]
+    plain = _revive_plain(tx, ids, back) if ids else set()
+    return len(plain) + sum(revive(tx, id, back) for id in ids if id not in plain)
+
+
+def _revive_plain(tx: Transaction, ids: Sequence[str], back: Return) -> set[str]:
+    """Those with which nothing else comes back, and which nothing keeps from it: all of them in a few statements."""
+    rows = tx.rows("retry_plain", ids=to_json(ids))
+    if back.by is not None:
+        operation.note(tx, [row[0] for row in rows if row[3]], _deed(back), back.by, back.reason)
+    for after, some in (
+        ("available", [row for row in rows if not row[4]]),
+        ("waiting", [row for row in rows if row[4]]),
+    ):
+        come_back(tx, some, after)
+    return {row[0] for row in rows}
+
+
+def come_back(tx: Transaction, rows: Sequence[Any], after: str) -> None:
+    """Jobs (id, queue, state before, …) with which nothing else comes back; those that are `waiting` then, for a signal."""
+    if not rows:
+        return
+    ids = [row[0] for row in rows]
+    tx.post("retry_rows", ids=to_json(ids), state=after)
+    for _, queue, state, *_ in rows:
+        tx.moved(queue, state, after)
+    if after == "waiting":
+        waiting.again(tx, ids)
+
+
+def _deed(back: Return) -> str:
+    return "resumed" if back.resume else "retried"
 
 
 def goes_on(back: Return) -> Callable[[Transaction], Return]:
@@ -96,11 +126,11 @@ def _come_back(tx: Transaction, id: str, found: Any, back: Return) -> None:
     waits = own is not None and own[1] == id and own[2] != "done" and not splitting
     after = State.WAITING.value if waits or found[7] else State.AVAILABLE.value
     if found[7] is not None and back.by is not None:  # an operation
-        operation.note(tx, [id], "resumed" if back.resume else "retried", back.by, back.reason)
-    tx.post("retry_row", id=id, state=after)
+        operation.note(tx, [id], _deed(back), back.by, back.reason)
+    tx.post("retry_rows", ids=to_json([id]), state=after)
     tx.moved(found[0], found[1], after)
     if found[7]:
-        waiting.again(tx, id)
+        waiting.again(tx, [id])
 
 
 def _revive_below(tx: Transaction, batch: str, back: Return, after: int = -1) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from piecework.job import (
     Answer,
     AttemptRecord,
     BatchRecord,
+    Deed,
     Fence,
     Filter,
     NewSignal,
@@ -42,7 +44,21 @@ CLEARING_PAUSE = 0.005  # seconds in which others may write, between the bites o
 PROGRESS = "id", "progress"
 FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
 
+BITE = 500  # deeds or signals that one transaction does
+
 T = TypeVar("T")
+
+
+def bites(items: Sequence[T], name: Callable[[T], Hashable]) -> Iterator[Sequence[T]]:
+    """The items some at a time, in their order; of one name there is one in each."""
+    first, names = 0, set[Hashable]()
+    for n, item in enumerate(items):
+        if n - first >= BITE or name(item) in names:
+            yield items[first:n]
+            first, names = n, set()
+        names.add(name(item))
+    if first < len(items):
+        yield items[first:]
 
 
 class Verbs(ABC):
@@ -167,13 +183,31 @@ class Verbs(ABC):
         return self._alone(lambda tx: delete.delete(tx, which, limit))
 
     def amend(self, id: str, cursor: str, amendment: Amendment) -> Answer:
+        return self._amend(Deed(id, cursor, amendment))
+
+    def _amend(self, deed: Deed) -> Answer:
         try:
-            return self._alone(lambda tx: amending.amend(tx, id, cursor, amendment))
+            (said,) = self._alone(lambda tx: amending.amend(tx, [deed], by_itself=True))
         except amending.CannotGoOnError:
             return Answer.STALE
+        assert said is not None
+        return said
+
+    def amend_many(self, deeds: Sequence[Deed]) -> list[Answer]:
+        answers: list[Answer] = []
+        for bite in bites(deeds, lambda deed: deed.id):
+            said = self._alone(partial(amending.amend, deeds=bite))
+            answers += [self._amend(deed) if one is None else one for deed, one in zip(bite, said, strict=True)]
+        return answers
 
     def signal(self, id: str, signal: NewSignal) -> bool:
-        return self._write(lambda tx: waits.signal(tx, id, signal))
+        return self.signal_many([(id, signal)])[0]
+
+    def signal_many(self, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
+        told: list[bool] = []
+        for bite in bites(signals, lambda signal: signal[0]):
+            told += self._write(partial(waits.signal, signals=bite))
+        return told
 
     def repair(self, *, limit: int = 10) -> list[str]:
         self._set_up()

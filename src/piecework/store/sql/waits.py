@@ -28,10 +28,11 @@ def begin(tx: Transaction, waiting: Sequence[tuple[str, Wait, bool]]) -> None:
         meet(tx, [id for id, _, now in waiting if now])
 
 
-def again(tx: Transaction, id: str) -> None:
-    """An operation that was brought back waits again, for as long as it was to."""
-    tx.post("wait_again", id=id)
-    meet(tx, [id])
+def again(tx: Transaction, ids: Sequence[str]) -> None:
+    """Operations that were brought back wait again, for as long as they were to."""
+    if ids:
+        tx.post("wait_again", ids=to_json(ids))
+        meet(tx, ids)
 
 
 def pause(tx: Transaction, rows: Sequence[Any]) -> None:
@@ -65,13 +66,14 @@ def meet(tx: Transaction, ids: Sequence[str]) -> None:
         tx.moved(queue, "waiting", "available")
 
 
-def signal(tx: Transaction, id: str, new: NewSignal) -> bool:
-    """The verb `signal`, inside a transaction."""
-    if not tx.row("signal_for", id=id):
-        return False
-    if tx.run("signal_add", job=id, id=new.id, name=new.name, payload=new.payload, by=new.by):
-        meet(tx, [id])
-    return True
+def signal(tx: Transaction, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
+    """The verbs `signal` and `signal_many`, inside a transaction."""
+    found = {row[0] for row in tx.rows("signal_for", ids=to_json([id for id, _ in signals]))}
+    if found:
+        rows = [(id, new.id, new.name, new.payload, new.by) for id, new in signals if id in found]
+        tx.post("signal_add", rows=tx.table(("job", "id", "name", "payload", "by"), rows))
+        meet(tx, sorted(found))
+    return [id in found for id, _ in signals]
 
 
 def wake(tx: Transaction) -> None:

@@ -13,6 +13,7 @@ from piecework.job import (
     Amendment,
     Answer,
     BatchState,
+    Deed,
     Ending,
     ErrorInfo,
     Fetched,
@@ -330,6 +331,21 @@ class SignalConformance(Conformance):
         assert (state(store, run.id), store.next_due()) == (State.CANCELLED, None)
         store.retry(Filter(ids=(run.id,)))
         assert (state(store, run.id), until_due(store)) == (State.WAITING, 60.0)
+
+    def test_many_are_signalled_as_each_would_be(self, store: Store) -> None:
+        """`signal_many`: `signal` for each, by the id of its operation, in their order, and what each came to."""
+        done = started(store)
+        settle(store, stepped(done, FIRST, State.COMPLETED))
+        ids, plain = [waiting(store), waiting(store, "other"), waiting(store)], add(store)
+        sent = [(id, a_signal("s1", payload=n)) for n, id in enumerate([*ids, plain, done.id, "nobody"])]
+        sent += [(ids[2], a_signal("s2", payload="again"))]
+        assert store.signal_many(sent) == [True, True, True, False, False, False, True]
+        assert [state(store, id) for id in ids] == [State.AVAILABLE, State.WAITING, State.AVAILABLE]
+        assert [[signal.id for signal in store.signals(id)] for id in ids] == [["s1"], ["s1"], ["s1", "s2"]]
+        before = whole(store, *ids), [store.signals(id) for id in ids]
+        assert store.signal_many(sent) == [True, True, True, False, False, False, True]
+        assert (whole(store, *ids), [store.signals(id) for id in ids]) == before
+        assert store.signal_many([]) == []
 
 
 class UndoConformance(Conformance):
@@ -686,6 +702,71 @@ class AmendConformance(Conformance):
         before = whole(store, id)
         assert store.amend(id, FIRST, moved) is Answer.ALREADY
         assert whole(store, id) == before
+
+    def test_many_are_amended_as_each_would_be(self, store: Store) -> None:
+        """`amend_many`: `amend` for each, in their order, and what each came to; sent again, it changes nothing."""
+        runs = [started(store, change("n", n)) for n in range(4)]
+        ends = [State.FAILED, State.CANCELLED, State.PARKED]
+        for run, end in zip(runs, ends, strict=False):
+            settle(store, parked(run) if end is State.PARKED else ended(run, end, attempt=1, history=str(end)))
+        plain = add(store, queue="elsewhere")
+        moved = an_amendment(cursor="main/c/9", queue="there", resume=True, onward=True)
+        deeds = [
+            *(Deed(run.id, FIRST, moved) for run in runs),
+            Deed(runs[3].id, FIRST, an_amendment("a2", changes=(change("n", 7),))),
+            *(Deed(id, FIRST, moved) for id in (plain, "nobody")),
+            Deed(runs[0].id, "main/c/9", an_amendment("a3", "main/b/2", delay=20.0, changes=(change("n", 8),))),
+            Deed(runs[1].id, FIRST, an_amendment("a3", changes=(change("n", 9),))),
+        ]
+        ok, stale = Answer.OK, Answer.STALE
+        assert store.amend_many(deeds) == [ok, ok, ok, stale, ok, stale, stale, ok, stale]
+        found = [record(store, run.id) for run in runs]
+        assert [(job.state, job.cursor, job.queue) for job in found] == [
+            (State.AVAILABLE, "main/b/2", "there"),
+            (State.AVAILABLE, "main/c/9", "there"),
+            (State.AVAILABLE, "main/c/9", "there"),
+            (State.RUNNING, FIRST, runs[3].queue),
+        ]
+        assert [globals_of(store, run.id) for run in runs] == [{"n": n} for n in (8, 1, 2, 7)]
+        assert [[line.id for line in store.amendments(run.id)] for run in runs] == [
+            ["a1", "a3"],
+            ["a1"],
+            ["a1"],
+            ["a2"],
+        ]
+        assert store.count(Filter(state=State.AVAILABLE, queue="there")) == 3
+        before = whole(store, plain, *(run.id for run in runs))
+        already = Answer.ALREADY
+        assert store.amend_many(deeds) == [already] * 3 + [stale, already, stale, stale, already, stale]
+        assert whole(store, plain, *(run.id for run in runs)) == before
+        assert store.amend_many([]) == []
+
+    def test_of_many_those_that_cannot_go_on_keep_no_other(self, store: Store) -> None:
+        """Each is made wholly or not at all: one whose key is carried by another, one with pieces below it, a piece."""
+        above, pieces = splitting_operation(store, 1)
+        store.settle([failed(leaves(store)[0])])
+        settle(store, failed(fetch_one(store), BOOM))
+        keyed, free = started(store, key="k"), started(store)
+        for run in (keyed, free):
+            settle(store, ended(run, State.FAILED, attempt=1, history="failed"))
+        carrier = add(store, key="k")
+        moved = an_amendment(cursor="main/c/9", resume=True)
+        deeds = [Deed(id, record(store, id).cursor or "", moved) for id in (keyed.id, above, free.id)]
+        assert store.amend_many(deeds) == [Answer.STALE, Answer.OK, Answer.OK]
+        assert [state(store, id) for id in (keyed.id, above, free.id, pieces[0], carrier)] == [
+            State.FAILED, State.AVAILABLE, State.AVAILABLE, State.FAILED, State.AVAILABLE,
+        ]  # fmt: skip
+        assert [len(store.amendments(deed.id)) for deed in deeds] == [0, 1, 1]
+
+    def test_one_that_is_edited_and_goes_on_waits_for_its_signal_again(self, store: Store) -> None:
+        """With `resume` it comes back as `retry` brings it back: to its wait, and with a signal that was kept, at once."""
+        ids = [waiting(store), waiting(store)]
+        store.cancel(Filter(ids=tuple(ids)), reason="x")
+        assert store.signal(ids[1], a_signal("s1", payload=1))
+        edit = an_amendment(changes=(change("n", 1),), resume=True)
+        assert store.amend_many([Deed(id, "main/b/2", edit) for id in ids]) == [Answer.OK] * 2
+        assert [state(store, id) for id in ids] == [State.WAITING, State.AVAILABLE]
+        assert [line.what for line in store.amendments(ids[0])] == ["edited"]
 
     def test_it_moves_from_where_it_was_seen(self, store: Store) -> None:
         """`stale`, and nothing is changed, where there is no such operation, or its cursor is not that any more."""

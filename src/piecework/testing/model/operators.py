@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from piecework.job import (
     Amendment,
     AmendmentRecord,
     Answer,
     BatchState,
+    Deed,
     Ending,
     Filter,
     NewSignal,
@@ -80,6 +83,9 @@ class Operators(Walk):
                 self._go_on(id, amendment)
             return Answer.OK
 
+    def amend_many(self, deeds: Sequence[Deed]) -> list[Answer]:
+        return [self.amend(deed.id, deed.cursor, deed.amendment) for deed in deeds]
+
     def _may_come_back(self, job: Record) -> bool:
         return job.state not in RETRIABLE or (not self._taken(job) and self._may_open_above(job))
 
@@ -129,6 +135,9 @@ class Operators(Walk):
                 self._t.signals[id] = (*kept, came)
                 self._hear(id)
             return True
+
+    def signal_many(self, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
+        return [self.signal(id, signal) for id, signal in signals]
 
     def retry(
         self, which: Filter, *, limit: int = 1000, resume: bool = False, by: str | None = None, reason: str = ""

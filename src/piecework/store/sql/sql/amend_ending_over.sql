@@ -1,1 +1,0 @@
-UPDATE piecework_operation SET ending = NULL WHERE job = :job
