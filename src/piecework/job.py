@@ -85,8 +85,9 @@ def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
 class Wait(msgspec.Struct, frozen=True, array_like=True):
     """What an operation waits for before its next step: a signal, for `timeout` seconds, or for ever.
 
-    Its payload becomes the global `into`; without one in time the operation goes to `otherwise`, or fails. With the signal
-    it is due after `delay` seconds, and not before `run_at`; without one it is due at once, to go where it then goes.
+    Its payload becomes the global `into`; without one in time the operation goes to `otherwise`, or fails. With the
+    signal it is due after `delay` seconds, and not before `run_at`; without one it is due at once, to go where it then
+    goes.
     """
 
     name: str

@@ -98,7 +98,7 @@ class Split(Task[P, Any, Any]):
         return spec.compose.result.decode(spec.compose.result.encode(value, self._app.settings.max_payload))
 
     def _run_piece(self, ordinal: int, piece: Piece[Any]) -> tuple[PieceResult, Exception | None]:
-        """One piece, with its arguments and result sent through the codec, so that now and later see the same values."""
+        """One piece, its arguments and result sent through the codec, so that now and later see the same values."""
         spec = self._app.registry[piece.task]
         try:
             with closing(spec.signature.unit() or Unit()) as unit:

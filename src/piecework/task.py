@@ -57,8 +57,8 @@ class Task(Asked[P, R], Generic[P, C, R]):
     def using(self, **options: Unpack[CallKeywords]) -> Task[P, C, R]:
         """The same task with options for the calls that follow.
 
-        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own, and so
-        does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
+        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own, and
+        so does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
         `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
         carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
         ``on_duplicate="raise"``. `identity` is this call's (None: it has none), and `one_per_identity` makes a unique
@@ -85,8 +85,8 @@ class Task(Asked[P, R], Generic[P, C, R]):
     def later(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Stores the call as a job, and returns a handle to it.
 
-        Raises `BadArguments` (or `NotSerializable`, `TooLarge`) where the arguments do not fit or cannot travel unchanged;
-        nothing is stored then. Raises `StoreUnavailable` where the store could not be reached.
+        Raises `BadArguments` (or `NotSerializable`, `TooLarge`) where the arguments do not fit or cannot travel
+        unchanged; nothing is stored then. Raises `StoreUnavailable` where the store could not be reached.
         """
         job = self._new_job(new_id(), args, kwargs)
         (stored,) = self._app.add([job], **self._where())

@@ -1,7 +1,7 @@
 """Held behind SQLAlchemy's sessions and connections, neither of which says by itself when it has committed for good.
 
-A session tells of its commit, and of what is rolled back; what is held is kept in its own notes. Where its connection had
-begun a transaction before, or where a bare connection was given, it is that transaction that tells.
+A session tells of its commit, and of what is rolled back; what is held is kept in its own notes. Where its connection
+had begun a transaction before, or where a bare connection was given, it is that transaction that tells.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The server and the connections to it: a few for each process, however many threads ask, and none across a fork.
 
-Nothing here needs a session that lasts: every transaction is begun, told its limits, and ended on whatever connection is
-free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0019-the-gate.md.
+Nothing here needs a session that lasts: every transaction is begun, told its limits, and ended on whatever connection
+is free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0019-the-gate.md.
 """
 
 from __future__ import annotations
@@ -223,8 +223,9 @@ class Database:
     ) -> T:
         """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
-        Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held before:
-        the connection outlives an error then. `silence` is for how many seconds the server may say nothing, at most.
+        Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held
+        before: the connection outlives an error then. `silence` is for how many seconds the server may say nothing, at
+        most.
         """
 
         def work(con: Con, again: bool) -> T:

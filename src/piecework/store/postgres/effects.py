@@ -68,7 +68,8 @@ class Effects:
     def set_status(self, fence: Fence, status: str) -> None:
         """What the run says of its job is a part of what it writes.
 
-        It is written at the end: until then its row would be locked, and who cancels the job would wait behind the gate.
+        It is written at the end: until then its row would be locked, and who cancels the job would wait behind the
+        gate.
         """
         with self._ours():
             self._set_status(fence, status)

@@ -108,7 +108,10 @@ class PostgresStore(Verbs):
         return answer
 
     def _wrote(self, lines: int) -> None:
-        """Lines of counters; many of them are folded. What wrote them is stored, so a fold that fails is not its error."""
+        """Lines of counters; many of them are folded.
+
+        What wrote them is stored, so a fold that fails is not its error.
+        """
         self._lines += lines
         if self._lines < FOLD_LINES:
             return

@@ -1,8 +1,8 @@
 """One transaction on the PostgreSQL shelf: its statements, sent without waiting where nobody waits for the answer.
 
 The statements are those of `sql/`, by title. What they say with `:name` is a parameter, `:now` the moment of the
-transaction: the server's own, or that of the clock which a store was given. Tables are looked for in the store's schema,
-whatever the connection's search path says.
+transaction: the server's own, or that of the clock which a store was given. Tables are looked for in the store's
+schema, whatever the connection's search path says.
 """
 
 from __future__ import annotations

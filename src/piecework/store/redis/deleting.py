@@ -60,8 +60,8 @@ def _dig(shard: Shard, id: str | None = None) -> int:
 class Pruner:
     """Where the walk of one store object stands, in each list of a shard's jobs that ended well or were cancelled.
 
-    There is no index of jobs by the time of their end, which every settlement would have to pay for. The lists are in the
-    order of arrival; where all jobs of a page are too young, the rest of a list is not looked at.
+    There is no index of jobs by the time of their end, which every settlement would have to pay for. The lists are in
+    the order of arrival; where all jobs of a page are too young, the rest of a list is not looked at.
     """
 
     def __init__(self, shard: Shard, clock: Clock) -> None:

@@ -1,8 +1,8 @@
 """What a URL says: which servers, what stands between, and under which names the keys are.
 
 ``redis://[user:password@]host[:port][/database]``, ``rediss://`` with TLS, ``valkey://`` and ``valkeys://`` likewise;
-``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a Cluster,
-``redis+unix:///path/of/socket?database=2`` is one server on this machine.
+``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a
+Cluster, ``redis+unix:///path/of/socket?database=2`` is one server on this machine.
 """
 
 from __future__ import annotations

@@ -52,7 +52,10 @@ class Transaction(Counting):
         return to_json(list(rows))
 
     def ask(self, title: str, **params: Any) -> Callable[[], list[Any]]:
-        """Runs a statement that tells rows. They are fetched at once: unread, they would stand in the way of the commit."""
+        """Runs a statement that tells rows.
+
+        They are fetched at once: unread, they would stand in the way of the commit.
+        """
         found = self.rows(title, **params)
         return lambda: found
 
