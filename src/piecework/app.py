@@ -141,10 +141,18 @@ class Piecework(Calling):
         Options: `queue`, `priority` (lower runs sooner; 0), `attempts` (10), `retry` (`exponential(…)`, `fixed(…)` or
         seconds), `timeout` (seconds), `expires` (seconds after it is due in which it must have been started, else it is
         cancelled). `retry_on` names the exceptions that are tried again (all, unless given; a mapping gives each a
-        policy of its own), `give_up_on` those that never are. ``pool="process"`` runs the function in a process of its
-        own kind: on another core, and with a timeout that kills; `grace` is how long it may take to end once it was
-        asked to stop (seconds, 5). With ``transaction=True`` what a `def` writes on `current.connection` is committed
-        together with the job's end, or not at all. Raises `BadOption` and `DuplicateTask`.
+        policy of its own), `give_up_on` those that never are. `tags` are words by which its jobs are found. `identity`
+        is the business key by which `status` and `in_progress` are asked for: a function of the arguments, or names of
+        some; with ``one_per_identity=True`` no second job of one is stored while a first is unfinished. `on_missing`
+        is what becomes of a job whose row is gone: "fail", "cancel" or "retry". ``pool="process"`` runs the function in
+        another process: on another core, and with a timeout that kills; `grace` is how long it may take to end once it
+        was asked to stop (seconds, 5). With ``transaction=True`` what a `def` writes on `current.connection` is
+        committed together with the job's end, or not at all. Raises `BadOption` and `DuplicateTask`.
+
+        Example::
+
+            @app.task(queue="mail", attempts=3, retry=fixed(60))
+            def send_report(user_id: int) -> str: ...
         """
         declare = _TaskDecorator(self, name, check_aliases(aliases, "@app.task"), options)
         return declare if function is None else declare(function)
@@ -175,7 +183,15 @@ class Piecework(Calling):
         `on_failure` says what becomes of the batch when a piece fails for good: ``"fail_fast"`` fails it at once,
         ``"finish"`` lets the others run to their end and then fails it, ``"compose"`` composes with the failures
         visible.
-        Other options are those of `task`.
+        Other options are those of `task`, but for `pool`, `grace` and `transaction`. Raises `BadOption` and
+        `DuplicateTask`.
+
+        Example::
+
+            @app.split(on_failure="fail_fast")
+            def export(topic_id: int) -> Iterator[Piece[str]]:
+                for post_id in posts_of(topic_id):
+                    yield render.piece(post_id)
         """
         check_split(options, on_failure)
         before = check_aliases(aliases, "@app.split")
@@ -268,6 +284,8 @@ class Piecework(Calling):
         on_failure: OnFailure | Literal["fail_fast", "finish", "compose"] = "finish",
     ) -> Batch:
         """A batch to be put together by hand; `then` is what runs once, when all its pieces have settled.
+
+        `on_failure` is as for `split`. Raises `BadOption`.
 
         Example::
 

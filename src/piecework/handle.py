@@ -37,7 +37,16 @@ _plain = msgspec.json.Decoder().decode
 
 
 class Job(Generic[R]):
-    """A handle to one stored job. Every property reads the store anew; `record()` reads them all at once."""
+    """A handle to one stored job. Every property reads the store anew; `record()` reads them all at once.
+
+    Made by `later`, and by `app.jobs`. What reads raises `JobNotFound` where there is no such job (any more).
+
+    Example::
+
+        job = send_report.later(42)
+        job.state                    # 'available'
+        job.result(timeout=10)       # waits, and returns what send_report returned
+    """
 
     def __init__(self, app: Piecework, id: str, known: Record | None = None) -> None:
         self._app = app

@@ -16,7 +16,11 @@ from piecework.errors import UsageError
 
 
 class State(StrEnum):
-    """Where a job stands. A job that is `available` and not yet due is what people call scheduled."""
+    """Where a job stands. A job that is `available` and not yet due is what people call scheduled.
+
+    `waiting`, `available` and `running` are on their way, `completed`, `failed` and `cancelled` have ended; `parked` is
+    kept with its reason until somebody, or new code, brings it back. A member equals its text.
+    """
 
     WAITING = "waiting"  # its pieces, or its batch, have not settled
     AVAILABLE = "available"  # may be fetched once it is due
@@ -39,7 +43,7 @@ FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 
 class OnFailure(StrEnum):
-    """What becomes of a batch when one of its pieces fails for good."""
+    """What becomes of a batch when one of its pieces fails for good: `fail_fast`, `finish` or `compose`."""
 
     FAIL_FAST = "fail_fast"  # the batch fails at once; pieces that have not started never do
     FINISH = "finish"  # the others run to their end, then the batch fails
@@ -47,7 +51,7 @@ class OnFailure(StrEnum):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
-    """An error as text: its class is never rebuilt from the store."""
+    """An error as text (`type`, `message`, `traceback`): its class is never rebuilt from the store."""
 
     type: str
     message: str
@@ -55,7 +59,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a running job says it is; `total` is None while nobody knows."""
+    """How far a running job says it is: `done` of `total` (None while nobody knows it), and a `note`."""
 
     done: float
     total: float | None = None

@@ -36,6 +36,17 @@ class Split(Task[P, Any, Any]):
     """A task whose pieces run as jobs and are composed once. Called, it does all of that now, with the same answer.
 
     Made by `@app.split` on a generator function that yields ``task.piece(…)``.
+
+    Example::
+
+        @app.split
+        def total(numbers: list[int]) -> Iterator[Piece[int]]:
+            for n in numbers:
+                yield square.piece(n)
+
+        @total.compose
+        def add_up(pieces: Pieces[int], numbers: list[int]) -> int:
+            return sum(pieces.results())
     """
 
     @overload
@@ -55,7 +66,7 @@ class Split(Task[P, Any, Any]):
         """Declares how the pieces are joined: a function of the `Pieces` and the split's own arguments.
 
         `queue` and `priority` are where the compose runs, if not where the split did. Its return value is the split's
-        result, and its return annotation the result's type.
+        result, and its return annotation the result's type. Raises `BadOption`, and `UsageError` for a second one.
         """
         if queue is not None:
             check_queue(queue, f"{self.name}.compose: queue")
