@@ -233,7 +233,7 @@ class Piecework(Calling):
     def operation(
         self, name: str, /, *bare: Any, main: Any = None, aliases: Iterable[str] = (), **more: Any
     ) -> OperationTask[Any, Any]:
-        """Declares an operation: named steps, each run, recorded and retried by itself, and never run again once completed.
+        """Declares an operation: named steps, each recorded and retried by itself, and not run again once completed.
 
         `name` is the stable name under which it is stored, and `aliases` are names that it had before. It begins with
         the first step of `main`; other branches are keywords of their names (``red=[set_up_red]``), or in `branches`,
