@@ -50,11 +50,6 @@ class Place(NamedTuple):
     socket: str = ""  # the file, in place of a host
 
 
-def is_redis(scheme: str) -> bool:
-    """Whether a URL with this scheme is for this shelf."""
-    return SCHEME.fullmatch(scheme) is not None
-
-
 def parse(url: str) -> Place:
     """Reads a URL. Raises `BadSettings`, with what it can say."""
     parts, options = read_url(url)
