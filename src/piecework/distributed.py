@@ -69,7 +69,7 @@ def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | Non
             f"distributed_job: the store's URL must be text, not {type(place).__name__} {place!r:.100}; an app has its own: "
             "app.distributed_job(token)"
         )
-    # Without a lock, which a child could be forked with: of two threads that come at once, one has made its own in vain.
+    # Without a lock, which a child could be forked with: of two threads that come at once, one makes its own in vain.
     parts = _opened.get(place) or _opened.setdefault(place, open_parts(place))
     return DistributedJob(parts, token, ttl=ttl)
 
@@ -160,7 +160,7 @@ class DistributedJob:
         return len(set(names))
 
     def _push(self, expected: int | None) -> Push:
-        # The same handle may push again, to a job that was forgotten or one of the next day: what follows is another job.
+        # The same handle may push again, to a job that was forgotten or one of the next day: what follows is new, too.
         then, otherwise = (job and replace(job, id=new_id()) for job in (self._then, self._otherwise))
         return replace(new_run(self.token), ttl=self._ttl, expected=expected, then=then, otherwise=otherwise)
 

@@ -114,9 +114,8 @@ class Statements:
 
     def compiled(self, text: str) -> bytes:
         asked = _PARAMETER.sub(self._parameter, _COMMENT.sub("", text).replace("%", "%%"))
-        return (
-            in_schema(asked, self.schema.replace("%", "%%")).strip().encode()
-        )  # last: a name may look like a parameter
+        # The schema last: its name may look like a parameter.
+        return in_schema(asked, self.schema.replace("%", "%%")).strip().encode()
 
     def _parameter(self, found: re.Match[str]) -> str:
         if found[1] != "now":

@@ -80,9 +80,8 @@ class Pruner:
             deleted = _dig(self._shard)
             if not self._lists and self._clock.monotonic() >= self._anew_at:
                 self._begin()
-            page = max(
-                SMALLEST_PAGE, limit // 2
-            )  # who asks for much is in haste, and others wait longer for each script
+            # Who asks for much is in haste, and others wait longer for each script.
+            page = max(SMALLEST_PAGE, limit // 2)
             for _ in range(BITES):
                 if deleted >= limit or not self._lists:
                     break

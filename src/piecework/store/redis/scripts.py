@@ -65,10 +65,10 @@ def _parts(script: str) -> Iterator[str]:
         yield part
 
 
-_NUMBERS = re.compile(
-    r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)(?=$| --)", re.MULTILINE
-)  # local STATE, RUN = 1, 2
-_TABLE = re.compile(r"^local ([A-Z]) = \{([\sA-Z_=\d,]+)\}", re.MULTILINE)  # local B = { STATE = 1, … }
+# local STATE, RUN = 1, 2
+_NUMBERS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)(?=$| --)", re.MULTILINE)
+# local B = { STATE = 1, … }
+_TABLE = re.compile(r"^local ([A-Z]) = \{([\sA-Z_=\d,]+)\}", re.MULTILINE)
 _NAME = re.compile(r"(?<![\w.])(?:[A-Z]\.)?[A-Z_]+\b(?!\.)")
 
 
