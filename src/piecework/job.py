@@ -14,6 +14,8 @@ import msgspec
 
 from piecework.errors import UsageError
 
+# ── where a job stands, and why ───────────────────────────────────────────────────────────────────
+
 
 class State(StrEnum):
     """Where a job stands. A job that is `available` and not yet due is what people call scheduled.
@@ -64,6 +66,9 @@ class Progress(msgspec.Struct, frozen=True):
     done: float
     total: float | None = None
     note: str = ""
+
+
+# ── what an operation carries along ───────────────────────────────────────────────────────────────
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -118,6 +123,9 @@ class Ending(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
     reason: str | None = None
     by: str | None = None
+
+
+# ── what is added ─────────────────────────────────────────────────────────────────────────────────
 
 
 class NewOperation(msgspec.Struct, frozen=True):
@@ -176,6 +184,9 @@ class NewBatch(msgspec.Struct, frozen=True):
     always: bool = False
 
 
+# ── what a worker is given ────────────────────────────────────────────────────────────────────────
+
+
 class Fence(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The right to write for one run of one job: `run` counts fetches and never goes back."""
 
@@ -225,6 +236,9 @@ class Fetched(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def fence(self) -> Fence:
         return Fence(self.id, self.run)
+
+
+# ── what is kept ──────────────────────────────────────────────────────────────────────────────────
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,6 +319,9 @@ class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
     forked_after: int | None = None
 
 
+# ── what people do to an operation ────────────────────────────────────────────────────────────────
+
+
 class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     """Something that somebody did to an operation by hand. Its id makes it safe to be sent twice.
 
@@ -360,6 +377,9 @@ class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
     taken_at: float | None = None
 
 
+# ── of many jobs together ─────────────────────────────────────────────────────────────────────────
+
+
 class BatchState(StrEnum):
     OPEN = "open"
     DONE = "done"  # every piece settled, and the continuation was released
@@ -405,6 +425,9 @@ class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     state: State
     result: str | None
     error: ErrorInfo | None
+
+
+# ── what is asked, and answered ───────────────────────────────────────────────────────────────────
 
 
 def check_asked(what: str, text: object) -> None:
