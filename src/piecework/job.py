@@ -14,7 +14,7 @@ import msgspec
 
 from piecework.errors import UsageError
 
-# ── where a job stands, and why ───────────────────────────────────────────────────────────────────
+# ── where a job stands, and why ──────────────────────────────────────────────────────────────────
 
 
 class State(StrEnum):
@@ -68,7 +68,7 @@ class Progress(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-# ── what an operation carries along ───────────────────────────────────────────────────────────────
+# ── what an operation carries along ──────────────────────────────────────────────────────────────
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -125,7 +125,7 @@ class Ending(msgspec.Struct, frozen=True):
     by: str | None = None
 
 
-# ── what is added ─────────────────────────────────────────────────────────────────────────────────
+# ── what is added ────────────────────────────────────────────────────────────────────────────────
 
 
 class NewOperation(msgspec.Struct, frozen=True):
@@ -184,7 +184,7 @@ class NewBatch(msgspec.Struct, frozen=True):
     always: bool = False
 
 
-# ── what a worker is given ────────────────────────────────────────────────────────────────────────
+# ── what a worker is given ───────────────────────────────────────────────────────────────────────
 
 
 class Fence(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -238,7 +238,7 @@ class Fetched(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return Fence(self.id, self.run)
 
 
-# ── what is kept ──────────────────────────────────────────────────────────────────────────────────
+# ── what is kept ─────────────────────────────────────────────────────────────────────────────────
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,7 +319,7 @@ class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
     forked_after: int | None = None
 
 
-# ── what people do to an operation ────────────────────────────────────────────────────────────────
+# ── what people do to an operation ───────────────────────────────────────────────────────────────
 
 
 class Amendment(msgspec.Struct, frozen=True, kw_only=True):
@@ -377,7 +377,7 @@ class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
     taken_at: float | None = None
 
 
-# ── of many jobs together ─────────────────────────────────────────────────────────────────────────
+# ── of many jobs together ────────────────────────────────────────────────────────────────────────
 
 
 class BatchState(StrEnum):
@@ -427,7 +427,7 @@ class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     error: ErrorInfo | None
 
 
-# ── what is asked, and answered ───────────────────────────────────────────────────────────────────
+# ── what is asked, and answered ──────────────────────────────────────────────────────────────────
 
 
 def check_asked(what: str, text: object) -> None:

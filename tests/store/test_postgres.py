@@ -22,6 +22,7 @@ from piecework.errors import BadSettings, SchemaOutdated, StoreError, StoreUnava
 from piecework.job import Answer, Filter, State
 from piecework.store import open_store
 from piecework.store.postgres import bulk, database, ground, schema
+from piecework.store.postgres import store as shelf
 from piecework.store.postgres.filters import order, source, where
 from piecework.store.postgres.store import PostgresStore
 from piecework.store.postgres.transaction import SQL, Statements
