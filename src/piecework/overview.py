@@ -54,7 +54,7 @@ def overview(
     if isinstance(here, Place) and not here.undoing:
         visits.setdefault(here.visit, [])
     views = [_view(visit, visits[visit], here, record, passed, now) for visit in sorted({*visits, *passed})]
-    return [*views, *_others(record, plan, views)]
+    return [*views, *_others(record, plan, here, views)]
 
 
 def _passed_by_hand(amendments: Iterable[AmendmentRecord]) -> dict[int, Place]:
@@ -108,7 +108,7 @@ def _stands(record: Record, now: float) -> str:
     return COMPLETED if record.state is State.COMPLETED else str(record.state)
 
 
-def _others(record: Record, plan: Plan, views: list[StepView]) -> Iterator[StepView]:
+def _others(record: Record, plan: Plan, here: Place | Undoing | None, views: list[StepView]) -> Iterator[StepView]:
     """The steps that were not come to: pending, or passed by."""
     known = {(view.branch, view.name) for view in views}
     entered = {branch for branch, _ in known}
