@@ -8,18 +8,16 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 from tests import lifeline
-from tests.servers import ROLE, Postgres, ServerMissing, free_port
+from tests.served import Served, ServerMissing
+from tests.servers import ROLE, Postgres
 
 START_SECONDS = 20.0
 SHARED = 4  # connections that all clients together have
@@ -41,50 +39,47 @@ max_client_conn = 300
 """
 
 
-class PgBouncer:
+class PgBouncer(Served):
     """One pooler, in transaction mode unless another is named; thrown away at its end."""
 
     def __init__(self, server: Postgres, mode: str = "transaction") -> None:
+        super().__init__("piecework-pooler-")
         self._server = server
         self._mode = mode
-        self.folder = Path(tempfile.mkdtemp(prefix="piecework-pooler-"))
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"postgresql://{ROLE}@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> PgBouncer:
+    def launch(self) -> None:
         program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
         if program is None:
-            shutil.rmtree(self.folder)
+            self.stop()
             raise ServerMissing("these tests need PgBouncer, installed and not running: apt-get install pgbouncer")
-        (self.folder / "users").write_text(f'"{ROLE}" ""\n')
+        (self.root / "users").write_text(f'"{ROLE}" ""\n')
         settings = _SETTINGS.format(
             server=self._server.port,
             port=self.port,
-            folder=self.folder,
+            folder=self.root,
             shared=SHARED,
             role=ROLE,
             mode=self._mode,
         )
-        (self.folder / "settings").write_text(settings)
-        with open(self.folder / "log", "wb") as log:
+        (self.root / "settings").write_text(settings)
+        with open(self.root / "log", "wb") as log:
             self._process = subprocess.Popen(
-                [program, str(self.folder / "settings")],
+                [program, str(self.root / "settings")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._ids(),
             )  # fmt: skip
-        lifeline.tie(self._process.pid, folder=self.folder)
+        lifeline.tie(self._process.pid, folder=self.root)
         self._await_ready(self._process)
-        return self
 
     def _ids(self) -> dict[str, Any]:
         """It refuses to run as root."""
         if os.geteuid() != 0:
             return {}
         nobody = pwd.getpwnam("nobody")
-        for path in (self.folder, *self.folder.iterdir()):
+        for path in (self.root, *self.root.iterdir()):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
         return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
@@ -96,7 +91,7 @@ class PgBouncer:
                 return
             except OSError:
                 if process.poll() is not None or time.monotonic() > end:
-                    raise ServerMissing(f"PgBouncer did not start:\n{(self.folder / 'log').read_text()}") from None
+                    raise ServerMissing(f"PgBouncer did not start:\n{(self.root / 'log').read_text()}") from None
             time.sleep(0.01)
 
     def spare(self) -> list[int]:
@@ -107,11 +102,3 @@ class PgBouncer:
             if any(client["database"] != "pgbouncer" for client in con.execute("SHOW CLIENTS")):
                 return []
             return [int(server["remote_pid"]) for server in con.execute("SHOW SERVERS")]
-
-    def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait(30)
-        if self._process is not None:
-            lifeline.untie(self._process.pid)
-        shutil.rmtree(self.folder, ignore_errors=True)

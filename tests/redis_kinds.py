@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.redis_servers import KIND, Redis, RedisCluster, Watched, redis_program, valkey_program
-from tests.servers import ServerMissing
+from tests.served import ServerMissing
 
 from piecework.store.redis.store import RedisStore
 

@@ -11,10 +11,8 @@ import functools
 import glob
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -24,7 +22,7 @@ from typing import Any
 import redis
 from tests import lifeline
 from tests.proxy import Proxy
-from tests.servers import ServerMissing, free_port
+from tests.served import Served, ServerMissing
 
 START_SECONDS = 30.0
 NAMED, KIND = "PIECEWORK_REDIS_SERVER", "PIECEWORK_REDIS_KIND"
@@ -66,15 +64,13 @@ def _valkey() -> str | None:
     return hits[0] if hits else None
 
 
-class Redis:
+class Redis(Served):
     """One server. It keeps a log of what it was told, and reads it when it is launched again."""
 
     def __init__(self, program: str | None = None, **settings: str) -> None:
         self.program = program or redis_program()
-        self.root = Path(tempfile.mkdtemp(prefix="piecework-redis-"))
+        super().__init__("piecework-redis-")
         self.settings = {**DURABLE, **{name.replace("_", "-"): value for name, value in settings.items()}}
-        self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -84,17 +80,6 @@ class Redis:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
-
-    def start(self) -> Redis:
-        for last in (False, False, True):  # somebody else may take the port first
-            self.port = free_port()
-            try:
-                self.launch()
-                return self
-            except ServerMissing:
-                if last:
-                    raise
-        return self
 
     def launch(self, *, ready: bool = True) -> None:
         """Starts the server on its data; again, after `end`."""
@@ -136,19 +121,6 @@ class Redis:
         """A command of the server's own, on a connection for it alone."""
         with redis.Redis(port=self.port, protocol=2, decode_responses=True) as con:
             return con.execute_command(*words)
-
-    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """Ends the server: SIGKILL as a crash would, SIGTERM in good order."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
-            self._process.wait(30)
-        if self._process is not None:
-            lifeline.untie(self._process.pid)
-
-    def stop(self) -> None:
-        """Ends the server and removes all it had."""
-        self.end()
-        shutil.rmtree(self.root, ignore_errors=True)
 
 
 class SentinelServer(Redis):

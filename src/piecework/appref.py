@@ -54,7 +54,7 @@ def place_of(app: Piecework) -> AppPlace | None:
 
 
 def app_reference(given: str | None) -> str | None:
-    """The reference that was given, else ``$PIECEWORK_APP``, else ``[tool.piecework] app``; None where nobody names one."""
+    """The reference that was given, else ``$PIECEWORK_APP``, else ``[tool.piecework] app``; None without any."""
     found = given or os.environ.get("PIECEWORK_APP") or project_settings().get("app")
     return str(found) if found else None
 

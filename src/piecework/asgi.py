@@ -1,8 +1,8 @@
 """piecework inside an ASGI application: a worker for as long as the server runs, and a health endpoint.
 
-Plain ASGI, so it goes with Starlette, FastAPI, Django, Litestar and any server; none of them is imported. A worker begins
-when the application's own startup is done, and is left before its shutdown begins, so jobs may use what the application
-has opened. Each server process runs a worker of its own.
+Plain ASGI, so it goes with Starlette, FastAPI, Django, Litestar and any server; none of them is imported. A worker
+begins when the application's own startup is done, and is left before its shutdown begins, so jobs may use what the
+application has opened. Each server process runs a worker of its own.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def worker_lifespan(
     """A lifespan for Starlette and FastAPI that runs a worker of `jobs` while the application serves.
 
     `lifespan` is the application's own, if it has one: entered first, left last, its state passed on. Options are those
-    of ``app.worker``; leaving waits up to `shutdown_timeout` seconds for what runs. A worker that cannot start fails the
-    startup of the application. Raises `BadOption`.
+    of ``app.worker``; leaving waits up to `shutdown_timeout` seconds for what runs. A worker that cannot start fails
+    the startup of the application. Raises `BadOption`.
 
     Example: ``web = FastAPI(lifespan=worker_lifespan(jobs, concurrency=4))``
     """
@@ -176,7 +176,7 @@ class _Lifespan:
 
 
 def health(jobs: Piecework, *, max_age: float = MAX_AGE) -> ASGIApp:
-    """An ASGI application that says who works: status 200 while the store is there and a worker polled lately, else 503.
+    """An ASGI application that says who works: 200 while the store is there and a worker polled lately, else 503.
 
     The JSON names the store, each worker with ``polled_seconds_ago``, and the number of jobs in each state; no task,
     argument or result. A worker is called silent after `max_age` seconds. Raises `BadOption`.

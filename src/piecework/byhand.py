@@ -12,12 +12,8 @@ from piecework.options import check_text
 from piecework.store.protocol import Store
 
 RETRIABLE = State.FAILED, State.CANCELLED, State.PARKED
-UNFINISHED = (
-    State.WAITING,
-    State.RUNNING,
-    State.AVAILABLE,
-    State.PARKED,
-)  # what waits first: it takes along what it waits for
+# What waits first: it takes along what it waits for.
+UNFINISHED = State.WAITING, State.RUNNING, State.AVAILABLE, State.PARKED
 
 
 def why_and_who(verb: str, reason: str, by: str | None) -> tuple[str, str]:

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Calling(ABC):
-    """What an app has in common with `app.using(…)`: the call of an object's method, or of a task, as a job or a piece."""
+    """What an app and `app.using(…)` have in common: a call of an object's method, or of a task, as a job or a piece."""
 
     @abstractmethod
     def _aimed(self, target: Any) -> tuple[Task[Any, Any, Any], tuple[Any, ...]]:
@@ -38,7 +38,8 @@ class Calling(ABC):
         """Stores a call of an object's method as a job, and returns a handle to it.
 
         The object's class, or a base of it, is registered with `@app.task`. The worker builds the object anew, from the
-        arguments that it was constructed with, and calls the method. Classmethods, staticmethods and tasks are taken, too.
+        arguments that it was constructed with, and calls the method. Classmethods, staticmethods and tasks are taken,
+        too.
         Raises `UnknownTask` for what no worker could find, `BadArguments` for what cannot run or travel; nothing is
         stored then. Raises `StoreUnavailable` where the store could not be reached.
 

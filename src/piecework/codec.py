@@ -32,8 +32,8 @@ _IMMUTABLE = (type(None), bool, int, float, str, bytes, frozenset, tuple)
 class Signature:
     """A function's parameters, as the type of its stored arguments: a JSON object by parameter name.
 
-    `bound` leaves out the first parameter. `rows` makes models into references; `hints` tells the annotations, where the
-    function alone does not know them.
+    `bound` leaves out the first parameter. `rows` makes models into references; `hints` tells the annotations, where
+    the function alone does not know them.
     """
 
     def __init__(

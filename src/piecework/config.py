@@ -24,8 +24,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `url` names the store. `max_payload` bounds arguments and results, in bytes. `lease` is how many seconds a silent
     worker machine keeps its jobs. `keep_completed` is how many days completed and cancelled jobs are kept (None, or
-    "forever" as text); failed ones are kept until somebody decides. `outbox` names another store, whose database may have
-    callers' transactions where the store's own has none.
+    "forever" as text); failed ones are kept until somebody decides. `outbox` names another store, whose database may
+    have callers' transactions where the store's own has none.
     """
 
     url: str = DEFAULT_URL

@@ -55,8 +55,8 @@ _opened: dict[str, Parts] = {}
 def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | None = None) -> DistributedJob:
     """The distributed job of a token, for code that has no app; nothing is read or written by making it.
 
-    `url` is the store's (None: ``$PIECEWORK_URL``). Its connections are kept for this process's next call. `ttl` is as for
-    `Piecework.distributed_job`. Raises `BadToken`, `BadOption` and `BadSettings`.
+    `url` is the store's (None: ``$PIECEWORK_URL``). Its connections are kept for this process's next call. `ttl` is as
+    for `Piecework.distributed_job`. Raises `BadToken`, `BadOption` and `BadSettings`.
 
     Example::
 
@@ -69,7 +69,7 @@ def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | Non
             f"distributed_job: the store's URL must be text, not {type(place).__name__} {place!r:.100}; an app has its own: "
             "app.distributed_job(token)"
         )
-    # Without a lock, which a child could be forked with: of two threads that come at once, one has made its own in vain.
+    # Without a lock, which a child could be forked with: of two threads that come at once, one makes its own in vain.
     parts = _opened.get(place) or _opened.setdefault(place, open_parts(place))
     return DistributedJob(parts, token, ttl=ttl)
 
@@ -77,9 +77,9 @@ def distributed_job(url: str | None, token: str, *, ttl: float | timedelta | Non
 class DistributedJob:
     """A job whose parts are done anywhere: the same token is the same job, in every process and on every machine.
 
-    Made by `Piecework.distributed_job` or `distributed_job`. What reads raises `TokenNotFound` where nothing was pushed to
-    the token, or the job has ended and its time is over; every call raises `StoreUnavailable` where the store could not be
-    reached, and may then be made again.
+    Made by `Piecework.distributed_job` or `distributed_job`. What reads raises `TokenNotFound` where nothing was pushed
+    to the token, or the job has ended and its time is over; every call raises `StoreUnavailable` where the store could
+    not be reached, and may then be made again.
 
     Example::
 
@@ -134,12 +134,12 @@ class DistributedJob:
         number of their item. Items are streamed: a part is registered before it is given away, and the job is closed
         before the last is, so that it is never finished early. The loop must be let run to its end.
 
-        Where it broke off, do the same again: parts that have ended are passed over, and each counts once. What was handed
-        over and has not ended is handed over again. An error of the items, or of `each`, is kept with the job (`record`);
-        one in the body of a loop is not seen here.
+        Where it broke off, do the same again: parts that have ended are passed over, and each counts once. What was
+        handed over and has not ended is handed over again. An error of the items, or of `each`, is kept with the job
+        (`record`); one in the body of a loop is not seen here.
 
-        Raises `BadPart` for what cannot be iterated, or is a bare string; from its first item on `AlreadyClosed` for a job
-        that was pushed to its end before, `DistributedJobStopped`, `PartsChanged` where there are fewer items than
+        Raises `BadPart` for what cannot be iterated, or is a bare string; from its first item on `AlreadyClosed` for a
+        job that was pushed to its end before, `DistributedJobStopped`, `PartsChanged` where there are fewer items than
         before, and `ProducerReplaced` where another run has begun to push meanwhile.
         """
         check_each(each)
@@ -150,17 +150,17 @@ class DistributedJob:
         return hand_over(self._parts, first, source, each)
 
     def push_all(self, parts: Iterable[str | int]) -> int:
-        """Registers parts by name, closes the job, and returns how many names there were; a name that comes twice is one.
+        """Registers parts by name, closes the job, and returns how many there were; a name that comes twice is one.
 
-        Hand them over afterwards; where that broke off, those of `open_parts`. Raises as `push_each` does, and `BadPart` for
-        a name that cannot be one; nothing is stored then.
+        Hand them over afterwards; where that broke off, those of `open_parts`. Raises as `push_each` does, and
+        `BadPart` for a name that cannot be one; nothing is stored then.
         """
         names = [check_part(part) for part in check_items(parts, "push_all: the parts")]
         push_names(self._parts, self._push(None), names)
         return len(set(names))
 
     def _push(self, expected: int | None) -> Push:
-        # The same handle may push again, to a job that was forgotten or one of the next day: what follows is another job.
+        # The same handle may push again, to a job that was forgotten or one of the next day: what follows is new, too.
         then, otherwise = (job and replace(job, id=new_id()) for job in (self._then, self._otherwise))
         return replace(new_run(self.token), ttl=self._ttl, expected=expected, then=then, otherwise=otherwise)
 
@@ -169,9 +169,9 @@ class DistributedJob:
     def done(self, part: str | int, result: Any = None, *, strict: bool = False) -> Done:
         """Says that a part is done, and keeps its result.
 
-        The answer is true for the one call that finished the job. After a crash, say it again: nothing is counted twice,
-        and `last` tells for that very part that the job was finished with it, however often it is asked. A follow-up that was
-        stored with the job (`then`) needs neither.
+        The answer is true for the one call that finished the job. After a crash, say it again: nothing is counted
+        twice, and `last` tells for that very part that the job was finished with it, however often it is asked. A
+        follow-up that was stored with the job (`then`) needs neither.
         A part that failed may be done after all. A part that there is not is known by `known`; with `strict` it raises
         `PartNotFound`. Raises `TokenNotFound`, `BadPart`, and `NotSerializable` or `TooLarge` for the result.
         """
@@ -180,8 +180,8 @@ class DistributedJob:
     def done_many(self, parts: Iterable[str | int] | Mapping[str | int, Any], *, strict: bool = False) -> list[Done]:
         """`done` for many parts, a thousand in each transaction; results are given by a mapping of parts to them.
 
-        A large call is as several small ones, one behind the other, answered as the job stands at the end. Where it raises
-        `StoreUnavailable`, some of its parts may have ended: make it again.
+        A large call is as several small ones, one behind the other, answered as the job stands at the end. Where it
+        raises `StoreUnavailable`, some of its parts may have ended: make it again.
         """
         items = check_items(parts, "done_many: the parts")
         if isinstance(parts, Mapping):
@@ -201,7 +201,8 @@ class DistributedJob:
     def stop(self, reason: str = "", *, by: str | None = None) -> bool:
         """Asks all workers to begin no further part, and says whether this call did it.
 
-        Who works on a part asks `stopped`. Parts still end, but the job does not; `otherwise` follows, and `then` does not.
+        Who works on a part asks `stopped`. Parts still end, but the job does not; `otherwise` follows, and `then` does
+        not.
         A job that has ended, or was stopped before, stays as it is. Raises `TokenNotFound`.
         """
         for said, what in ((reason, "reason"), (by or "", "by")):
@@ -214,10 +215,10 @@ class DistributedJob:
     def resume(self) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; hand over `open_parts` again.
 
-        Parts that failed are open again; what is done stays. Many are opened in several transactions, and the job is stopped
-        until all are open: where that breaks off, make the call again. Where its last part was done while the job was
-        stopped, no `done` could say so: this call finishes the job then, `then` follows, and `finished` of the answer is
-        true, for the one call that did it. Raises `TokenNotFound`.
+        Parts that failed are open again; what is done stays. Many are opened in several transactions, and the job is
+        stopped until all are open: where that breaks off, make the call again. Where its last part was done while the
+        job was stopped, no `done` could say so: this call finishes the job then, `then` follows, and `finished` of the
+        answer is true, for the one call that did it. Raises `TokenNotFound`.
         """
         return self._parts.resume(self.token, call=short_token())
 

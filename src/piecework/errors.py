@@ -59,7 +59,7 @@ class TooLarge(BadArguments):
 
 
 class Duplicate(UsageError):
-    """An unfinished job already carries this unique key; `job_id` names it."""
+    """An unfinished job already carries this unique key, and ``on_duplicate="raise"`` was said; `job_id` names it."""
 
     def __init__(self, message: str, job_id: str) -> None:
         super().__init__(message)
@@ -107,11 +107,11 @@ class PartsChanged(UsageError):
     """The producer of a distributed job was run again, and offered fewer parts than before."""
 
 
-# ── the store and who keeps it ───────────────────────────────────────────────────────────────────
-
-
 class TransactionEnded(UsageError):
     """A task with `transaction=True` ended its transaction itself; its job fails, and is not tried again."""
+
+
+# ── the store and who keeps it ───────────────────────────────────────────────────────────────────
 
 
 class StoreError(PieceworkError):

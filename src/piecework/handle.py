@@ -37,7 +37,16 @@ _plain = msgspec.json.Decoder().decode
 
 
 class Job(Generic[R]):
-    """A handle to one stored job. Every property reads the store anew; `record()` reads them all at once."""
+    """A handle to one stored job. Every property reads the store anew; `record()` reads them all at once.
+
+    Made by `later`, and by `app.jobs`. What reads raises `JobNotFound` where there is no such job (any more).
+
+    Example::
+
+        job = send_report.later(42)
+        job.state                    # 'available'
+        job.result(timeout=10)       # waits, and returns what send_report returned
+    """
 
     def __init__(self, app: Piecework, id: str, known: Record | None = None) -> None:
         self._app = app
@@ -144,7 +153,10 @@ class Job(Generic[R]):
 
     @property
     def said(self) -> dict[str, Any] | None:
-        """What the job said of itself last, by `current.set_status`; None until it has. It stays when the job has ended."""
+        """What the job said of itself last, by `current.set_status`; None until it has.
+
+        It stays when the job has ended.
+        """
         text = self.record().status
         return None if text is None else _status(text)
 
@@ -250,7 +262,7 @@ class Job(Generic[R]):
         return in_store() or self._cancel_beside(why, who, in_store)
 
     def _cancel_beside(self, why: str, who: str, in_store: Callable[[], bool]) -> bool:
-        """Cancels it where it is held until a commit, or in the outbox; and in the store, if it came there meanwhile."""
+        """Cancels it where it is held until a commit, or in the outbox; or in the store, if it came there meanwhile."""
         if self._held is not None:
             if self._held.cancel(self.id):
                 return True
@@ -269,8 +281,8 @@ class Job(Generic[R]):
         """Makes a failed, cancelled or parked job available again; a split takes its failed pieces along.
 
         What has completed is not run again. False if the job has not ended badly, so that there is nothing to retry.
-        Raises `UsageError` with the reason where it has, and cannot come back. `reason` and `by` (unless given, the user
-        and host of this process) are kept in the lines of operations that come back, and of no other jobs.
+        Raises `UsageError` with the reason where it has, and cannot come back. `reason` and `by` (unless given, the
+        user and host of this process) are kept in the lines of operations that come back, and of no other jobs.
         """
         why, who = why_and_who("retry", reason, by)
         refused: Record | None = None

@@ -49,7 +49,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def look(store: Store, *, max_age: float = MAX_AGE, name: str | None = None) -> Health:
-    """Looks at the store once; where it cannot be used, that is the answer. `name` asks for workers of this name only."""
+    """Looks at the store once; where it cannot be used, that is the answer.
+
+    `name` asks for workers of this name only.
+    """
     try:
         if not store.is_set_up():
             return Health(status="no store", store=store.url, error="nothing is set up there yet; is the path right?")

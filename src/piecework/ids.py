@@ -1,6 +1,7 @@
 """Ids made by the client: UUIDs of version 7 (RFC 9562 §5.7), in time order even within a millisecond.
 
-Made by the client so that an enqueue may be sent twice; in time order because random keys make a B-tree six times slower.
+Made by the client so that an enqueue may be sent twice; in time order because random keys make a B-tree six times
+slower.
 """
 
 from __future__ import annotations

@@ -14,9 +14,15 @@ import msgspec
 
 from piecework.errors import UsageError
 
+# ── where a job stands, and why ──────────────────────────────────────────────────────────────────
+
 
 class State(StrEnum):
-    """Where a job stands. A job that is `available` and not yet due is what people call scheduled."""
+    """Where a job stands. A job that is `available` and not yet due is what people call scheduled.
+
+    `waiting`, `available` and `running` are on their way, `completed`, `failed` and `cancelled` have ended; `parked` is
+    kept with its reason until somebody, or new code, brings it back. A member equals its text.
+    """
 
     WAITING = "waiting"  # its pieces, or its batch, have not settled
     AVAILABLE = "available"  # may be fetched once it is due
@@ -39,7 +45,7 @@ FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 
 class OnFailure(StrEnum):
-    """What becomes of a batch when one of its pieces fails for good."""
+    """What becomes of a batch when one of its pieces fails for good: `fail_fast`, `finish` or `compose`."""
 
     FAIL_FAST = "fail_fast"  # the batch fails at once; pieces that have not started never do
     FINISH = "finish"  # the others run to their end, then the batch fails
@@ -47,7 +53,7 @@ class OnFailure(StrEnum):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
-    """An error as text: its class is never rebuilt from the store."""
+    """An error as text (`type`, `message`, `traceback`): its class is never rebuilt from the store."""
 
     type: str
     message: str
@@ -55,11 +61,14 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a running job says it is; `total` is None while nobody knows."""
+    """How far a running job says it is: `done` of `total` (None while nobody knows it), and a `note`."""
 
     done: float
     total: float | None = None
     note: str = ""
+
+
+# ── what an operation carries along ──────────────────────────────────────────────────────────────
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -85,8 +94,9 @@ def fold(globals: dict[str, msgspec.Raw], changes: Iterable[Change]) -> None:
 class Wait(msgspec.Struct, frozen=True, array_like=True):
     """What an operation waits for before its next step: a signal, for `timeout` seconds, or for ever.
 
-    Its payload becomes the global `into`; without one in time the operation goes to `otherwise`, or fails. With the signal
-    it is due after `delay` seconds, and not before `run_at`; without one it is due at once, to go where it then goes.
+    Its payload becomes the global `into`; without one in time the operation goes to `otherwise`, or fails. With the
+    signal it is due after `delay` seconds, and not before `run_at`; without one it is due at once, to go where it then
+    goes.
     """
 
     name: str
@@ -113,6 +123,9 @@ class Ending(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
     reason: str | None = None
     by: str | None = None
+
+
+# ── what is added ────────────────────────────────────────────────────────────────────────────────
 
 
 class NewOperation(msgspec.Struct, frozen=True):
@@ -171,6 +184,9 @@ class NewBatch(msgspec.Struct, frozen=True):
     always: bool = False
 
 
+# ── what a worker is given ───────────────────────────────────────────────────────────────────────
+
+
 class Fence(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The right to write for one run of one job: `run` counts fetches and never goes back."""
 
@@ -220,6 +236,9 @@ class Fetched(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def fence(self) -> Fence:
         return Fence(self.id, self.run)
+
+
+# ── what is kept ─────────────────────────────────────────────────────────────────────────────────
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,6 +319,9 @@ class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
     forked_after: int | None = None
 
 
+# ── what people do to an operation ───────────────────────────────────────────────────────────────
+
+
 class Amendment(msgspec.Struct, frozen=True, kw_only=True):
     """Something that somebody did to an operation by hand. Its id makes it safe to be sent twice.
 
@@ -363,6 +385,9 @@ class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
     taken_at: float | None = None
 
 
+# ── of many jobs together ────────────────────────────────────────────────────────────────────────
+
+
 class BatchState(StrEnum):
     OPEN = "open"
     DONE = "done"  # every piece settled, and the continuation was released
@@ -408,6 +433,9 @@ class PieceResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     state: State
     result: str | None
     error: ErrorInfo | None
+
+
+# ── what is asked, and answered ──────────────────────────────────────────────────────────────────
 
 
 def check_asked(what: str, text: object) -> None:

@@ -64,10 +64,10 @@ class Jobs:
     ) -> Query:
         """The jobs that match everything that is given.
 
-        `identity` is that of a call (7 and "7" are one); `tags` is one, or several that a job must all have. Moments are
-        aware datetimes, those after which included and those before which not; only what has ended has finished.
-        Raises `UsageError` for a state that does not exist, for what is no moment, tag or identity, and for text that no
-        store could keep.
+        `identity` is that of a call (7 and "7" are one); `tags` is one, or several that a job must all have. Moments
+        are aware datetimes, those after which included and those before which not; only what has ended has finished.
+        Raises `UsageError` for a state that does not exist, for what is no moment, tag or identity, and for text that
+        no store could keep.
 
         Example: ``app.jobs.where(tags="import", state="failed", finished_after=yesterday).retry()``
         """
@@ -174,7 +174,9 @@ class Query:
         return self._app.store.count(self._which)
 
     def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
-        """Retries all that failed, were cancelled or are parked; how many. Those that cannot come back stay as they are.
+        """Retries all that failed, were cancelled or are parked; how many.
+
+        Those that cannot come back stay as they are.
 
         The answer's `left` says how many these are, and `refused` which, with the reason; see `Changed`. `reason` and
         `by` (unless given, the user and host of this process) are kept with operations.

@@ -1,4 +1,4 @@
-"""What a job is known by outside: its identity and its tags, and what it says of itself, as text that any store keeps."""
+"""What a job is known by outside: its identity, its tags, and what it says of itself, as text that any store keeps."""
 
 from __future__ import annotations
 

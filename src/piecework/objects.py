@@ -170,7 +170,10 @@ _FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "_fields")
 
 
 def _constructor_hints(kind: type) -> dict[str, Any]:
-    """The annotations of a constructor. One that was generated has those of its fields, in the modules where they stand."""
+    """The annotations of a constructor.
+
+    One that was generated has those of its fields, in the modules where they stand.
+    """
     function = constructor(kind)
     generated = function.__code__.co_filename.startswith("<") and any(hasattr(kind, mark) for mark in _FIELDS)
     if not generated:

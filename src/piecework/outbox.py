@@ -1,8 +1,8 @@
 """The outbox: jobs stored in the caller's transaction where the store itself cannot be in it, and carried over.
 
-An outbox is a piecework store of its own, in the caller's database. A job that is to be added within a transaction there
-is kept as the argument of a job whose only work is to add it to the app's store. So the outbox has what every store has:
-it survives the death of whoever carries, says what it holds, and keeps what cannot be carried.
+An outbox is a piecework store of its own, in the caller's database. A job that is to be added within a transaction
+there is kept as the argument of a job whose only work is to add it to the app's store. So the outbox has what every
+store has: it survives the death of whoever carries, says what it holds, and keeps what cannot be carried.
 
 The job has its id from the first, so that a carrier who dies between the adding and the note of it does no harm: the
 next one adds the same job, which is there already.
@@ -113,8 +113,8 @@ class Outbox:
     def cancel(self, id: str, *, reason: str, by: str) -> bool | str:
         """Cancels a job before it is carried over: it never is. False if it ended here; its id, where it was carried.
 
-        A job that somebody has in hand is asked for until he has put it down, for up to five seconds: it is carried then,
-        or comes back, which the request turns into its end.
+        A job that somebody has in hand is asked for until he has put it down, for up to five seconds: it is carried
+        then, or comes back, which the request turns into its end.
         """
         until, asked = time.monotonic() + IN_HAND_SECONDS, False
         while (row := self._row(id)) is not None:
@@ -147,7 +147,10 @@ class Outbox:
 
 
 class Carrier:
-    """A worker on the outbox, on a thread. The database of the outbox may be away for a while; the app's work goes on."""
+    """A worker on the outbox, on a thread.
+
+    The database of the outbox may be away for a while; the app's work goes on.
+    """
 
     def __init__(self, worker: EmbeddedWorker, trouble: Trouble, burst: bool) -> None:
         self._worker = worker

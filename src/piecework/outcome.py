@@ -55,7 +55,10 @@ class Park(Outcome, frozen=True):
 
 
 class Release(Outcome, frozen=True):
-    """The job is handed back as if it had not been fetched: no attempt is spent. A quiet one leaves no line in the history."""
+    """The job is handed back as if it had not been fetched: no attempt is spent.
+
+    A quiet one leaves no line in the history.
+    """
 
     reason: str
     quiet: bool = False
@@ -102,8 +105,8 @@ class Await(Outcome, frozen=True):
 class Advance(msgspec.Struct, frozen=True):
     """What a settlement says of an operation whose step, or whose undoing of one, has come to its end.
 
-    The job's attempts, crashes and progress begin anew, and it has no batch below it any more. `at` is the cursor of what ended;
-    the settlement's `attempt` is kept in its line.
+    The job's attempts, crashes and progress begin anew, and it has no batch below it any more. `at` is the cursor of
+    what ended; the settlement's `attempt` is kept in its line.
     """
 
     at: str

@@ -176,7 +176,8 @@ def resumed(
     """Let go on where it was stopped or has failed: the parts that failed are open again.
 
     Where only so many of them are `opened` with this change, it is stopped until the others are.
-    And what the call answers, also when it is sent again: where all parts are done, it is the one that finishes the job.
+    And what the call answers, also when it is sent again: where all parts are done, it is the one that finishes the
+    job.
     """
     said = _said(record, call)
     if said is not None:

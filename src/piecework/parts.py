@@ -61,8 +61,8 @@ class PartEnd(msgspec.Struct, frozen=True):
 class Done(msgspec.Struct, frozen=True):
     """What became of `done` or `fail`. True for the one call that finished the job, and for no other.
 
-    `known`: there is such a part. `counted`: this call ended it. `last`: it is the part with which the job was finished,
-    also when somebody says so again. `finished` and `stopped`: so is the job, now.
+    `known`: there is such a part. `counted`: this call ended it. `last`: it is the part with which the job was
+    finished, also when somebody says so again. `finished` and `stopped`: so is the job, now.
     """
 
     known: bool
@@ -154,9 +154,9 @@ class DistributedRecord(msgspec.Struct, frozen=True, kw_only=True):
 class DistributedProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a distributed job is, at one moment.
 
-    `total` is None while nobody knows it; before the job is closed it is what the producer expects. `share` is from 0 to 1,
-    `per_second` how many parts ended on average since the job began or was resumed, and `eta` the seconds until the last one
-    ends at that speed.
+    `total` is None while nobody knows it; before the job is closed it is what the producer expects. `share` is from 0
+    to 1, `per_second` how many parts ended on average since the job began or was resumed, and `eta` the seconds until
+    the last one ends at that speed.
     """
 
     done: int

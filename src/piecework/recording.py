@@ -1,8 +1,8 @@
 """What objects were constructed with, kept beside them: for any class, without a change to its source.
 
 Two functions of a watched class are put in place. `__new__`, which every subclass inherits, sees to it that the class
-which is being constructed has an `__init__` that records; that `__init__` keeps the arguments and calls the one that was
-there. Copied and unpickled objects do not pass through `__init__`, so that nothing is known of them.
+which is being constructed has an `__init__` that records; that `__init__` keeps the arguments and calls the one that
+was there. Copied and unpickled objects do not pass through `__init__`, so that nothing is known of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The declared tasks of an app: name → task. Only what is declared here ever runs; nothing is imported from the store."""
+"""The declared tasks of an app: name → task.
+
+Only what is declared here ever runs; nothing is imported from the store.
+"""
 
 from __future__ import annotations
 

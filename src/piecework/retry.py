@@ -36,7 +36,11 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 def exponential(
     first: float = 5.0, *, factor: float = 2.0, ceiling: float = 3600.0, jitter: float = 0.25
 ) -> RetryPolicy:
-    """Wait `first` seconds, then `factor` times longer each time, up to `ceiling`.
+    """Wait `first` seconds, then `factor` times longer each time, up to `ceiling` seconds.
+
+    `jitter` is the share of each wait that chance may take off, so that what failed together does not come back
+    together.
+    Raises `BadOption`.
 
     Example: ``@app.task(attempts=7, retry=exponential(60))`` waits about 1, 2, 4, 8, 16 and 32 minutes.
     """
@@ -44,7 +48,12 @@ def exponential(
 
 
 def fixed(seconds: float, *, jitter: float = 0.0) -> RetryPolicy:
-    """Wait the same number of seconds after every failure."""
+    """Wait the same number of seconds after every failure; `jitter` is the share of it that chance may take off.
+
+    Raises `BadOption`.
+
+    Example: ``@app.task(attempts=3, retry=fixed(60))``
+    """
     return check_policy(RetryPolicy(seconds, 1.0, seconds, jitter))
 
 

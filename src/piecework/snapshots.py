@@ -1,7 +1,8 @@
 """The arguments of a constructor as they were when it was called, kept without a question to any of them.
 
 A constructor must behave as if nobody looked: an argument may be a proxy that loads itself when it is asked for
-anything, or of a class that compares in its own way. So only the type of an argument is looked at, and that by identity.
+anything, or of a class that compares in its own way. So only the type of an argument is looked at, and that by
+identity.
 """
 
 from __future__ import annotations

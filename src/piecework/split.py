@@ -56,7 +56,11 @@ class Offers:
 
 
 class FailedPiece(msgspec.Struct, frozen=True):
-    """A piece without a result. It failed for good; or, where `error` is None, it was cancelled, or parked for crashing."""
+    """A piece without a result.
+
+    It failed for good; or, where `error` is None, it was cancelled, or parked for crashing. `id` is its job's, None in
+    a split that is run now.
+    """
 
     ordinal: int
     key: str

@@ -36,6 +36,17 @@ class Split(Task[P, Any, Any]):
     """A task whose pieces run as jobs and are composed once. Called, it does all of that now, with the same answer.
 
     Made by `@app.split` on a generator function that yields ``task.piece(…)``.
+
+    Example::
+
+        @app.split
+        def total(numbers: list[int]) -> Iterator[Piece[int]]:
+            for n in numbers:
+                yield square.piece(n)
+
+        @total.compose
+        def add_up(pieces: Pieces[int], numbers: list[int]) -> int:
+            return sum(pieces.results())
     """
 
     @overload
@@ -55,7 +66,7 @@ class Split(Task[P, Any, Any]):
         """Declares how the pieces are joined: a function of the `Pieces` and the split's own arguments.
 
         `queue` and `priority` are where the compose runs, if not where the split did. Its return value is the split's
-        result, and its return annotation the result's type.
+        result, and its return annotation the result's type. Raises `BadOption`, and `UsageError` for a second one.
         """
         if queue is not None:
             check_queue(queue, f"{self.name}.compose: queue")
@@ -98,7 +109,7 @@ class Split(Task[P, Any, Any]):
         return spec.compose.result.decode(spec.compose.result.encode(value, self._app.settings.max_payload))
 
     def _run_piece(self, ordinal: int, piece: Piece[Any]) -> tuple[PieceResult, Exception | None]:
-        """One piece, with its arguments and result sent through the codec, so that now and later see the same values."""
+        """One piece, its arguments and result sent through the codec, so that now and later see the same values."""
         spec = self._app.registry[piece.task]
         try:
             with closing(spec.signature.unit() or Unit()) as unit:

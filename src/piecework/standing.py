@@ -25,8 +25,9 @@ R = TypeVar("R")
 class Status(dict[str, Any]):
     """What was set last by `current.set_status`, as a dict; beside that, how it stands with the newest job.
 
-    `job` is the newest job of that identity, and `state` the state that it was in when this was asked. `at` (aware UTC) is
-    when the status was set, and `said_by` the job that did: an earlier one's status stays until a later one sets one.
+    `job` is the newest job of that identity, and `state` the state that it was in when this was asked. `at` (aware UTC)
+    is when the status was set, and `said_by` the job that did: an earlier one's status stays until a later one sets
+    one.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class Asked(Generic[P, R]):
     def in_progress(self, *args: Any, **kwargs: Any) -> bool:
         """Whether a job of this identity waits or runs: from the call that stored it until its end.
 
-        One that is parked is not in progress: nothing happens to it by itself. Raises `UsageError` for a task without an
-        identity, and `BadArguments` for what is none.
+        One that is parked is not in progress: nothing happens to it by itself. Raises `UsageError` for a task without
+        an identity, and `BadArguments` for what is none.
 
         Example: ``validate_card.in_progress(7)``
         """
@@ -88,7 +89,8 @@ class Asked(Generic[P, R]):
     def status(self, *args: Any, **kwargs: Any) -> Status | None:
         """What was set last by `current.set_status` in a job of this identity; None until one has set something.
 
-        It equals the dict that was set, and stays when the job has ended, as long as that is kept. Raises as `in_progress`.
+        It equals the dict that was set, and stays when the job has ended, as long as that is kept. Raises as
+        `in_progress`.
 
         Example: ``validate_card.status(7) == {"success": False, "errors": ["Credit expire date not given"]}``
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 
@@ -20,7 +20,7 @@ from piecework.options import CallOptions, Kinds, TaskOptions, refuse_transactio
 from piecework.plan import UNDO, UNDONE
 from piecework.registry import Compose, TaskSpec, kind_of
 from piecework.retry import RetryPolicy
-from piecework.stepping import Step, make_wait
+from piecework.stepping import make_wait
 
 MAX_STEP_NAME = 100
 OWN = ("name", "undo", "compose", "on_failure", "into", "aliases")
@@ -29,15 +29,6 @@ _WHERE_THEY_ARE_OF_USE = {
     "on_failure": "a step that yields pieces",
     "into": "a task, or a step that yields pieces; a function sets what it wants by itself: step[…] = …",
 }
-
-
-class CallsStep(Protocol):
-    """A class whose objects run a step."""
-
-    def call(self, step: Any, /) -> Any: ...
-
-
-StepFunction = Callable[[Step[Any]], Any]
 
 
 class StepKeywords(TypedDict, total=False):

@@ -60,7 +60,10 @@ def _of_function(given: FunctionType, registry: ObjectRegistry) -> Target:
 
 
 def _known(kind: type, registry: ObjectRegistry) -> TaskClass:
-    """The class as a task. Raises `UnknownTask` where it, and every base of it, is unregistered, or no worker could find it."""
+    """The class as a task.
+
+    Raises `UnknownTask` where it, and every base of it, is unregistered, or no worker could find it.
+    """
     known = registry.class_of(kind)
     if known is None:
         said = f"the class {kind.__qualname__} is not registered with this app; put @app.task above it"

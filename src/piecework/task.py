@@ -36,6 +36,12 @@ class Task(Asked[P, R], Generic[P, C, R]):
     """A registered function. Calling it calls the function; `later` stores the same call as a job.
 
     Made by `@app.task`. Its parameters are the function's own, for type checkers too.
+
+    Example::
+
+        send_report(42)                                     # now
+        send_report.later(42)                               # later
+        send_report.using(queue="low", delay=60).later(42)  # later, and otherwise
     """
 
     def __init__(self, app: Piecework, spec: TaskSpec, options: CallOptions = _PLAIN) -> None:
@@ -58,8 +64,8 @@ class Task(Asked[P, R], Generic[P, C, R]):
     def using(self, **options: Unpack[CallKeywords]) -> Task[P, C, R]:
         """The same task with options for the calls that follow.
 
-        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own, and so
-        does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
+        `queue`, `priority` (lower runs sooner), `attempts`, `retry`, `timeout` (seconds) override the task's own, and
+        so does `expires`: seconds after the job is due, or an aware datetime, until which it must have been begun.
         `delay` (seconds or timedelta) or `at` (aware datetime) say when. `key` is a unique key: while an unfinished job
         carries it, no second one is stored; `later` then returns the first, or raises `Duplicate` with
         ``on_duplicate="raise"``. `identity` is this call's (None: it has none), and `one_per_identity` makes a unique
@@ -86,8 +92,8 @@ class Task(Asked[P, R], Generic[P, C, R]):
     def later(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Stores the call as a job, and returns a handle to it.
 
-        Raises `BadArguments` (or `NotSerializable`, `TooLarge`) where the arguments do not fit or cannot travel unchanged;
-        nothing is stored then. Raises `StoreUnavailable` where the store could not be reached.
+        Raises `BadArguments` (or `NotSerializable`, `TooLarge`) where the arguments do not fit or cannot travel
+        unchanged; nothing is stored then. Raises `StoreUnavailable` where the store could not be reached.
         """
         job = self._new_job(new_id(), args, kwargs)
         (stored,) = self._app.add([job], **self._where())
@@ -106,6 +112,8 @@ class Task(Asked[P, R], Generic[P, C, R]):
     def later_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Job[R]]:
         """Stores many calls at once, all or none. Each is the tuple of its positional arguments.
 
+        Raises as `later` does, naming the call; and `BadOption` for a unique key, which many jobs cannot carry.
+
         Example: ``send_report.later_many([(1,), (2,)])``
         """
         return [Job(self._app, id) for id in self._app.add(self._new_jobs(calls), **self._where())]
@@ -120,7 +128,10 @@ class Task(Asked[P, R], Generic[P, C, R]):
         return [Job(self._app, id) for id in stored]
 
     def piece(self, *args: P.args, **kwargs: P.kwargs) -> Piece[R]:
-        """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one."""
+        """The call as a piece, for a splitter to yield or a batch to add. Nothing is stored by making one.
+
+        Raises `BadArguments` as `later` does, and `BadOption` for options that are not for pieces.
+        """
         self._piece_options()
         text = self._spec.signature.encode(args, kwargs, self._app.settings.max_payload)
         task, queue, priority, run_at, delay, travelling, expires, expires_at = self._common()

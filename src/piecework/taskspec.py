@@ -1,4 +1,4 @@
-"""Turns a function that a user declared as a task or a split into its specification; what cannot be right is refused."""
+"""Turns a function that was declared as a task or a split into its specification; what cannot be right is refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def check_split(options: Mapping[str, Any], on_failure: str) -> None:
 
 
 def split_spec(splitter: Any, name: str | None, options: Mapping[str, Any], on_failure: str, rows: Rows) -> TaskSpec:
-    """The specification of a split, whose options were checked. Raises `BadOption` for what is no generator function."""
+    """The specification of a split, whose options were checked.
+
+    Raises `BadOption` for what is no generator function.
+    """
     if kind_of(splitter) != "generator":
         raise BadOption(
             f"{getattr(splitter, '__qualname__', splitter)!s} is not a generator function; a splitter is a def that "

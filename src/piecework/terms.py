@@ -1,7 +1,7 @@
 """How operations are found by their globals: which terms a value has, and whether a document contains another.
 
-A scalar has one term, itself under its key, typed: 1 is not "1", and 1 is 1.0. A list or an object has the term of its key
-alone: what it contains is looked at when it was found.
+A scalar has one term, itself under its key, typed: 1 is not "1", and 1 is 1.0. A list or an object has the term of its
+key alone: what it contains is looked at when it was found.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from waiting import Waiter, quiet
 from piecework.errors import BadSettings, SchemaOutdated, StoreError, StoreUnavailable, UsageError
 from piecework.job import Answer, Filter, State
 from piecework.store import open_store
-from piecework.store.postgres import bulk, database, schema
+from piecework.store.postgres import bulk, database, ground, schema
 from piecework.store.postgres import store as shelf
 from piecework.store.postgres.filters import order, source, where
 from piecework.store.postgres.store import PostgresStore
@@ -580,7 +580,7 @@ def test_while_nobody_sleeps_nobody_is_notified(store: PostgresStore, name: str,
 def test_counters_are_folded_and_stay_the_same(
     store: PostgresStore, name: str, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelf, "FOLD_LINES", 10)
+    monkeypatch.setattr(ground, "FOLD_LINES", 10)
     for _ in range(25):
         add(store)
         settle(store, completed(fetch_one(store)))
@@ -597,7 +597,7 @@ def test_counters_that_cannot_be_folded_are_no_error_of_the_call_that_counted(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(shelf, "FOLD_LINES", 1)
+    monkeypatch.setattr(ground, "FOLD_LINES", 1)
     table = sql.SQL("{}.piecework_tally").format(sql.Identifier(name))
     add(store)
     admin.execute(
@@ -621,7 +621,7 @@ def test_all_tables_may_be_published(
     store: PostgresStore, name: str, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A publication takes deletions only from tables that say which columns tell a row."""
-    monkeypatch.setattr(shelf, "FOLD_LINES", 1)
+    monkeypatch.setattr(ground, "FOLD_LINES", 1)
     tables = admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (name,)).fetchall()
     assert len(tables) > 10
     admin.execute(

@@ -7,7 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.servers import Postgres, free_port
+from tests.served import free_port
+from tests.servers import Postgres
 from tests.support import until
 
 from piecework.clock import SystemClock

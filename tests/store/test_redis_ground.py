@@ -15,7 +15,7 @@ import redis as driver
 from redis.crc import key_slot
 from tests.proxy import Cut, Proxy
 from tests.redis_servers import Redis, RedisCluster, Watched, valkey_program
-from tests.servers import free_port
+from tests.served import free_port
 from tests.support import until
 
 from piecework.errors import BadSettings, StoreError, StoreRefused, StoreUnavailable

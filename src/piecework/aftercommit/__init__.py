@@ -1,7 +1,7 @@
 """Jobs held in memory until the caller's transaction has committed, wherever that is: `using(after_commit=session)`.
 
-The one thing it cannot survive is the death of the process between the commit and the adding; what must survive that goes
-within the transaction, or through the outbox.
+The one thing it cannot survive is the death of the process between the commit and the adding; what must survive that
+goes within the transaction, or through the outbox.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def _make_sure_of_hooks(connection: Any) -> None:
 
 
 class _Hooks:
-    """What Django runs after a commit; what is held is added even behind a hook of others that raises, which stops Django."""
+    """What Django runs after a commit; what is held is added also behind a hook of others that raises."""
 
     def __init__(self, run: Any) -> None:
         self._run = run

@@ -35,7 +35,7 @@ class Held:
             self._stored = {job.id: id for job, id in zip(jobs, self._add(jobs), strict=True)}
 
     def committed(self) -> None:
-        """Adds the jobs after a commit, once: where that fails it is logged, for no error could undo what was committed."""
+        """Adds the jobs after a commit, once; where that fails it is logged, for no error could undo a commit."""
         if self._over:
             return
         self._over = True

@@ -1,7 +1,7 @@
 """Held behind SQLAlchemy's sessions and connections, neither of which says by itself when it has committed for good.
 
-A session tells of its commit, and of what is rolled back; what is held is kept in its own notes. Where its connection had
-begun a transaction before, or where a bare connection was given, it is that transaction that tells.
+A session tells of its commit, and of what is rolled back; what is held is kept in its own notes. Where its connection
+had begun a transaction before, or where a bare connection was given, it is that transaction that tells.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from piecework.aftercommit.held import Held
 from piecework.errors import BadOption
 
-# ── sessions ──────────────────────────────────────────────────────────────────────────────────────
+# ── sessions ─────────────────────────────────────────────────────────────────────────────────────
 
 _KEPT = "piecework.held"  # in the session's own notes: (the transaction in which it was asked for, what is held)
 
@@ -119,7 +119,7 @@ def _still_open(root: Any) -> list[Any]:
     return [open for connection in _connections(root) if (open := connection.get_transaction()) is not None]
 
 
-# ── connections ───────────────────────────────────────────────────────────────────────────────────
+# ── connections ──────────────────────────────────────────────────────────────────────────────────
 
 
 class _Line:

@@ -41,8 +41,8 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ER
 def command(release: str | None, reference: str | None, url: str | None, as_json: bool) -> int:
     """Check the configuration, the store, and what this code would do to the operations that are under way.
 
-    With MODULE:APP and --store together, that app's code is checked against that store: run it with a new release before
-    it takes over. Exits with 1 when something is wrong; a warning is not.
+    With MODULE:APP and --store together, that app's code is checked against that store: run it with a new release
+    before it takes over. Exits with 1 when something is wrong; a warning is not.
     """
     if release is not None and reference is not None:
         raise click.UsageError("name the app once: as MODULE:APP or with --app")

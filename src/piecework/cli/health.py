@@ -20,8 +20,8 @@ from piecework.options import check_seconds
 def command(max_age: float, name: str | None, reference: str | None, url: str | None, as_json: bool) -> int:
     """Say which workers there are, and when each looked for work last.
 
-    Exits with 0 while the store is there and at least one worker polled within --max-age, else with 1. A worker tells of
-    itself about every five seconds, whatever its jobs do.
+    Exits with 0 while the store is there and at least one worker polled within --max-age, else with 1. A worker tells
+    of itself about every five seconds, whatever its jobs do.
     """
     check_seconds(max_age, "--max-age")
     found = look(find_app(reference, url, may_be_new=True).store, max_age=max_age, name=name)

@@ -28,7 +28,10 @@ class Unbound(Exception):
 
 
 def with_rows(now: Running, spec: TaskSpec, unit: Unit) -> Arguments:
-    """The arguments with their rows. Raises `Unbound` where they do not fit or a row is gone, and what a database raises."""
+    """The arguments with their rows.
+
+    Raises `Unbound` where they do not fit or a row is gone, and what a database raises.
+    """
     try:
         return spec.signature.decode(now.job.args, unit)
     except BadArguments as error:
@@ -47,7 +50,10 @@ def outcome_of_gone(error: RowGone, now: Running) -> Outcome:
 
 
 async def call_with_rows(call: Callable[..., Any], load: Callable[[], Arguments], unit: Unit) -> Any:
-    """Calls a coroutine function with its rows. They are loaded on a thread, so that other coroutines go on meanwhile."""
+    """Calls a coroutine function with its rows.
+
+    They are loaded on a thread, so that other coroutines go on meanwhile.
+    """
 
     def loaded() -> Arguments:
         try:

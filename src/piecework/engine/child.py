@@ -105,7 +105,10 @@ class Child:
         self.process.kill()
 
     def bury(self) -> int:
-        """Waits for the process, and returns its exit code. One that only let go of its socket cannot be led any more."""
+        """Waits for the process, and returns its exit code.
+
+        One that only let go of its socket cannot be led any more.
+        """
         try:
             code = self.process.wait(KILL_AFTER)
         except subprocess.TimeoutExpired:

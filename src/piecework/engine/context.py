@@ -64,7 +64,9 @@ running: ContextVar[Running | None] = ContextVar("piecework_running", default=No
 
 
 class Current:
-    """The job that this code runs in. Outside of a job, `progress` and `check` do nothing, so that the same code runs now.
+    """The job that this code runs in.
+
+    Outside of a job, `progress` and `check` do nothing, so that the same code runs now.
 
     Example::
 
@@ -102,8 +104,8 @@ class Current:
     def connection(self) -> Any:
         """The connection of a task with ``transaction=True``, as the driver of the store makes them.
 
-        What is written on it and that the job completed are committed together, at the end of the job, or not at all. The
-        transaction begins when the connection is first asked for, and is not the task's to end; it belongs to this
+        What is written on it and that the job completed are committed together, at the end of the job, or not at all.
+        The transaction begins when the connection is first asked for, and is not the task's to end; it belongs to this
         thread. Raises `UsageError` in a task without ``transaction=True`` and outside of a job; `StoreUnavailable`.
 
         Example: ``current.connection.execute(statement, parameters)``
@@ -147,10 +149,11 @@ class Current:
     def set_status(self, status: Mapping[str, Any]) -> None:
         """Says how it stands with the job, for whoever asks by its identity: `task.status(…)`, and by `job.said`.
 
-        It is stored before this returns, in place of what was said before, and stays when the job has ended. In a task with
-        ``transaction=True`` that has asked for its connection it is a part of that transaction. Raises `BadArguments`,
-        `NotSerializable` or `TooLarge` for what is no dict of plain JSON values of up to `max_payload` bytes; `LeaseLost`
-        where the job is not this run's any more; `StoreUnavailable`. Outside of a job it is only checked.
+        It is stored before this returns, in place of what was said before, and stays when the job has ended. In a task
+        with ``transaction=True`` that has asked for its connection it is a part of that transaction. Raises
+        `BadArguments`, `NotSerializable` or `TooLarge` for what is no dict of plain JSON values of up to `max_payload`
+        bytes; `LeaseLost` where the job is not this run's any more; `StoreUnavailable`. Outside of a job it is only
+        checked.
 
         Example: ``current.set_status({"success": False, "errors": ["Credit expire date not given"]})``
         """

@@ -38,9 +38,9 @@ R = TypeVar("R")
 class EmbeddedWorker:
     """Runs jobs on threads of this process while the block runs; made by ``app.worker(…)``.
 
-    Leaving the block takes nothing new and finishes what runs, for up to `shutdown_timeout` seconds; what runs longer is
-    handed back unspent and will run again, though its thread goes on until it ends by itself. Used as ``async with`` it
-    waits on threads of its own, never on the loop. After it was left it may be entered again.
+    Leaving the block takes nothing new and finishes what runs, for up to `shutdown_timeout` seconds; what runs longer
+    is handed back unspent and will run again, though its thread goes on until it ends by itself. Used as ``async with``
+    it waits on threads of its own, never on the loop. After it was left it may be entered again.
 
     Example::
 
@@ -85,7 +85,7 @@ class EmbeddedWorker:
         self._life: Life | None = None
 
     def run(self) -> int:
-        """Works in this very thread until stopped (or, with `burst`, until nothing is due); how many runs it settled."""
+        """Works in this thread until stopped (or, with `burst`, until nothing is due); how many runs it settled."""
         life = self._begin()
         try:
             life.run()

@@ -22,8 +22,8 @@ def exit_in_words(code: int) -> str:
 def leave_signals_to_the_supervisor() -> None:
     """Lets the signals pass that mean the whole group: Ctrl-C, and what a service manager sends to each of its processes.
 
-    With a handler that does nothing, not by ignoring them: the programs that a job starts would ignore them, too. Alarms
-    that a job left behind end nobody.
+    With a handler that does nothing, not by ignoring them: the programs that a job starts would ignore them, too.
+    Alarms that a job left behind end nobody.
     """
     for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGVTALRM", "SIGPROF"):
         if hasattr(signal, name):

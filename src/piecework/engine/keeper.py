@@ -94,8 +94,8 @@ class Keeper:
         now = self._clock.monotonic()
         if now >= self._beat_at:
             alive = self._store.renew(self.session, polled=self._polled())
-            # The next beat is planned from before the call: a slow store must not stretch the interval. One that did not
-            # reach the store stays due; whoever calls waits a little.
+            # The next beat is planned from before the call: a slow store must not stretch the interval. One that did
+            # not reach the store stays due; whoever calls waits a little.
             self._beat_at = now + self._beat_every
             if not alive:
                 return False

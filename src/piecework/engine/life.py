@@ -1,7 +1,7 @@
 """One life of a worker in the caller's own process: a session with its beats, and workers that follow each other.
 
-One thread lives it, from its session's begin to its end. Whoever leaves only asks it to end, and waits; so does the end of
-the interpreter.
+One thread lives it, from its session's begin to its end. Whoever leaves only asks it to end, and waits; so does the end
+of the interpreter.
 """
 
 from __future__ import annotations

@@ -75,7 +75,10 @@ class Process:
         self.go_on_saying()
 
     def go_on_saying(self) -> bool:
-        """Sends as much as the process takes just now; whether something is left. A process that hangs holds up nobody."""
+        """Sends as much as the process takes just now; whether something is left.
+
+        A process that hangs holds up nobody.
+        """
         try:
             while self._unsent:
                 del self._unsent[: self.socket.send(self._unsent)]

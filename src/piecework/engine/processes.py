@@ -1,7 +1,8 @@
 """Processes that run one job at a time each, for `pool="process"`: other cores, and a timeout that kills.
 
 The worker keeps the job and its fence; a process gets the arguments and gives back an outcome, and never talks to the
-store about the job, but for the status that it sets. So whatever ends a process ends one job, and is that job's failure.
+store about the job, but for the status that it sets. So whatever ends a process ends one job, and is that job's
+failure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Brings parked jobs back when code arrives that can run them: a task that was unknown, arguments that did not fit.
 
 In a rolling deployment old workers park what only new ones know; every worker looks through what is parked, a bite at a
-time, and retries what it could run itself. Jobs that were parked because they killed their workers are left to somebody.
+time, and retries what it could run itself. Jobs that were parked because they killed their workers are left to
+somebody.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Runs one job and returns what it came to. Never raises, and does no store I/O but a split's or a transaction's own."""
+"""Runs one job and returns what it came to.
+
+Never raises, and does no store I/O but a split's or a transaction's own.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,10 @@ class Runner:
             return False
 
     def _could_undo(self, record: Record, spot: Spot) -> bool:
-        """An operation that looks for what to undo would be parked anew where that cannot be found. Raises `ValueError`."""
+        """An operation that looks for what to undo would be parked anew where that cannot be found.
+
+        Raises `ValueError`.
+        """
         if not isinstance(spot.place, Undoing) or spot.place.over:
             return True
         try:

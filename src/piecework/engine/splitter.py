@@ -1,4 +1,4 @@
-"""Runs a splitter: streams its pieces into the store in bounded bites, so that the first run while the last are made."""
+"""Runs a splitter: streams its pieces into the store in bites, so that the first run while the last are made."""
 
 from __future__ import annotations
 

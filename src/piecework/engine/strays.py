@@ -1,8 +1,8 @@
 """Gives back what a worker holds by the store's books and never got: jobs of a fetch that arrived late.
 
 A request may be on its way for long: in a buffer, in a proxy, at a server that is stopped. Its worker gave it up, asked
-again, was answered and went on; then the first one arrives and takes jobs. Nobody else may have them while this worker's
-session beats, so the worker itself looks for them.
+again, was answered and went on; then the first one arrives and takes jobs. Nobody else may have them while this
+worker's session beats, so the worker itself looks for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The process that starts workers, beats for them, replaces the dead, and stops them in good order.
 
 It imports no user code and decodes no payload, so that nothing a job does can silence the beat or take the supervisor
-along. A worker process tells it over a socket which store the app uses; the end of that socket is the end of the process.
+along. A worker process tells it over a socket which store the app uses; the end of that socket is the end of the
+process.
 """
 
 from __future__ import annotations

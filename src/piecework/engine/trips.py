@@ -15,8 +15,8 @@ from piecework.job import Answer, Claim, Fetched, State
 from piecework.outcome import Settlement
 from piecework.store.protocol import Store
 
-# A trip that fails is tried again with half of it: where the server gives each statement little time, what is too much for
-# one trip would be too much for ever.
+# A trip that fails is tried again with half of it: where the server gives each statement little time, what is too much
+# for one trip would be too much for ever.
 LARGEST_PORTION = 100_000
 
 

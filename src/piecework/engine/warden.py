@@ -1,7 +1,7 @@
 """Ends a worker process whose interpreter a job holds well past its timeout: such a process cannot give the job up itself.
 
-On a thread of its own. The supervisor's waits for the store where another holds its lock, and that other may be the very
-process that is held: the job took the interpreter while a thread beside it was writing.
+On a thread of its own. The supervisor's waits for the store where another holds its lock, and that other may be the
+very process that is held: the job took the interpreter while a thread beside it was writing.
 """
 
 from __future__ import annotations

@@ -138,7 +138,10 @@ class Worker:
         self._held.update(ids)
 
     def run(self) -> None:
-        """Works until stopped (or, with `burst`, until nothing is due). Raises `LeaseLost` when its session was buried."""
+        """Works until stopped (or, with `burst`, until nothing is due).
+
+        Raises `LeaseLost` when its session was buried.
+        """
         self._lookout.open()
         try:
             while not self._is_done():

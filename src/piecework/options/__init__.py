@@ -1,4 +1,4 @@
-"""The options of tasks and of single calls: checked where they are given, unknown ones refused with the known ones named."""
+"""The options of tasks and of single calls: checked where they are given, unknown ones refused by naming the known."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def refuse_transaction(given: Mapping[str, Any], where: str) -> None:
 
 
 def refuse_identity(given: Mapping[str, Any], where: str, instead: str) -> None:
-    """Raises `BadOption` where something is declared with an identity that has no arguments of its own to take it from."""
+    """Raises `BadOption` where something is declared with an identity that has no arguments to take it from."""
     for name in ("identity", "one_per_identity"):
         if name in given:
             raise BadOption(f"{where}: {name}= is for functions; {instead}")

@@ -1,4 +1,4 @@
-"""What single options may be: each is made what it is kept as, or refused in a sentence that begins with where it was given."""
+"""What single options may be: each is made what it is kept as, or refused by naming where it was given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options as values, once they have been checked: of a task, of one call, and what of a call travels with its job."""
+"""The options once they have been checked: of a task, of one call, and what of a call travels with its job."""
 
 from __future__ import annotations
 

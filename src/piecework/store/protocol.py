@@ -79,8 +79,8 @@ class Parts(Protocol):
 
         A part that is there stays as it is. Nothing is registered by a push that raises.
         With `close` no part can follow; with that, and all parts ended, the job has ended.
-        A part that is new to a closed job raises `AlreadyClosed`; so does any push of another run to a job whose producer
-        has handed over all.
+        A part that is new to a closed job raises `AlreadyClosed`; so does any push of another run to a job whose
+        producer has handed over all.
         The first push of another run takes over: a further push of the run before raises `ProducerReplaced`.
         A push to a job that was stopped raises `DistributedJobStopped`.
         A `close` with another number than there are parts raises `PartsChanged`.
@@ -92,22 +92,23 @@ class Parts(Protocol):
     def leave(self, token: str, producer: str, error: ErrorInfo | None = None) -> None:
         """Notes that a producer has handed over all of a closed job, or with what error it broke off.
 
-        What a run says that was replaced does not count, and neither does anything once all was handed over. A push of the
-        next run takes the error away.
+        What a run says that was replaced does not count, and neither does anything once all was handed over. A push of
+        the next run takes the error away.
         """
         ...
 
     def end(self, token: str, ends: Sequence[PartEnd], *, ttl: float | None = None) -> list[Done]:
-        """Ends parts, in their order and a bite of them at a time, and answers what became of each behind the last bite.
+        """Ends parts, in their order and a bite at a time, and answers what became of each behind the last bite.
 
-        A bite is one transaction; a small call is one. A large one that breaks off has ended the parts of its first bites;
-        sent again, it ends the others, and all the answers are those of a call that did not break off.
+        A bite is one transaction; a small call is one. A large one that breaks off has ended the parts of its first
+        bites; sent again, it ends the others, and all the answers are those of a call that did not break off.
         An open part is done or failed now; a failed one may be done after all. Any other end of a part changes nothing,
-        and `counted` is for the call that ended it, also when that is sent again. A part that is not known changes nothing.
+        and `counted` is for the call that ended it, also when that is sent again. A part that is not known changes
+        nothing.
         When a closed job that was not stopped has no open part left, it has ended: finished where all are done, and the
         last of them is `last` from then on; else failed.
-        The follow-up `then` is stored as a job in the transaction with which the job is finished, and `otherwise` in the one
-        with which it has failed or was stopped first; each once.
+        The follow-up `then` is stored as a job in the transaction with which the job is finished, and `otherwise` in
+        the one with which it has failed or was stopped first; each once.
         What changes a job that has ended counts its time anew; `ttl` is that time from now on.
         """
         ...
@@ -118,17 +119,17 @@ class Parts(Protocol):
         """Stops a job, and says whether this call did it: not where it has ended, or was stopped before.
 
         Parts still end, but the job does not; it is kept until somebody resumes it.
-        `call` names the call: one that has stopped the job, and is sent again, changes nothing and gets the same answer,
-        whoever has resumed the job meanwhile. Without it each is another call.
+        `call` names the call: one that has stopped the job, and is sent again, changes nothing and gets the same
+        answer, whoever has resumed the job meanwhile. Without it each is another call.
         """
         ...
 
     def resume(self, token: str, *, call: str | None = None) -> Resumed:
         """Lets a job go on that was stopped or has failed, and says whether it was; parts that failed are open again.
 
-        One whose parts are all done is finished by it, and the answer says so. Many parts are opened a bite at a time, each
-        in a transaction, and the job is stopped until the last of them is: a call that breaks off leaves it so, and is made
-        again. `call` as for `stop`.
+        One whose parts are all done is finished by it, and the answer says so. Many parts are opened a bite at a time,
+        each in a transaction, and the job is stopped until the last of them is: a call that breaks off leaves it so,
+        and is made again. `call` as for `stop`.
         """
         ...
 
@@ -219,12 +220,13 @@ class Store(Protocol):
     ) -> list[str]:
         """Stores the jobs, all or none, and returns for each the id under which it is stored.
 
-        Whoever reads meanwhile may see some of many, where a store makes them visible a bite at a time; it then makes all
-        of them visible, whatever becomes of the caller.
+        Whoever reads meanwhile may see some of many, where a store makes them visible a bite at a time; it then makes
+        all of them visible, whatever becomes of the caller.
         A job whose id is already stored is left as it is.
         A job whose unique key is carried by an unfinished job is not stored; the answer is that job's id.
         A job that is not due is not fetched before its time.
-        `identity` and `tags` are kept, and jobs are found by them; a job that is not stored changes nothing of another's.
+        `identity` and `tags` are kept, and jobs are found by them; a job that is not stored changes nothing of
+        another's.
         `expires_at` is kept; `expires` counts from the moment the job is due.
         `batch` is opened first, unless it exists. Pieces raise their batch's `total` and `open`.
         A piece whose key is already in its batch is not stored again; the answer is the stored piece's id.
@@ -232,8 +234,9 @@ class Store(Protocol):
         other arguments.
         A piece added to a batch that is sealed raises `UsageError`; to one that failed or was stopped, `JobCancelled`.
         A job with `operation` begins at its cursor, with its globals and its plan, which is stored once for all.
-        An operation whose unique key is held by another is not stored, even where that one has ended: the answer is that
-        one's id, also where another job carries the key by now; with `again`, the key is taken over from one that has ended.
+        An operation whose unique key is held by another is not stored, even where that one has ended: the answer is
+        that one's id, also where another job carries the key by now; with `again`, the key is taken over from one that
+        has ended.
         With `fence`, nothing is stored unless that run still owns its job: `LeaseLost`.
         With `within`, everything is written on the caller's connection, and lives and dies with its transaction;
         a store that cannot raises `WithinNotSupported`.
@@ -283,9 +286,11 @@ class Store(Protocol):
         A piece that fails for good in a `fail_fast` batch fails the batch at once.
         A continuation that fails and is itself a piece settles in its own batch, in the same transaction.
         The continuation of an `always` batch is released whatever becomes of the batch.
-        An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with those
-        changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is over.
-        One that completes as a piece has its globals, as they are then, as its result: what was sent of one is not kept.
+        An operation's advance moves its cursor, changes its globals, key by key, and keeps a line of the step with
+        those changes, all in the same transaction; attempts and crashes begin anew, and the wait that was before is
+        over.
+        One that completes as a piece has its globals, as they are then, as its result: what was sent of one is not
+        kept.
         One that advances as running goes on as the next run of the same worker: `ok`, and `already` when sent again.
         Where it was asked to stop it is cancelled instead, and where its queue is paused, or its globals were edited by
         hand since that run began, made available: `let go`.
@@ -307,16 +312,16 @@ class Store(Protocol):
     def holds(self, worker: str) -> list[Fence]:
         """The runs that are this worker's by the store's books.
 
-        A request may arrive long after its worker gave it up and asked again, and then takes jobs of which nobody is told:
-        these are here, and in no answer.
+        A request may arrive long after its worker gave it up and asked again, and then takes jobs of which nobody is
+        told: these are here, and in no answer.
         """
         ...
 
     def transaction(self) -> AbstractContextManager[Opened]:
         """Opens a transaction for what one run itself writes, on a connection of its own.
 
-        `settle` ends the run in it, and raises `LeaseLost` where that run does not own its job any more. At the end of the
-        block everything is committed together where the run was settled, and rolled back where it was not.
+        `settle` ends the run in it, and raises `LeaseLost` where that run does not own its job any more. At the end of
+        the block everything is committed together where the run was settled, and rolled back where it was not.
         That settlement, sent again, answers `already`. A store that cannot raises `WithinNotSupported`.
         """
         ...
@@ -381,9 +386,9 @@ class Store(Protocol):
 
         A job that has not started never does. One that runs is asked to stop. One that waits for a batch takes the
         batch, and all below it, along. The id of a batch without a continuation stops that batch.
-        With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes what
-        it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that ending
-        already, or that has ended, is left.
+        With `undo`, an operation is not cancelled: it gets that ending, is available at once, and its worker undoes
+        what it did; its batch, if it waits for one, is stopped, and does not come back with it. One that has that
+        ending already, or that has ended, is left.
         With `by`, each operation that it touches, not what ends below that, keeps a line as an amendment does,
         `cancelled` or `undoing`, in the same transaction.
         """
@@ -417,11 +422,12 @@ class Store(Protocol):
         ...
 
     def delete(self, which: Filter, *, limit: int = 1000) -> int:
-        """Deletes up to `limit` matching jobs that ended or are parked, with all below them; returns how many that were.
+        """Deletes up to `limit` matching jobs that ended or are parked, with all below them; how many that were.
 
         Their history goes along, and so do their batches.
         A job that waits, is available or runs is kept, and so is whatever such a job is below.
-        A piece is kept while its batch is open, and while the root of its tree could be run again: it goes with its root.
+        A piece is kept while its batch is open, and while the root of its tree could be run again: it goes with its
+        root.
         Once the root has completed, or where there is none, it goes by itself, and its batch counts one less.
         """
         ...
@@ -431,10 +437,10 @@ class Store(Protocol):
 
         The answer is `stale`, and nothing is changed, where there is no such operation, or its cursor is not `cursor`
         any more; or where the amendment moves it while it runs, waits for its pieces, or has completed.
-        One that is moved begins its new step's attempts anew, and is due after the amendment's delay; what it waited for
-        is over. One that has failed, was cancelled or is parked stays so until it is retried.
-        With `resume`, it comes back in this very transaction, as `retry` brings it back, without a line of that; where it
-        cannot come back, the answer is `stale` and nothing is changed.
+        One that is moved begins its new step's attempts anew, and is due after the amendment's delay; what it waited
+        for is over. One that has failed, was cancelled or is parked stays so until it is retried.
+        With `resume`, it comes back in this very transaction, as `retry` brings it back, without a line of that; where
+        it cannot come back, the answer is `stale` and nothing is changed.
         With `onward`, the ending that it had is taken back.
         An amendment with the id of one that was made answers `already` and changes nothing.
         """
@@ -443,9 +449,9 @@ class Store(Protocol):
     def signal(self, id: str, signal: NewSignal) -> bool:
         """Keeps a signal for an operation, and says whether there is such an operation and it has not completed.
 
-        One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its `delay`
-        and `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of one that was
-        kept is not kept again.
+        One that waits for a signal of this name gets it, and is available: at once, or when the wait says, by its
+        `delay` and `run_at`. Else it is kept for a wait to come, and the oldest is taken first. A signal with the id of
+        one that was kept is not kept again.
         One that failed, was cancelled or is parked stays so; retried, it takes what was kept when it waits again.
         """
         ...
@@ -498,10 +504,11 @@ class Store(Protocol):
         ...
 
     def standing(self, tasks: Sequence[str], identity: str) -> Standing | None:
-        """How it stands with an identity of these tasks, which are names that one task has had; None without a job of it.
+        """How it stands with an identity of these tasks, the names that one task has had; None without a job of it.
 
         `id` and `state` are those of the job that arrived last.
-        `busy` while any of its jobs is waiting, available or running; its cost does not grow with those that have ended.
+        `busy` while any of its jobs is waiting, available or running; its cost does not grow with those that have
+        ended.
         `status` is what was set last, by whichever of its jobs: an earlier one's until a later one sets one.
         """
         ...
@@ -511,7 +518,10 @@ class Store(Protocol):
         ...
 
     def pieces(self, batch: str, *, after: int = -1, limit: int = 500, failed: bool = False) -> list[PieceResult]:
-        """A page of a batch's pieces in their order, beginning behind the ordinal `after`; or only of those that failed, were cancelled or are parked."""
+        """A page of a batch's pieces in their order, beginning behind the ordinal `after`.
+
+        With `failed`, only of those that failed, were cancelled or are parked.
+        """
         ...
 
     def attempts(
@@ -520,8 +530,8 @@ class Store(Protocol):
         """The runs of a job that did not complete, oldest first; of one that ran often, the first 10 and the last 100.
 
         Of an operation also every step that was completed or undone, and of each visit of a step so many of the others.
-        `after`, `before` and `limit` page through them by run, with `newest` from the newest to the oldest. A page has all
-        lines of a run or none: where the last run has several, it has more than `limit`.
+        `after`, `before` and `limit` page through them by run, with `newest` from the newest to the oldest. A page has
+        all lines of a run or none: where the last run has several, it has more than `limit`.
         """
         ...
 

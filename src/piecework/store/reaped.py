@@ -1,7 +1,7 @@
 """Which workers of a session are over, as its row keeps it: ranges of their numbers.
 
-A supervisor numbers its workers in order and reaps each of them in the end, so between two ranges there is a worker that
-lives: however often one is replaced, there is never more than one range more than there are workers.
+A supervisor numbers its workers in order and reaps each of them in the end, so between two ranges there is a worker
+that lives: however often one is replaced, there is never more than one range more than there are workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tests of piecework, and of stores for it, are made of: a clock that stands still and a store that is plain dicts.
+"""What tests of piecework, and of stores for it, are made of: a clock that stands still, a store of plain dicts.
 
 The conformance suite is in `piecework.testing.conformance`; it needs pytest, which this module does not.
 """

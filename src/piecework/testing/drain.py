@@ -13,6 +13,12 @@ def drain(app: Piecework, *, concurrency: int = 4) -> int:
 
     A real worker on the app's real store; it returns when nothing is due and nothing runs. Jobs that wait for a later
     time (retries with a delay, too) are left.
+
+    Example::
+
+        job = send_report.later(42)
+        assert drain(app) == 1
+        assert job.result(timeout=0) == "sent"
     """
     worker = app.worker(concurrency=concurrency, burst=True)
     return worker.run()

@@ -187,8 +187,8 @@ class Nemesis:
     def _others_can_write(self) -> bool:
         """Whether the store takes a write beside a frozen tree.
 
-        A process may be stopped while it holds a lock of the store, where everybody would wait for it. That would try the
-        store's locks and not the lease, so such a stop is lifted at once.
+        A process may be stopped while it holds a lock of the store, where everybody would wait for it. That would try
+        the store's locks and not the lease, so such a stop is lifted at once.
         """
         done = threading.Event()
 

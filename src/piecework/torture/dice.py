@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 class Dice:
-    """A source of chance. The same seed draws the same plan; how a machine's timing meets that plan is never the same."""
+    """A source of chance.
+
+    The same seed draws the same plan; how a machine's timing meets that plan is never the same.
+    """
 
     def __init__(self, seed: int | str) -> None:
         self.seed = seed

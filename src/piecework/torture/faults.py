@@ -13,7 +13,10 @@ ONE_KILL = 0.1  # seconds in which the processes of one killed tree are written 
 
 
 class Faults:
-    """The kills and stops of one torture. A process id may be given twice by the system; the times tell which is meant."""
+    """The kills and stops of one torture.
+
+    A process id may be given twice by the system; the times tell which is meant.
+    """
 
     def __init__(self, stalls: Sequence[tuple[float, float]] = ()) -> None:
         self._kills: dict[int, list[Entry]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """A store whose line is bad: it loses requests and replies, and sends what came too late or was never true.
 
 It wraps a store behind the seam. A lost request was never applied; a lost reply was. Both look the same to who called,
-as they do on a network. Beside some trips of a worker a *ghost* is sent: a settlement that was recorded before, or that of an
-older run of a job that this worker has just been given. The store must refuse every one.
+as they do on a network. Beside some trips of a worker a *ghost* is sent: a settlement that was recorded before, or that
+of an older run of a job that this worker has just been given. The store must refuse every one.
 """
 
 from __future__ import annotations

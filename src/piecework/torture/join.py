@@ -1,7 +1,7 @@
 """Brings together what the ledger and the store say of each job, a share of the jobs at a time.
 
-A long torture leaves more records than memory should hold. So both sides are dealt into files by the job's id first, and one
-pair of files after the other is joined.
+A long torture leaves more records than memory should hold. So both sides are dealt into files by the job's id first,
+and one pair of files after the other is joined.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The ledger: what really happened, written by whoever saw it, in one append-only file.
 
 A record has 32 bytes and goes through one `write` on an O_APPEND descriptor, so the records of many processes do not
-mix, and what was written survives a SIGKILL. 32 divides a memory page: a kill in the middle of a long write cuts between
-two records, never inside one. Times are those of the machine's monotonic clock, which all its processes share.
+mix, and what was written survives a SIGKILL. 32 divides a memory page: a kill in the middle of a long write cuts
+between two records, never inside one. Times are those of the machine's monotonic clock, which all its processes share.
 """
 
 from __future__ import annotations

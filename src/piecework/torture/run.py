@@ -165,7 +165,10 @@ class Torture:
     # ── drain ────────────────────────────────────────────────────────────────────────────────────
 
     def _drain(self) -> None:
-        """A tree without faults runs what is left. What is parked, or failed because a piece was, is retried: somebody decides."""
+        """A tree without faults runs what is left.
+
+        What is parked, or failed because a piece was, is retried: somebody decides.
+        """
         calm = self._tree("calm", msgspec.structs.replace(self._plan, lose=0.0, forge=0.0))
         self._nemesis.trees.append(calm)
         self._watch.until("drain", lambda: calm.ready() or calm.code() is not None)
@@ -233,7 +236,10 @@ def judge(
 
 
 def pages(store: Store, which: Filter) -> Iterator[list[Record]]:
-    """Matching jobs, a page at a time. A job that is retried meanwhile does not match any more; those behind it still do."""
+    """Matching jobs, a page at a time.
+
+    A job that is retried meanwhile does not match any more; those behind it still do.
+    """
     last: str | None = None
     while page := store.find(which, after=last, limit=500):
         last = page[-1].id

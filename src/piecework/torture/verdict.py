@@ -100,7 +100,10 @@ class Verdict:
             yield from _completed(fact, entries)
 
     def _after_the_end(self, starts: Sequence[Entry], entries: Sequence[Entry]) -> Iterator[tuple[Word, str]]:
-        """Starts after the completion had been recorded. Only who had been made to stand still may go on with an older run."""
+        """Starts after the completion had been recorded.
+
+        Only who had been made to stand still may go on with an older run.
+        """
         end = next((e for e in entries if e.kind is Kind.RECORDED), None)
         if end is None:
             return

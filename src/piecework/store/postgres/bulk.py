@@ -1,7 +1,7 @@
 """Adding very many jobs at once on the PostgreSQL shelf: by COPY, which costs the server about half of an INSERT.
 
-COPY knows no ON CONFLICT. So it is hoped that none of the jobs is stored yet; where one is, because a call is sent again,
-nothing of it is kept, and the caller goes the usual way.
+COPY knows no ON CONFLICT. So it is hoped that none of the jobs is stored yet; where one is, because a call is sent
+again, nothing of it is kept, and the caller goes the usual way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The server and the connections to it: a few for each process, however many threads ask, and none across a fork.
 
-Nothing here needs a session that lasts: every transaction is begun, told its limits, and ended on whatever connection is
-free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0019-the-gate.md.
+Nothing here needs a session that lasts: every transaction is begun, told its limits, and ended on whatever connection
+is free, so a pooler may stand between. The gate is taken first of all; see docs/adr/0019-the-gate.md.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ COLLISIONS, PAUSE = 8, 0.01  # tries after a deadlock or a serialization failure
 # Connections that a fork copied into this process. They are the parent's: not used, not closed, not forgotten.
 _inherited: list[object] = []
 
-# What the program registers with the driver for its own connections, or for all, does not change how ours read and write.
+# What the program registers with the driver, for its own connections or for all, does not change how ours read and
+# write.
 ADAPTERS = AdaptersMap(types=psycopg.adapters.types)
 register_default_adapters(ADAPTERS)
 
-# Whatever the server's default is. The gate needs it: who waited there has to see what those before it have written, and
-# in a stricter transaction would see what was there before it waited.
+# Whatever the server's default is. The gate needs it: who waited there has to see what those before it have written,
+# and in a stricter transaction would see what was there before it waited.
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
 # Which database of which server: the same text whatever a session's time zone is.
@@ -87,8 +88,8 @@ class Database:
             # The planner thinks a fetch long, which it is not: it would be compiled anew each time, for 25 to 70 ms.
             "set_config('jit', 'off', true)"
         )
-        # Planning a fetch takes longer than fetching, so what is prepared is planned once; and through the indexes, because
-        # a plan made while the table was small is kept when it has grown.
+        # Planning a fetch takes longer than fetching, so what is prepared is planned once; and through the indexes,
+        # because a plan made while the table was small is kept when it has grown.
         planned = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
         alone = f"SELECT {limits}, {Gate.ALONE.value}({number}, 1)::text"
         self._opening = {
@@ -223,8 +224,9 @@ class Database:
     ) -> T:
         """One transaction: committed at its end, rolled back on any error; sent again where that cannot do harm.
 
-        Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held before:
-        the connection outlives an error then. `silence` is for how many seconds the server may say nothing, at most.
+        Its statements are sent without waiting for answers, unless it is not `piped`, or what it wanted was held
+        before: the connection outlives an error then. `silence` is for how many seconds the server may say nothing, at
+        most.
         """
 
         def work(con: Con, again: bool) -> T:
@@ -272,7 +274,7 @@ class Database:
             if isinstance(error, psycopg.errors.LockNotAvailable) and not piped:
                 con.execute(b"ROLLBACK")
             elif isinstance(error, psycopg.Error) or isinstance(error.__context__, psycopg.Error):
-                # What was to be prepared behind the statement that failed was skipped, and the driver believes it is there.
+                # What was to be prepared behind the statement that failed was skipped; the driver believes it is there.
                 con.close()
             elif not con.broken and con.info.transaction_status is not TransactionStatus.IDLE:
                 con.execute(b"ROLLBACK")

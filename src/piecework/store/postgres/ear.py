@@ -4,9 +4,9 @@ Who lies down to sleep leaves a line that says so, and looks once more, and then
 just looked for lines before this one was there, and had not committed yet, tells nobody. Whoever makes a job available
 takes the lines away and notifies, once for all of them: in a busy store nobody sleeps, and nobody notifies.
 
-Who was woken lies down again a moment later; and later each time that it was woken for nothing, because others had taken
-what there was, or it was nothing for this one. Else one who adds jobs one by one would pay for waking all that are idle,
-for each job.
+Who was woken lies down again a moment later; and later each time that it was woken for nothing, because others had
+taken what there was, or it was nothing for this one. Else one who adds jobs one by one would pay for waking all that
+are idle, for each job.
 """
 
 from __future__ import annotations

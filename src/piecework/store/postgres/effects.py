@@ -21,12 +21,12 @@ from piecework.store.postgres.silence import silent_for
 from piecework.store.postgres.transaction import Alone, Con, Row, Statements, Transaction
 from piecework.store.sql.settle import Settling
 
-# What the task's own transaction brings about, and would again in the next run: too long idle, too long open, told to be
-# read-only, a limit of its own for statements.
+# What the task's own transaction brings about, and would again in the next run: too long idle, too long open, told to
+# be read-only, a limit of its own for statements.
 ITS_OWN = ("25P03", "25P04", "25006", "57014")
 
-# When a transaction began tells it from the one after, and no SQL of the task's can change it. As a number: what a moment
-# looks like is a setting of the session.
+# When a transaction began tells it from the one after, and no SQL of the task's can change it. As a number: what a
+# moment looks like is a setting of the session.
 BEGAN = b"SELECT (extract(epoch FROM now()) * 1000000)::bigint"
 
 ENDED = (
@@ -68,7 +68,8 @@ class Effects:
     def set_status(self, fence: Fence, status: str) -> None:
         """What the run says of its job is a part of what it writes.
 
-        It is written at the end: until then its row would be locked, and who cancels the job would wait behind the gate.
+        It is written at the end: until then its row would be locked, and who cancels the job would wait behind the
+        gate.
         """
         with self._ours():
             self._set_status(fence, status)

@@ -29,7 +29,10 @@ async def add(tx: Asking, jobs: Sequence[NewJob], batch: NewBatch | None, fence:
 
 
 async def begin(tx: Asking, batch: NewBatch | None, fence: Fence | None) -> bool:
-    """Raises `LeaseLost` where the run that adds is no longer the job's; then opens the batch. Whether it was not there."""
+    """Raises `LeaseLost` where the run that adds is no longer the job's; then opens the batch.
+
+    Whether it was not there.
+    """
     if fence is not None and not await tx.row("fence_read", id=fence.id, run=fence.run):
         raise adding.lost(fence)
     return batch is not None and bool(await tx.run("add_batch", **adding.columns_of(batch)))

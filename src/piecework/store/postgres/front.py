@@ -1,10 +1,11 @@
 """Where a line begins: remembered for a moment by who takes jobs by the hundred.
 
-Each job that is taken leaves a dead entry at the front of the line's index, until the server vacuums it away. Whoever looks
-for the first one that may be taken passes them all, and after some ten thousands of them that costs more than the taking.
-So a process that has just taken a whole claim out of the only line begins the next look where that one ended, and looks at
-the whole line again after a moment. What has got into the line before that place (a better priority, a job that was handed
-back) is taken that much later: no later than it is behind what a busy worker has fetched ahead.
+Each job that is taken leaves a dead entry at the front of the line's index, until the server vacuums it away. Whoever
+looks for the first one that may be taken passes them all, and after some ten thousands of them that costs more than the
+taking.
+So a process that has just taken a whole claim out of the only line begins the next look where that one ended, and looks
+at the whole line again after a moment. What has got into the line before that place (a better priority, a job that was
+handed back) is taken that much later: no later than it is behind what a busy worker has fetched ahead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """How a call waits for what somebody holds who is not behind the gate, a caller's transaction that may last.
 
-Whoever waits inside of a transaction has a connection of the few, and holds up whoever waits for it: behind the gate, all.
-So there it waits for a moment only, ends its transaction, and looks again a little later: for as long as any transaction
-waits for others, and then it says so. Those of one process that have to look again take turns, with one connection.
+Whoever waits inside of a transaction has a connection of the few, and holds up whoever waits for it: behind the gate,
+all.
+So there it waits for a moment only, ends its transaction, and looks again a little later: for as long as any
+transaction waits for others, and then it says so. Those of one process that have to look again take turns, with one
+connection.
 """
 
 from __future__ import annotations

@@ -141,7 +141,10 @@ def _apply(con: Con, db: Database) -> list[str]:
 
 
 def _may(con: Con, schema: str) -> bool:
-    """Whether the schema is there. Raises `StoreError` where this role may not make in it, or of it, what is missing."""
+    """Whether the schema is there.
+
+    Raises `StoreError` where this role may not make in it, or of it, what is missing.
+    """
     row = con.execute(
         b"SELECT current_user, current_database(), has_database_privilege(current_database(), 'CREATE'), "
         b"(SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = %(schema)s), "

@@ -1,8 +1,8 @@
 """A connection that notices when its server says nothing any more, though the network is whole.
 
-A server that was stopped, or whatever swallows what passes between, keeps a connection open and never answers; TCP's own
-limits see nothing wrong in that, and the driver would wait for ever. Nor does it wait for an answer to what it has not
-sent: where the driver syncs a pipeline, it leaves unsent what the network did not take at once, some megabytes.
+A server that was stopped, or whatever swallows what passes between, keeps a connection open and never answers; TCP's
+own limits see nothing wrong in that, and the driver would wait for ever. Nor does it wait for an answer to what it has
+not sent: where the driver syncs a pipeline, it leaves unsent what the network did not take at once, some megabytes.
 """
 
 from __future__ import annotations

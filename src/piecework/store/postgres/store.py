@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +12,6 @@ import msgspec
 from psycopg import Pipeline
 
 from piecework.clock import Clock, SystemClock
-from piecework.errors import StoreError
 from piecework.failpoints import failpoint
 from piecework.job import Answer, Claim, Fence, Fetched, Finding, NewBatch, NewJob, PieceResult, Progress, State
 from piecework.outcome import Settlement
@@ -28,29 +25,25 @@ from piecework.store.callers import (
 )
 from piecework.store.postgres import bulk, effects, enqueue, examine, fetch, schema
 from piecework.store.postgres.asking import Asking, Own, at_once
-from piecework.store.postgres.database import Database, Gate
+from piecework.store.postgres.database import Gate
 from piecework.store.postgres.ear import Ear
 from piecework.store.postgres.fetch import Look
 from piecework.store.postgres.front import Front, Place
-from piecework.store.postgres.transaction import ASKED, Alone, Con, Statements, Transaction, channel
-from piecework.store.postgres.url import parse
+from piecework.store.postgres.ground import Ground
+from piecework.store.postgres.transaction import ASKED, Con, Statements, Transaction, channel
 from piecework.store.postgres.within import Within, line_of
-from piecework.store.sql.parting import PartsOnRows
 from piecework.store.sql.rows import error_of
 from piecework.store.sql.settle import FenceMismatch, Settling
 from piecework.store.sql.transaction import to_json
 from piecework.store.sql.verbs import PROGRESS, Verbs
 
-log = logging.getLogger("piecework.store")
-
 HELD_PAUSE = 0.1  # seconds until jobs are asked for again whose time has come and that others hold
 BEAT_SILENCE = 8.0  # seconds without a word after which a beat gives up: another has to come through within the lease
-FOLD_LINES = 1000  # lines of counters after which a process folds them
 
 T = TypeVar("T")
 
 
-class PostgresStore(Verbs):
+class PostgresStore(Ground, Verbs):
     """Jobs in one schema of a PostgreSQL database, shared by any number of processes and machines.
 
     The URL is libpq's, ``postgresql://user:password@host:5432/database``, with options of piecework's own:
@@ -61,84 +54,16 @@ class PostgresStore(Verbs):
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        place = parse(url)
-        self.url = place.shown
-        self.clock = clock or SystemClock()
-        self._server_time = (
-            type(self.clock) is SystemClock
-        )  # one that does more than tell the time is a clock of its own
-        self._statements = Statements(place.schema, server_time=self._server_time)
-        self.db = Database(place)
-        self._ready = False
-        self._lines = 0  # of counters, since this process last folded them
-        self._unfolded = False  # whether folding them failed the last time
+        super().__init__(url, clock or SystemClock())
         self._begin_walks()
         self._ear = Ear(self.db, lambda id: self._write(lambda tx: tx.post("sleep", id=id)))
-        self.parts = PartsOnRows(read=self._read, write=self._write, add=_add)
         self._front = Front()
-        # A caller's transaction, or a task's, may have begun long ago: a delay is counted from the call, an end is when it ends.
-        self._theirs = Statements(place.schema, server_time=self._server_time, moment=ASKED)
+        # A caller's transaction, or a task's, may have begun long ago: a delay is counted from the call, and an end is
+        # when it ends.
+        self._theirs = Statements(self.db.place.schema, server_time=self._server_time, moment=ASKED)
         self._within = Within(self.db, self._theirs)
         self._plans: set[str] = set()  # that were stored ahead of a caller's transaction
         self._held_up = False  # whether the last fetch met jobs whose time has come and that others hold
-
-    # ── transactions ─────────────────────────────────────────────────────────────────────────────
-
-    def _set_up(self) -> None:
-        """A database without tables gets them at first use; old ones have to be migrated by hand."""
-        if not self._ready:
-            schema.ensure(self.db)
-            self._ready = True
-
-    def _now(self) -> float | None:
-        return None if self._server_time else self.clock.now()
-
-    def _in(self, gate: Gate, body: Callable[[Transaction], T], *, silence: float = math.inf) -> T:
-        self._set_up()
-
-        def work(con: Con, pipeline: Pipeline | None) -> T:
-            locks = self.db.locks(again=pipeline is None)
-            tx = Transaction(con, self._statements, self._now(), pipeline, alone=gate is Gate.ALONE, locks=locks)
-            answer = body(tx)
-            self._lines += tx.finish()
-            return answer
-
-        answer = self.db.write(work, gate, silence=silence)
-        self._wrote(0)
-        return answer
-
-    def _wrote(self, lines: int) -> None:
-        """Lines of counters; many of them are folded. What wrote them is stored, so a fold that fails is not its error."""
-        self._lines += lines
-        if self._lines < FOLD_LINES:
-            return
-        self._lines = 0
-        try:
-            self._in(Gate.OPEN, lambda tx: tx.run("tally_fold"))
-            self._unfolded = False
-        except StoreError as error:
-            if not self._unfolded:
-                log.warning("the counters are right but grow: they could not be folded: %s", error)
-            self._unfolded = True
-
-    def _plainly(self, body: Callable[[Transaction], T]) -> T:
-        return self._in(Gate.OPEN, body)
-
-    def _write(self, body: Callable[[Transaction], T]) -> T:
-        return self._in(Gate.SHARED, body)
-
-    def _alone(self, body: Callable[[Transaction], T]) -> T:
-        return self._in(Gate.ALONE, body)
-
-    def _beside(self, body: Callable[[Transaction], T]) -> T:
-        try:
-            return self._write(body)
-        except Alone:
-            return self._alone(body)
-
-    def _read(self, body: Callable[[Transaction], T]) -> T:
-        self._set_up()
-        return self.db.read(lambda con: body(Transaction(con, self._statements, self._now())))
 
     # ── the schema ───────────────────────────────────────────────────────────────────────────────
 
@@ -263,7 +188,7 @@ class PostgresStore(Verbs):
         return self._cleared(claim, look, place, began)
 
     def _look(self, claim: Claim, place: Place | None = None, *, heed: bool = True) -> Look:
-        # The commit travels with the fetch, which is whole without it: whatever is asked about what was taken comes after.
+        # The commit travels with the fetch, which is whole without it: what is asked about what was taken comes after.
         answer = self._write(lambda tx: fetch.post(tx, claim, place, heed=heed))
         return fetch.read(self._read, answer, claim)
 
@@ -371,12 +296,7 @@ class PostgresStore(Verbs):
 
     def close(self) -> None:
         self._ear.close()
-        self.db.close()
-        self._ready = False
-
-
-def _add(tx: Transaction, jobs: list[NewJob]) -> None:
-    at_once(enqueue.add(Own(tx), jobs, None, None))
+        super().close()
 
 
 def _settle_and_fetch(

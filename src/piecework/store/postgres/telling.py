@@ -29,8 +29,8 @@ _TRY_AGAIN = {
     "58030": "cannot read or write its files",
 }
 
-# What a server, a pooler or the library says of a role, a password, a database or an encryption that will not do. While a
-# connection is made there is no code for it, so a server of another language is not understood: it is tried again, then.
+# What a server, a pooler or the library says of a role, a password, a database or an encryption that will not do. While
+# a connection is made there is no code for it, so a server of another language is not understood: it is tried again.
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|role .* does not exist|database .* does not exist|no such (user|database)|"
     r"is not permitted to log in|no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database|"

@@ -1,8 +1,8 @@
 """One transaction on the PostgreSQL shelf: its statements, sent without waiting where nobody waits for the answer.
 
 The statements are those of `sql/`, by title. What they say with `:name` is a parameter, `:now` the moment of the
-transaction: the server's own, or that of the clock which a store was given. Tables are looked for in the store's schema,
-whatever the connection's search path says.
+transaction: the server's own, or that of the clock which a store was given. Tables are looked for in the store's
+schema, whatever the connection's search path says.
 """
 
 from __future__ import annotations
@@ -114,9 +114,8 @@ class Statements:
 
     def compiled(self, text: str) -> bytes:
         asked = _PARAMETER.sub(self._parameter, _COMMENT.sub("", text).replace("%", "%%"))
-        return (
-            in_schema(asked, self.schema.replace("%", "%%")).strip().encode()
-        )  # last: a name may look like a parameter
+        # The schema last: its name may look like a parameter.
+        return in_schema(asked, self.schema.replace("%", "%%")).strip().encode()
 
     def _parameter(self, found: re.Match[str]) -> str:
         if found[1] != "now":

@@ -1,8 +1,8 @@
 """Adding jobs on a caller's connection: in the caller's transaction, under a savepoint of piecework's own.
 
-Three kinds of connection are spoken to, and each says no more than how one statement is asked. The savepoint makes a call all
-or nothing; what it refuses leaves the caller's transaction as it was. Nothing is sent twice here: only the caller knows
-what else the transaction did.
+Three kinds of connection are spoken to, and each says no more than how one statement is asked. The savepoint makes a
+call all or nothing; what it refuses leaves the caller's transaction as it was. Nothing is sent twice here: only the
+caller knows what else the transaction did.
 """
 
 from __future__ import annotations
@@ -251,7 +251,10 @@ class Within:
         body: Callable[[Asking], Awaitable[list[str]]],
         aside: Callable[[Callable[[], Row]], Awaitable[Row]],
     ) -> list[str]:
-        """Runs a body in the caller's transaction, all or nothing. `aside` asks the store on a connection of its own."""
+        """Runs a body in the caller's transaction, all or nothing.
+
+        `aside` asks the store on a connection of its own.
+        """
         async with line.turn():
             return await self._write(caller, line, now, body, aside)
 

@@ -1,7 +1,7 @@
 """Scripts, sent to where their keys are: a few connections for each process, however many threads ask, and none across a fork.
 
-Every script is one transaction of the server. Which server, and that a lost connection is opened again, is the driver's to
-know; that a call is sent again after that is safe, because every verb is.
+Every script is one transaction of the server. Which server, and that a lost connection is opened again, is the driver's
+to know; that a call is sent again after that is safe, because every verb is.
 """
 
 from __future__ import annotations
@@ -98,7 +98,10 @@ class Client:
         return run
 
     def call(self, call: Call) -> Any:
-        """Runs one script. Raises `StoreUnavailable` where it may be sent again, and was applied wholly or not at all."""
+        """Runs one script.
+
+        Raises `StoreUnavailable` where it may be sent again, and was applied wholly or not at all.
+        """
         with self.talking() as driver, _points([call]):
             try:
                 return driver.execute_command(*call.by_name())
@@ -173,7 +176,10 @@ class Client:
             self.servers += 1
 
     def close(self) -> None:
-        """Lets go of the connections, of those that other threads talk on when they have done so. The next call opens new ones."""
+        """Lets go of the connections, of those that other threads talk on when they have done so.
+
+        The next call opens new ones.
+        """
         self._leave_fork_behind()
         with self._connecting:
             driver, self._driver = self._driver, None

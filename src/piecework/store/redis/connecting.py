@@ -31,7 +31,8 @@ Met = Callable[[str, str], None]  # is told which server, where there are severa
 def connect(place: Place, met: Met) -> Driver:
     """A client of the driver. Where the URL names one server that turns out to be a Cluster's, it is of that Cluster.
 
-    `met` is called whenever a connection was opened. Raises the driver's errors, and `StoreError` for a server that is too old, or would throw jobs away.
+    `met` is called whenever a connection was opened. Raises the driver's errors, and `StoreError` for a server that is
+    too old, or would throw jobs away.
     """
     if place.kind == CLUSTER:
         driver = _cluster(place, met)
@@ -142,7 +143,10 @@ def is_cluster(driver: Driver) -> bool:
 
 
 def let_go(driver: Driver) -> None:
-    """Closes the connections on which nobody talks. One under a thread that reads from it would soon be somebody else's handle."""
+    """Closes the connections on which nobody talks.
+
+    One under a thread that reads from it would soon be somebody else's handle.
+    """
     nodes = [node.redis_connection for node in driver.get_nodes()] if is_cluster(driver) else [driver]
     for one in nodes:
         if one is not None:

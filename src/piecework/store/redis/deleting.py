@@ -60,8 +60,8 @@ def _dig(shard: Shard, id: str | None = None) -> int:
 class Pruner:
     """Where the walk of one store object stands, in each list of a shard's jobs that ended well or were cancelled.
 
-    There is no index of jobs by the time of their end, which every settlement would have to pay for. The lists are in the
-    order of arrival; where all jobs of a page are too young, the rest of a list is not looked at.
+    There is no index of jobs by the time of their end, which every settlement would have to pay for. The lists are in
+    the order of arrival; where all jobs of a page are too young, the rest of a list is not looked at.
     """
 
     def __init__(self, shard: Shard, clock: Clock) -> None:
@@ -80,9 +80,8 @@ class Pruner:
             deleted = _dig(self._shard)
             if not self._lists and self._clock.monotonic() >= self._anew_at:
                 self._begin()
-            page = max(
-                SMALLEST_PAGE, limit // 2
-            )  # who asks for much is in haste, and others wait longer for each script
+            # Who asks for much is in haste, and others wait longer for each script.
+            page = max(SMALLEST_PAGE, limit // 2)
             for _ in range(BITES):
                 if deleted >= limit or not self._lists:
                     break

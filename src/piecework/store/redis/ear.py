@@ -1,7 +1,8 @@
 """Hears that something may be fetched, over a connection of its own that is subscribed; silence proves nothing.
 
-Who lies down to sleep leaves a line in every shard that says so, and looks once more. A script that makes a job available
-takes the shard's lines away and publishes, once for all of them: in a busy store nobody sleeps, and nobody publishes.
+Who lies down to sleep leaves a line in every shard that says so, and looks once more. A script that makes a job
+available takes the shard's lines away and publishes, once for all of them: in a busy store nobody sleeps, and nobody
+publishes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which shard a job lives in, where there are several: chosen when it is added, remembered, and else asked for.
 
-A whole tree lives in one shard, so that an end and what follows from it are one transaction. What is at the top of a tree is
-put by its unique key, where it has one, and else by its queue: plain work of one queue is in one shard and in exact order,
-and different queues are spread over the Cluster.
+A whole tree lives in one shard, so that an end and what follows from it are one transaction. What is at the top of a
+tree is put by its unique key, where it has one, and else by its queue: plain work of one queue is in one shard and in
+exact order, and different queues are spread over the Cluster.
 """
 
 from __future__ import annotations

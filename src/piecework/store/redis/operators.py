@@ -1,6 +1,7 @@
 """What people ask for on the Redis shelf: to stop, to begin anew, to go another way.
 
-Each verb goes in bites: a script changes some jobs, with all that follows from that, and says where the next one goes on.
+Each verb goes in bites: a script changes some jobs, with all that follows from that, and says where the next one goes
+on.
 A call that is interrupted has done some of its bites; sent again, it does the others.
 """
 

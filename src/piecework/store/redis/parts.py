@@ -1,7 +1,8 @@
 """The verbs of distributed jobs on the Redis shelf: what each makes of a job that was read, and what is read of many.
 
-A job and its parts live in the shard of their token, and its follow-ups are stored there, in the script that ends it. How
-what is read and what is written hang together stands in `tokens`; a large change that comes too late comes again with less.
+A job and its parts live in the shard of their token, and its follow-ups are stored there, in the script that ends it.
+How what is read and what is written hang together stands in `tokens`; a large change that comes too late comes again
+with less.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What this process has told the server lately, kept in case the server has lost it: a replica took over, or its machine died.
 
-An end that was lost would leave its job running for a worker that has long forgotten it. So whenever a connection leads to
-another server than before, or another life of it, the last ends are sent again, in their order: to one that has them they say
-nothing new.
+An end that was lost would leave its job running for a worker that has long forgotten it. So whenever a connection leads
+to another server than before, or another life of it, the last ends are sent again, in their order: to one that has them
+they say nothing new.
 """
 
 from __future__ import annotations

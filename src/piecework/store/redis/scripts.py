@@ -1,13 +1,13 @@
 """The scripts of the shelf: one Lua file for each, its title the file's name, behind the prelude that they share.
 
 The prelude is every file whose title begins with ``lib_``, in the order of their names. A script's first line may be
-``#!lua flags=…``, which stays the first: ``no-writes`` for one that only reads, ``allow-oom`` for one that must run when
-the server's memory is full, because it ends jobs and frees more than it takes. A line ``-- with: search trees`` adds
-``part_search`` and ``part_trees`` behind the prelude: what only some scripts need costs the others nothing. Where there is
-no such part, the script of that title is meant, as the end of this one.
+``#!lua flags=…``, which stays the first: ``no-writes`` for one that only reads, ``allow-oom`` for one that must run
+when the server's memory is full, because it ends jobs and frees more than it takes. A line ``-- with: search trees``
+adds ``part_search`` and ``part_trees`` behind the prelude: what only some scripts need costs the others nothing. Where
+there is no such part, the script of that title is meant, as the end of this one.
 
-Names for numbers, such as those of the fields of a row, are written out as these numbers before a script is sent. Lua has no
-constants: a name would be a variable that every function of the prelude is bound to, at every call.
+Names for numbers, such as those of the fields of a row, are written out as these numbers before a script is sent. Lua
+has no constants: a name would be a variable that every function of the prelude is bound to, at every call.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def _parts(script: str) -> Iterator[str]:
         yield part
 
 
-_NUMBERS = re.compile(
-    r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)(?=$| --)", re.MULTILINE
-)  # local STATE, RUN = 1, 2
-_TABLE = re.compile(r"^local ([A-Z]) = \{([\sA-Z_=\d,]+)\}", re.MULTILINE)  # local B = { STATE = 1, … }
+# local STATE, RUN = 1, 2
+_NUMBERS = re.compile(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)(?=$| --)", re.MULTILINE)
+# local B = { STATE = 1, … }
+_TABLE = re.compile(r"^local ([A-Z]) = \{([\sA-Z_=\d,]+)\}", re.MULTILINE)
 _NAME = re.compile(r"(?<![\w.])(?:[A-Z]\.)?[A-Z_]+\b(?!\.)")
 
 

@@ -53,7 +53,10 @@ class Shard:
         return Call(title, self.keys, ("" if now is None else repr(now), pack(asked), *more))
 
     def run(self, title: str, asked: Any = (), *more: bytes, beside: str | None = None) -> Any:
-        """Runs a script and returns its answer. Raises what it refused with. `beside` names a key of this shard for it alone."""
+        """Runs a script and returns its answer.
+
+        Raises what it refused with. `beside` names a key of this shard for it alone.
+        """
         call = self.call(title, asked, *more)
         if beside is not None:
             call = call._replace(keys=(*call.keys, f"{self._front}:{beside}"))

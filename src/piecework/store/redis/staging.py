@@ -1,9 +1,9 @@
 """Large calls of `add`, all or none and still a bite at a time.
 
-The bites are brought to a key of their own, which nobody looks at and which goes by itself. One short script says that all
-of them are there: that is the moment at which the call is stored. Then they become jobs, a bite in each script, and who
-dies meanwhile is followed by the next `repair`. The key has the name of what is in it, so a call that is sent again goes on
-where it was.
+The bites are brought to a key of their own, which nobody looks at and which goes by itself. One short script says that
+all of them are there: that is the moment at which the call is stored. Then they become jobs, a bite in each script, and
+who dies meanwhile is followed by the next `repair`. The key has the name of what is in it, so a call that is sent again
+goes on where it was.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a URL says: which servers, what stands between, and under which names the keys are.
 
 ``redis://[user:password@]host[:port][/database]``, ``rediss://`` with TLS, ``valkey://`` and ``valkeys://`` likewise;
-``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a Cluster,
-``redis+unix:///path/of/socket?database=2`` is one server on this machine.
+``redis+sentinel://host,host/service`` asks Sentinels for the master, ``redis+cluster://host,host`` names nodes of a
+Cluster, ``redis+unix:///path/of/socket?database=2`` is one server on this machine.
 """
 
 from __future__ import annotations
@@ -48,11 +48,6 @@ class Place(NamedTuple):
     connections: int  # to each server, beside one that listens
     timeout: float  # seconds for an answer
     socket: str = ""  # the file, in place of a host
-
-
-def is_redis(scheme: str) -> bool:
-    """Whether a URL with this scheme is for this shelf."""
-    return SCHEME.fullmatch(scheme) is not None
 
 
 def parse(url: str) -> Place:

@@ -1,4 +1,7 @@
-"""What is decided when jobs are added, on any shelf on SQL. How they are stored is each shelf's own: it is its hottest path."""
+"""What is decided when jobs are added, on any shelf on SQL.
+
+How they are stored is each shelf's own: it is its hottest path.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Fan-in: counting pieces, sealing, releasing or failing continuations, stopping trees.
 
-Everything here runs inside the transaction that ended the piece. Where a shelf has many writers, pieces that end well, and
-batches that do, are counted beside others: a batch's row is locked by who counts in it, and its continuation waits for
-nobody else. Whatever goes another way (a batch that fails, a tree that is stopped) needs the store for itself: a
+Everything here runs inside the transaction that ended the piece. Where a shelf has many writers, pieces that end well,
+and batches that do, are counted beside others: a batch's row is locked by who counts in it, and its continuation waits
+for nobody else. Whatever goes another way (a batch that fails, a tree that is stopped) needs the store for itself: a
 transaction that is not alone begins anew. Where there is one writer at a time, a counter that is read is a counter that
 holds until the commit.
 """

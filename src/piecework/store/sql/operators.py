@@ -17,7 +17,10 @@ CRASHED = "its worker died while running it"
 
 
 def give_up(tx: Transaction, name: str) -> None:
-    """Notes that a worker is over: a fetch of it that arrives later gets nothing. One whose session has ended is anyway."""
+    """Notes that a worker is over: a fetch of it that arrives later gets nothing.
+
+    One whose session has ended is anyway.
+    """
     worker = numbered(name)
     if (row := tx.row("reaped_read", id=worker.session)) is not None:
         tx.post("reaped_set", id=worker.session, reaped=with_one_more(row[0], worker.number))

@@ -27,9 +27,8 @@ class Return(msgspec.Struct):
     room: int
     by: str | None = None  # who does it, for the lines of operations; None: nobody did
     reason: str = ""
-    held: deque[tuple[str, int]] = msgspec.field(
-        default_factory=deque
-    )  # batch, and the place of its last looked-at piece
+    # Batch, and the place of its last looked-at piece.
+    held: deque[tuple[str, int]] = msgspec.field(default_factory=deque)
 
 
 def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:

@@ -41,8 +41,8 @@ class Settling:
     def __init__(self, tx: Transaction, settlements: Sequence[Settlement], *, careful: bool = False) -> None:
         """Sends the ends of the runs.
 
-        At first it hopes that every fence matches, which takes no extra statement. Where the number of changed rows says
-        otherwise `finish` raises `FenceMismatch`, and the caller comes again with `careful`.
+        At first it hopes that every fence matches, which takes no extra statement. Where the number of changed rows
+        says otherwise `finish` raises `FenceMismatch`, and the caller comes again with `careful`.
         """
         self._tx = tx
         self._careful = careful

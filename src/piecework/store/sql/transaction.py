@@ -1,7 +1,7 @@
 """A transaction of a shelf on SQL, as the rooms of this floor see it: statements by their titles, at one moment.
 
-Each shelf has one of its own. What is said with `post` may travel without waiting for an answer; a shelf whose statements
-run at once answers at once. `:now` is the transaction's moment, which nobody hands in.
+Each shelf has one of its own. What is said with `post` may travel without waiting for an answer; a shelf whose
+statements run at once answers at once. `:now` is the transaction's moment, which nobody hands in.
 """
 
 from __future__ import annotations

@@ -277,8 +277,8 @@ class Database:
     def _checkpoint(self, con: sqlite3.Connection) -> None:
         """Folds the log back into the file once this process has written its share, unless another is at it.
 
-        The log's file keeps its size and is written over from its start: a commit that makes a file longer waits for the
-        file system's own journal too, and takes about twice as long.
+        The log's file keeps its size and is written over from its start: a commit that makes a file longer waits for
+        the file system's own journal too, and takes about twice as long.
         """
         self._pages += PAGES_A_COMMIT + (con.total_changes - self._changes) // ROWS_A_PAGE
         self._changes = con.total_changes

@@ -70,7 +70,10 @@ def _lost(id: str, run: int) -> LeaseLost:
 
 @contextmanager
 def opened(db: Database, now: Callable[[], float]) -> Iterator[Effects]:
-    """Committed at the end where the run was settled in it, else rolled back. Nobody else writes to the file meanwhile."""
+    """Committed at the end where the run was settled in it, else rolled back.
+
+    Nobody else writes to the file meanwhile.
+    """
     if db.memory:
         raise WithinNotSupported(
             "a store in memory has one connection, which is its own; transaction=True needs a file"

@@ -47,7 +47,10 @@ def source(which: Filter) -> str:
 
 
 def behind(which: Filter, newest: bool) -> str:
-    """Where a page begins. Operations that lead are sought from there; with jobs, that would be taken for the best way."""
+    """Where a page begins.
+
+    Operations that lead are sought from there; with jobs, that would be taken for the best way.
+    """
     if order(which) == "seq":
         return f"(:after IS NULL OR seq {'<' if newest else '>'} :after)"
     return "place < coalesce(:after, 1 << 62)" if newest else "place > coalesce(:after, 0)"

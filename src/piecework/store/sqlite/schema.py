@@ -28,7 +28,10 @@ def version(db: Database) -> int | None:
 
 
 def exists(db: Database) -> bool:
-    """Whether piecework has tables here. A file that is not there is not made; a folder that is not there is an error."""
+    """Whether piecework has tables here.
+
+    A file that is not there is not made; a folder that is not there is an error.
+    """
     if not db.memory:
         db.check_place()
         if not db.exists():
@@ -53,7 +56,10 @@ def ensure(db: Database, now: float) -> None:
 
 
 def migrate(db: Database, now: float) -> list[str]:
-    """Applies what is missing, and returns the names of it. Two processes may race: each takes the writer's lock first."""
+    """Applies what is missing, and returns the names of it.
+
+    Two processes may race: each takes the writer's lock first.
+    """
     applied = []
     with db.write() as con:
         con.execute(_TABLE)

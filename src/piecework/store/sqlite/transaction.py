@@ -64,7 +64,10 @@ class Transaction(Counting):
         return to_json([(who, *same) for same, who in ids.items()])
 
     def ask(self, title: str, **params: Any) -> Callable[[], list[Any]]:
-        """Runs a statement that tells rows. They are fetched at once: unread, they would stand in the way of the commit."""
+        """Runs a statement that tells rows.
+
+        They are fetched at once: unread, they would stand in the way of the commit.
+        """
         found = self.rows(title, **params)
         return lambda: found
 

@@ -71,8 +71,8 @@ class Watch:
         """Sleeps until another look is worth it.
 
         Where the system tells of writes: until one is heard, and then by the clock until its commit can be seen, some
-        milliseconds later. Elsewhere by the clock, the less often the longer it has been quiet: a look costs little, but
-        waking a processor for it does not.
+        milliseconds later. Elsewhere by the clock, the less often the longer it has been quiet: a look costs little,
+        but waking a processor for it does not.
         """
         pause = min(max(SHORTEST_LOOK, quiet / 100), LONGEST_LOOK)
         if self._ear_lock.acquire(blocking=False):
@@ -83,7 +83,7 @@ class Watch:
         time.sleep(min(pause, left))
 
     def _listen(self, pause: float, left: float) -> float:
-        """Waits for a write to be heard, and says how long to sleep after that; `pause`, where the system does not tell."""
+        """Waits for a write to be heard, and says how long to sleep then; `pause`, where the system does not tell."""
         ear = self._ear
         if ear is None:
             if not self._deaf:

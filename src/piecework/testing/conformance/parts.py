@@ -15,7 +15,7 @@ from piecework.errors import (
     ProducerReplaced,
     TokenNotFound,
 )
-from piecework.job import ErrorInfo, NewJob
+from piecework.job import ErrorInfo, Filter, NewJob
 from piecework.parts import DistributedRecord, DistributedState, Done, PartEnd, PartState, Push, Resumed
 from piecework.store.protocol import Store
 from piecework.testing.clock import FrozenClock
@@ -304,9 +304,8 @@ class EndConformance(Conformance):
         assert (part.error, part.failures) == (BAD_BODY, 1)
 
     def test_follow_ups_are_stored_once_as_they_were_given(self, store: Store, clock: FrozenClock) -> None:
-        then = a_job(
-            "then", task="report", args='[1,"x"]', queue="reports", priority=-3, delay=5.0, options='{"timeout":3}'
-        )
+        how = {"delay": 5.0, "options": '{"timeout":3}', "identity": "7", "tags": ("nightly",)}
+        then = a_job("then", task="report", args='[1,"x"]', queue="reports", priority=-3, **how)
         pushed(store, "a", then=then)
         assert store.get(["then"]) == []
         end(store, "a")
@@ -314,6 +313,8 @@ class EndConformance(Conformance):
         (stored,) = store.get(["then"])
         assert (stored.task, stored.args, stored.queue, stored.priority) == ("report", '[1,"x"]', "reports", -3)
         assert (stored.run_at, stored.options) == (clock.now() + 5.0, '{"timeout":3}')
+        for which in (Filter(tags=("nightly",)), Filter(identity="7")):
+            assert store.find(which) == [stored]
         assert sum(store.counts().values()) == 1
 
     def test_one_call_of_many_finishes_a_job(self, store: Store) -> None:

@@ -69,9 +69,8 @@ class Tables:
     distributed: dict[str, DistributedRecord] = field(default_factory=dict)
     parts: dict[str, dict[str, PartRecord]] = field(default_factory=dict)  # token -> name -> part, in their order
     part_calls: dict[tuple[str, str], str] = field(default_factory=dict)  # (token, name) -> the call that ended it
-    forgot_by: dict[str, tuple[int, float]] = field(
-        default_factory=dict
-    )  # call -> how many it deleted, known until then
+    # call -> how many it deleted, known until then
+    forgot_by: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         return Tables(*[table.copy() for table in vars(self).values()])

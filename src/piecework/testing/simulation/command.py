@@ -23,7 +23,10 @@ COMMAND = "python -m piecework.testing.simulation"
 
 
 def protocol_of(reference: str | None) -> Protocol:
-    """A protocol by `module:name`; something that makes a store, called with `clock=`, will do. Without one, the model."""
+    """A protocol by `module:name`; something that makes a store, called with `clock=`, will do.
+
+    Without one, the model.
+    """
     if reference is None:
         return Protocol()
     module, _, name = reference.partition(":")
