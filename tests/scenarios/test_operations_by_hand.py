@@ -113,6 +113,18 @@ def test_what_is_refused_leaves_no_line_and_is_not_moved(app: Piecework) -> None
     assert (op.amendments(), op.status) == ([], "failed at main/boom")
 
 
+def test_a_cancelled_one_that_cannot_be_resumed_says_why(app: Piecework, steps: Steps) -> None:
+    charging = app.operation("f", main=[steps.charge])
+    op = charging.using(key="k").later()
+    op.cancel()
+    charging.using(key="k", again=True).later()
+    with pytest.raises(UsageError, match="cannot be resumed: its unique key 'k' is carried by another"):
+        op.resume()
+    done = charging.where().resume()
+    assert (done, done.left, [id for id, why in done.refused if "'k'" in why]) == (0, 1, [op.id])
+    assert done_by_hand(op) == [("cancelled", "cancelled by its caller")]
+
+
 def test_an_operation_that_was_undone_is_left_by_verbs_for_many_jobs(app: Piecework, steps: Steps) -> None:
     charging = app.operation("f", main=[steps.charge])
     undone = charging.later()
