@@ -10,7 +10,7 @@ import msgspec
 
 from piecework.byhand import RETRIABLE
 from piecework.changed import MOST_REFUSED, Changed
-from piecework.errors import BadArguments, JobNotFound, UsageError
+from piecework.errors import BadArguments, BadOption, JobNotFound, KeyHeld, UsageError
 from piecework.job import Filter, Record, State
 from piecework.operations import Operation
 from piecework.plan import Place, read_cursor
@@ -179,19 +179,30 @@ class OperationQuery(Generic[S]):
         return self._each(lambda op: op.signal(name, payload, by=by))
 
     def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
-        """Acts on each, page by page; one that the verb does not fit hides none behind it."""
+        """Acts on each, page by page; one that the verb does not fit hides none behind it.
+
+        Raises `BadArguments` where that is what each of them came to: then it is the call that is wrong.
+        """
         done, left, refused = 0, 0, list[tuple[str, str]]()
+        wrong, first = 0, None
         for op in self:
             if states and op.known.state not in states:
                 continue
             try:
                 done += act(op)
-            except BadArguments:  # of the call itself: it would be wrong for the others, too
+            except BadOption:  # a reason, or a name, that is no text
                 raise
-            except (UsageError, JobNotFound) as error:  # of this one: it runs, it has completed, its key is taken
+            except (
+                UsageError,
+                KeyHeld,
+            ) as error:  # it runs, is gone, has completed, would be too large; its key is taken
                 left += 1
+                if isinstance(error, BadArguments):
+                    wrong, first = wrong + 1, first or error
                 if len(refused) < MOST_REFUSED:
                     refused.append((op.id, str(error)))
+        if first is not None and not done and wrong == left:
+            raise first
         return Changed(done, refused, left)
 
 

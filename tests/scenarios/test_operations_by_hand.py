@@ -15,8 +15,14 @@ from operation_steps import Steps, names, told
 from support import books
 
 from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
-from piecework.errors import BadArguments, JobNotFound, NotSerializable, TooLarge, UsageError
+from piecework.errors import BadArguments, BadOption, JobNotFound, NotSerializable, TooLarge, UsageError
 from piecework.testing.drain import drain
+
+
+@dataclass
+class Amount:
+    cents: int = 0
+
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -604,6 +610,31 @@ def test_of_many_that_refuse_the_first_are_named(app: Piecework, steps: Steps, m
     drain(app)
     jumped = fulfil.where().jump_to("charge")
     assert (jumped, [id for id, _ in jumped.refused]) == (0, [op.id for op in ops[:2]])
+
+
+@pytest.mark.elsewhere(shelf=())
+def test_one_of_many_that_an_edit_does_not_fit_hides_none_behind_it(store_url: str, steps: Steps) -> None:
+    app = Piecework(store_url, max_payload=200)
+    fulfil = app.operation("f", main=[steps.charge])
+    typed = app.operation("typed", main=[steps.charge], state=Amount)
+    for size in (1, 170, 1):
+        fulfil.later(text="x" * size)
+    typed.later()
+    found = fulfil.where()
+    full = list(found)[1]
+    edited = found.set(more="y" * 30)
+    assert (edited, edited.left, edited.refused[0][0]) == (2, 1, full.id)
+    assert "limit is 200" in edited.refused[0][1]
+    assert app.operations.where().set(more=None).left == 1  # the state of one has no such field
+    taken = app.operations.where().unset("text")
+    assert (taken, taken.refused) == (3, [])
+    assert [len(op.amendments()) for op in app.operations] == [3, 2, 3, 0]
+    for wrong in (lambda: found.set(more=object()), lambda: found.set(), lambda: typed.where().set(cents="x")):
+        with pytest.raises(BadArguments):  # each of them says so: it is the call that is wrong
+            wrong()
+    with pytest.raises(BadOption, match="reason"):
+        found.set(more=1, reason=7)  # type: ignore[arg-type]
+    app.close()
 
 
 # ── told apart ───────────────────────────────────────────────────────────────────────────────────
