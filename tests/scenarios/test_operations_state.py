@@ -142,8 +142,7 @@ class Loose:
     ],
 )
 def test_what_would_be_read_back_as_something_else_is_not_set_by_hand(app: Piecework, name: str, value: Any) -> None:
-    loose = app.operation("loose", main=[leave_beside], state=Loose)
-    op = loose.later()
+    op = app.operation("loose", main=[leave_beside, wait_for("signal")], state=Loose).later()
     drain(app)
     with pytest.raises(NotSerializable, match=f"loose: {name}"):
         op.set({name: value})
