@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -284,17 +284,7 @@ class Job(Generic[R]):
         Raises `UsageError` with the reason where it has, and cannot come back. `reason` and `by` (unless given, the
         user and host of this process) are kept in the lines of operations that come back, and of no other jobs.
         """
-        why, who = why_and_who("retry", reason, by)
-        refused: Record | None = None
-        while not (self._app.store.retry(Filter(ids=(self.id,)), by=who, reason=why) or self._recall(why, who)):
-            record = self.record()
-            if record.state not in RETRIABLE:
-                return False
-            if refused is not None and _end_of(record) == _end_of(refused):
-                why_not = why_not_back(self._app.store, record)
-                raise UsageError(f"job {self.id} ({record.task}) cannot be retried: {why_not}")
-            refused = record  # unless somebody else brought it back just then, and it has ended again since
-        return True
+        return self._bring_back("retry", "retried", reason, by, RETRIABLE)
 
     async def aretry(self, reason: str = "", *, by: str | None = None) -> bool:
         """`retry`, awaited."""
@@ -303,11 +293,29 @@ class Job(Generic[R]):
     def resume(self, reason: str = "", *, by: str | None = None) -> bool:
         """Lets a cancelled job go on, and below it what was still open then; what had failed by itself stays failed.
 
-        What has completed is not run again. False if it was not cancelled. `reason` and `by` are kept as with `retry`.
+        What has completed is not run again. False if it was not cancelled. Raises `UsageError` with the reason where it was,
+        and cannot come back. `reason` and `by` are kept as with `retry`.
         """
-        why, who = why_and_who("resume", reason, by)
-        back = self._app.store.retry(Filter(ids=(self.id,)), resume=True, by=who, reason=why) > 0
-        return back or self._recall(why, who, resume=True)
+        return self._bring_back("resume", "resumed", reason, by, (State.CANCELLED,), resume=True)
+
+    def _bring_back(
+        self, verb: str, done: str, reason: str, by: str | None, states: Collection[State], *, resume: bool = False
+    ) -> bool:
+        why, who = why_and_who(verb, reason, by)
+        refused: Record | None = None
+        while not self._came_back(why, who, resume):
+            record = self.record()
+            if record.state not in states:
+                return False
+            if refused is not None and _end_of(record) == _end_of(refused):
+                why_not = why_not_back(self._app.store, record)
+                raise UsageError(f"job {self.id} ({record.task}) cannot be {done}: {why_not}")
+            refused = record  # unless somebody else brought it back just then, and it has ended again since
+        return True
+
+    def _came_back(self, why: str, who: str, resume: bool) -> bool:
+        back = self._app.store.retry(Filter(ids=(self.id,)), resume=resume, by=who, reason=why) > 0
+        return back or self._recall(why, who, resume=resume)
 
     def _recall(self, why: str, who: str, *, resume: bool = False) -> bool:
         """Brings it back where it ended in the outbox."""

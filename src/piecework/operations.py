@@ -178,7 +178,10 @@ class Operation(Job[S]):
         return super().retry(reason, by=by)
 
     def resume(self, reason: str = "", *, by: str | None = None) -> bool:
-        """Lets a cancelled operation go on where it was. False if it was not cancelled."""
+        """Lets a cancelled operation go on where it was. False if it was not cancelled.
+
+        Raises `UsageError` with the reason where it was, and cannot come back.
+        """
         must_not_be_undone(self.record(), (State.CANCELLED,))
         return super().resume(reason, by=by)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from piecework.arrival import compare, culprit
+from piecework.arrival import compare, culprit, refuse_nan
 from piecework.codec import MAX_PAYLOAD, too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge
 from piecework.job import Change
@@ -89,7 +89,9 @@ class Globals:
         after = with_changes(stored, changes)
         if len(after.encode()) > max(limit, len(stored.encode())):  # what takes something away is always right
             raise TooLarge(too_large(f"the globals of {where}", len(after.encode()), limit))
-        self.value(after)
+        state = self.value(after)
+        for key, value in values.items() if self.state is not None else ():
+            self._must_arrive(key, value, _plain(after)[key], state)
         return changes
 
     def part(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +125,16 @@ class Globals:
                     + ", ".join(sorted(fields))
                 )
 
+    def _must_arrive(self, key: str, value: Any, stored: Any, state: Any) -> None:
+        """Raises `NotSerializable` for what is read back neither as it is stored, in plain values, nor as in the state."""
+        where = f"{self.operation}: {key}"
+        try:
+            compare(value, stored, where)
+        except NotSerializable:
+            compare(value, getattr(state, key, stored), where)
+
     def _edit(self, key: str, value: Any) -> Change:
+        refuse_nan(value, f"{self.operation}: {key}")
         try:
             text = encode(value).decode()
         except ENCODE_ERRORS as error:

@@ -15,8 +15,14 @@ from operation_steps import Steps, names, told
 from support import books
 
 from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
-from piecework.errors import BadArguments, JobNotFound, NotSerializable, TooLarge, UsageError
+from piecework.errors import BadArguments, BadOption, JobNotFound, NotSerializable, TooLarge, UsageError
 from piecework.testing.drain import drain
+
+
+@dataclass
+class Amount:
+    cents: int = 0
+
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -111,6 +117,18 @@ def test_what_is_refused_leaves_no_line_and_is_not_moved(app: Piecework) -> None
         with pytest.raises(UsageError, match="key 'k' is carried by another"):
             act()
     assert (op.amendments(), op.status) == ([], "failed at main/boom")
+
+
+def test_a_cancelled_one_that_cannot_be_resumed_says_why(app: Piecework, steps: Steps) -> None:
+    charging = app.operation("f", main=[steps.charge])
+    op = charging.using(key="k").later()
+    op.cancel()
+    charging.using(key="k", again=True).later()
+    with pytest.raises(UsageError, match="cannot be resumed: its unique key 'k' is carried by another"):
+        op.resume()
+    done = charging.where().resume()
+    assert (done, done.left, [id for id, why in done.refused if "'k'" in why]) == (0, 1, [op.id])
+    assert done_by_hand(op) == [("cancelled", "cancelled by its caller")]
 
 
 def test_an_operation_that_was_undone_is_left_by_verbs_for_many_jobs(app: Piecework, steps: Steps) -> None:
@@ -596,6 +614,31 @@ def test_of_many_that_refuse_the_first_are_named(app: Piecework, steps: Steps, m
     drain(app)
     jumped = fulfil.where().jump_to("charge")
     assert (jumped, [id for id, _ in jumped.refused]) == (0, [op.id for op in ops[:2]])
+
+
+@pytest.mark.elsewhere(shelf=())
+def test_one_of_many_that_an_edit_does_not_fit_hides_none_behind_it(store_url: str, steps: Steps) -> None:
+    app = Piecework(store_url, max_payload=200)
+    fulfil = app.operation("f", main=[steps.charge])
+    typed = app.operation("typed", main=[steps.charge], state=Amount)
+    for size in (1, 170, 1):
+        fulfil.later(text="x" * size)
+    typed.later()
+    found = fulfil.where()
+    full = list(found)[1]
+    edited = found.set(more="y" * 30)
+    assert (edited, edited.left, edited.refused[0][0]) == (2, 1, full.id)
+    assert "limit is 200" in edited.refused[0][1]
+    assert app.operations.where().set(more=None).left == 1  # the state of one has no such field
+    taken = app.operations.where().unset("text")
+    assert (taken, taken.refused) == (3, [])
+    assert [len(op.amendments()) for op in app.operations] == [3, 2, 3, 0]
+    for wrong in (lambda: found.set(more=object()), lambda: found.set(), lambda: typed.where().set(cents="x")):
+        with pytest.raises(BadArguments):  # each of them says so: it is the call that is wrong
+            wrong()
+    with pytest.raises(BadOption, match="reason"):
+        found.set(more=1, reason=7)  # type: ignore[arg-type]
+    app.close()
 
 
 # ── told apart ───────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from piecework import Piecework, State, Step, step, wait_for
-from piecework.errors import BadArguments
+from piecework.errors import BadArguments, NotSerializable
 from piecework.testing.drain import drain
 
 
@@ -33,6 +33,10 @@ class Vague(msgspec.Struct):
 class Bill:
     total: int = 0
     lines: list[int] = dataclasses.field(default_factory=list)
+
+
+def leave_beside(step: Step[Any]) -> None:
+    step["beside"] = [0]
 
 
 def fill(step: Step[Sparse]) -> None:
@@ -118,3 +122,40 @@ def test_by_hand_only_fields_and_what_steps_have_set_are_set(app: Piecework) -> 
     drain(app)
     op.set(noted=False, total=4)
     assert op.globals == {"total": 4, "lines": [], "noted": False}
+
+
+@dataclasses.dataclass
+class Loose:
+    share: float | None = None
+    pair: tuple[int, int] | None = None
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("share", float("nan")),
+        ("anything", {"deep": [float("inf")]}),
+        ("anything", {1: "a key that is no text"}),
+        ("anything", (1, 2)),
+        ("beside", (1, 2)),
+    ],
+)
+def test_what_would_be_read_back_as_something_else_is_not_set_by_hand(app: Piecework, name: str, value: Any) -> None:
+    op = app.operation("loose", main=[leave_beside, wait_for("signal")], state=Loose).later()
+    drain(app)
+    with pytest.raises(NotSerializable, match=f"loose: {name}"):
+        op.set({name: value})
+    with pytest.raises(NotSerializable, match=f"loose: {name}"):
+        op.fork({name: value}, after="leave_beside")
+    assert (op.globals["share"], op.globals["beside"], op.amendments()) == (None, [0], [])
+    op.set(share=0.5, pair=(1, 2), anything=[[1]], beside=[2])
+    assert op.values == Loose(0.5, (1, 2), [[1]])
+
+
+def test_nobody_is_found_by_what_is_no_number(app: Piecework) -> None:
+    loose = app.operation("loose", main=[leave_beside], state=Loose)
+    loose.later()
+    with pytest.raises(NotSerializable, match="share is nan"):
+        loose.where(share=float("nan"))
+    assert loose.where(share=None).count() == 1
