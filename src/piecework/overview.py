@@ -53,7 +53,7 @@ def overview(
     here = read_cursor(record.cursor) if record.cursor is not None else None
     if isinstance(here, Place) and not here.undoing:
         visits.setdefault(here.visit, [])
-    views = [_view(visit, visits[visit], here, record, passed, now) for visit in sorted({*visits, *passed})]
+    views = [_view(visit, visits.get(visit, []), here, record, passed, now) for visit in sorted({*visits, *passed})]
     return [*views, *_others(record, plan, here, views)]
 
 

@@ -239,6 +239,19 @@ def test_an_operation_jumps_by_hand_and_its_visits_go_on_counting(app: Piecework
     assert done_by_hand(op) == [("jumped", "a red one")]
 
 
+def test_a_step_that_was_left_by_a_jump_before_it_was_begun_is_among_the_steps(app: Piecework, steps: Steps) -> None:
+    later = [step(steps.email, delay=60), steps.charge]
+    op = app.operation("f", main=[wait_for("ok"), *later]).later()
+    drain(app)
+    op.jump_to("email")
+    assert op.status == "scheduled: main/email"
+    op.jump_to("charge")
+    drain(app)
+    assert (op.status, steps.ran) == ("completed", ["charge"])
+    at = [("ok", 1, "skipped"), ("email", 2, "skipped"), ("charge", 3, "completed")]
+    assert [(view.name, view.visit, view.state) for view in op.steps] == at
+
+
 def test_a_jump_may_leave_it_as_it_is_until_it_is_retried(app: Piecework, steps: Steps) -> None:
     steps.acts["charge"] = boom
     op = app.operation("f", main=[steps.charge, steps.email], attempts=1).later()

@@ -87,6 +87,27 @@ def test_a_wait_for_an_operation_of_before_that_leads_to_a_new_branch_parks_it(
     assert (op.status, steps.ran) == ("completed", ["charge", "email"])
 
 
+def test_an_operation_that_is_parked_at_an_unknown_step_is_undone_if_that_is_asked_for(
+    release: Release, steps: Steps
+) -> None:
+    """Of the code only the undo is needed, and not the step that is not run any more."""
+    main = [step(steps.charge, undo=steps.b1), wait_for("go")]
+    old, was = release(main=[*main, step(steps.email, pool="process")])
+    op, other = was.later(), was.later()
+    drain(old)
+    for one in (op, other):
+        one.signal("go")
+    app, now = release(main=main)
+    op, other = now.get(op.id), now.get(other.id)
+    other.cancel("the wrong customer", undo=True)
+    drain(app)
+    assert (op.status, other.status) == ("parked at main/email", "cancelled")
+    assert op.cancel("the wrong customer", undo=True) is True
+    drain(app)
+    assert (op.status, op.record().reason) == ("cancelled", "the wrong customer")
+    assert steps.ran == ["charge", "charge", "b1", "b1"]
+
+
 def test_a_jump_to_nowhere_fails_as_ever(release: Release, steps: Steps) -> None:
     steps.acts["set_up"] = lambda step: step.jump_to("crimsn")
     _, was = release(main=[steps.charge, steps.set_up])
