@@ -241,7 +241,7 @@ OPERATIONS = Picture(
         Box(296, 344, 150, 56, "undoing", "the newest step first", "busy"),
         Box(520, 48, 150, 48, "completed", "the last step ended", "good"),
         Box(520, 108, 150, 48, "failed", "at its step", "bad"),
-        Box(520, 168, 150, 48, "cancelled", "asked to stop"),
+        Box(520, 168, 150, 48, "cancelled", "cancel, at any time"),
         Box(520, 228, 150, 48, "parked", "an unknown step", "held"),
         Box(520, 348, 150, 48, "failed, cancelled", "undone: fork it", "bad"),
     ),

@@ -122,17 +122,6 @@ def test_a_step_waits_with_the_name_that_another_has_by_now(
     assert (now.get(op.id).status, steps.ran) == ("completed", ["charge", "email"])
 
 
-def test_what_is_parked_at_a_step_that_is_gone_can_be_undone(release: Release, steps: Steps) -> None:
-    op = release(main=[step(steps.charge, undo=steps.b1), steps.set_up, steps.email])[1].later()
-    app, now = release(main=[step(steps.charge, undo=steps.b1), steps.email])
-    drain(app)
-    op = now.get(op.id)
-    assert op.status == "parked at main/set_up"
-    op.cancel(undo=True)
-    drain(app)
-    assert (op.status, steps.ran) == ("cancelled", ["charge", "b1"])
-
-
 @dataclass
 class Bill:
     total: int = 0
@@ -180,6 +169,27 @@ def test_a_step_that_is_no_split_any_more_is_run_as_the_code_says(release: Relea
     leaves.append(app.task(name="leaf", queue="leaves")(oct))
     drain(app)
     assert (now.get(op.id).status, steps.ran) == ("completed", ["charge", "email"])
+
+
+def test_an_operation_that_is_parked_at_an_unknown_step_is_undone_if_that_is_asked_for(
+    release: Release, steps: Steps
+) -> None:
+    """Of the code only the undo is needed, and not the step that is not run any more."""
+    main = [step(steps.charge, undo=steps.b1), wait_for("go")]
+    old, was = release(main=[*main, step(steps.email, pool="process")])
+    op, other = was.later(), was.later()
+    drain(old)
+    for one in (op, other):
+        one.signal("go")
+    app, now = release(main=main)
+    op, other = now.get(op.id), now.get(other.id)
+    other.cancel("the wrong customer", undo=True)
+    drain(app)
+    assert (op.status, other.status) == ("parked at main/email", "cancelled")
+    assert op.cancel("the wrong customer", undo=True) is True
+    drain(app)
+    assert (op.status, op.record().reason) == ("cancelled", "the wrong customer")
+    assert steps.ran == ["charge", "charge", "b1", "b1"]
 
 
 def test_a_jump_to_nowhere_fails_as_ever(release: Release, steps: Steps) -> None:

@@ -26,8 +26,8 @@ MAX_SPOTS, MAX_PLANS = 20_000, 1000  # kept in memory; then they are worked out 
 class Spot(msgspec.Struct, frozen=True, eq=False):
     """A place on a plan, as this worker's code knows it.
 
-    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, where a step is
-    skipped, and where the undoing is to begin.
+    `step` is what is called: the step, or its undo; None while it is looked for what is to be undone, and where a step is
+    skipped, or is not run because the operation is to be undone.
     """
 
     operation: OperationSpec
@@ -59,13 +59,14 @@ class Spots:
             return Park(f"{spec.name!r} is no operation in this worker's code")
         if run is None or job.cursor is None:
             return Park(f"{spec.name!r} is an operation in this worker's code, and the job is none")
-        key = run.digest, job.cursor, job.options, spec.name, run.ending is not None
+        ends = run.ending is not None
+        key = run.digest, job.cursor, job.options, spec.name, ends
         known = self._spots.get(key)
         if known is not None and known.operation is operation:
             return known
         try:
             text = plan_text or self._other_plan(run.digest, operation)
-            found = _spot(operation, text, job.cursor, effective(spec.options, job.options), run.ending is not None)
+            found = _spot(operation, text, job.cursor, effective(spec.options, job.options), ends=ends)
         except StoreError as error:
             return Release(str(error))
         except BadArguments as error:
@@ -82,12 +83,12 @@ class Spots:
             return None
         try:
             text = self._other_plan(kept[0].digest, spec.operation)
-            if text is not None and (record.reason or "").startswith(OTHER_PLAN):
+            ends = kept[0].ending is not None
+            if text is not None and not ends and (record.reason or "").startswith(OTHER_PLAN):
                 return None  # its step would run, and jump there again
             if (record.reason or "").startswith(OTHER_STATE) and not spec.signature.reads(kept[0].globals):
                 return None
-            own = effective(spec.options, record.options)
-            return _spot(spec.operation, text, record.cursor, own, kept[0].ending is not None)
+            return _spot(spec.operation, text, record.cursor, effective(spec.options, record.options), ends=ends)
         except BadArguments:
             return None
 
@@ -106,23 +107,22 @@ class Spots:
         return text
 
 
-def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: TaskOptions, ending: bool) -> Spot:
-    """With `ending`, what it did is to be undone. Raises `BadArguments` with the reason for which an operation is parked."""
+def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: TaskOptions, *, ends: bool) -> Spot:
+    """Raises `BadArguments` with the reason for which an operation is parked.
+
+    One that ends as soon as it is undone does not run the step where it is, also where the code does not know that.
+    """
     try:
         plan = operation.plan if plan_text is None else read_plan(plan_text)
     except msgspec.MsgspecError as error:
         raise BadArguments(f"the plan that it began with cannot be read: {error}") from error
     place = read_cursor(cursor)
-    if isinstance(place, Undoing):
-        options = msgspec.structs.replace(own, pool="thread", timeout=None)
-        walk = Walk(operation, plan, place, own.queue, own.priority)
-        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=True)
-    if place.step not in plan.branches.get(place.branch, ()):
+    if not isinstance(place, Undoing) and place.step not in plan.branches.get(place.branch, ()):
         raise BadArguments(f"its plan has no step {place.branch}/{place.step}")
     walk = Walk(operation, plan, place, own.queue, own.priority)
-    if place.skipping or (ending and not place.undoing):  # also a step that the code does not know: it is not run
+    if isinstance(place, Undoing) or place.skipping or (ends and not place.undoing):  # no step is called, known or not
         options = msgspec.structs.replace(own, pool="thread", timeout=None)
-        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=False)
+        return Spot(operation, plan, place, None, walk, options, is_async=False, splits=isinstance(place, Undoing))
     step = called(operation, place)
     options = msgspec.structs.replace(own, **step.options)
     task = step.task
