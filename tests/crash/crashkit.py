@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import sqlite3
@@ -93,16 +94,16 @@ class Yard:
         self._trees.append(tree)
         return tree
 
-    def send(self, verb: str, operation: str, *points: str) -> list[int]:
-        """Sends a verb about an operation from a process of its own for each of these points; their exit codes."""
+    def send(self, verbs: dict[str, str], *points: str) -> dict[str, list[int]]:
+        """Sends verbs, each about an operation, from a process of its own for each of these points; their exit codes."""
         path = os.pathsep.join([str(HERE), str(SOURCE)])
         env = {**os.environ, **self._names(), "PYTHONPATH": path, "PIECEWORK_FAILPOINTS": ""}
         env.pop("CRASHAPP_LIVES")
-        command = [sys.executable, str(HERE / "crashverb.py"), verb, operation, *points]
+        command = [sys.executable, str(HERE / "crashverb.py"), json.dumps(verbs), *points]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
-        codes = [int(code) for code in done.stdout.split()]
-        assert set(codes) <= {0, -signal.SIGKILL}, done.stderr
+        codes: dict[str, list[int]] = json.loads(done.stdout)
+        assert {code for sent in codes.values() for code in sent} <= {0, -signal.SIGKILL}, done.stderr
         return codes
 
     def freeze(self, tree: Tree) -> None:

@@ -50,7 +50,7 @@ def _by_time(found: Walked, entries: Iterable[Entry]) -> Iterator[str]:
         if last is not None and entry.what == "start" and entry.at > last.finished_at:
             yield f"{entry.kind} was begun by run {entry.run} after run {last.run} had been recorded as {last.outcome}"
         before = passed.get(place.visit - 1)
-        if not place.undoing and place.visit > 1 and not found.moved:
+        if not place.undoing and place.visit > found.before + 1 and not found.moved:
             if before is None:
                 yield f"{entry.kind} was begun, and the step before it never ended"
             elif entry.at < before.finished_at - 0.001:

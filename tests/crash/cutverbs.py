@@ -7,10 +7,10 @@ from typing import Any
 from unittest import mock
 
 from piecework import parting
-from piecework.job import Amendment, Claim, Deed, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
+from piecework.job import Amendment, Claim, Deed, Ending, ErrorInfo, Filter, NewSignal, OnFailure, Progress, State, Wait
 from piecework.parts import PartEnd, Push
 from piecework.store import Store
-from piecework.testing.conformance import kit, parts
+from piecework.testing.conformance import kit, parts, signals
 from piecework.testing.conformance.kit import a_job, a_session, add, completed, failed, fetch, fetch_one
 from piecework.testing.conformance.operations import an_operation, change, started, stepped
 
@@ -181,6 +181,89 @@ def signal_many(store: Store) -> Call:
     return lambda at: at.signal_many(sent)
 
 
+def signal_nobody_waits_for(store: Store) -> Call:
+    (id,) = store.add([an_operation("op")])
+    return lambda at: at.signal(id, NewSignal(id="s1", name="yes", payload='"go"'))
+
+
+# ── operations ───────────────────────────────────────────────────────────────────────────────────
+
+
+def add_fork(store: Store) -> Call:
+    """Operations that begin elsewhere, one of them with a wait."""
+    begun = {"forked_from": "op", "forked_after": 1, "cursor": "main/b/2"}
+    jobs = [an_operation("f1", change("n", 1), **begun)]
+    jobs.append(an_operation("f2", **begun, state=State.WAITING, wait=Wait("yes", timeout=60.0)))
+    return lambda at: at.add(jobs)
+
+
+def fetch_whose_wait_is_over(store: Store) -> Call:
+    signals.waiting(store, timeout=0.0)
+    claim = Claim("w.1", 100, 2)
+    return lambda at: at.fetch(claim)
+
+
+def settle_keep(store: Store) -> Call:
+    """An operation that goes on in its worker, and one that is let go because its globals were edited meanwhile."""
+    one, two = started(store, change("n", 1)), started(store)
+    store.amend(two.id, "main/a/1", Amendment(id="a1", what="edited", by="me", changes=(change("n", 7),)))
+    ends = [stepped(run, "main/b/2", State.RUNNING, change("m", 2, "m=2")) for run in (one, two)]
+    return lambda at: at.settle(ends)
+
+
+def settle_seal(store: Store) -> Call:
+    """A step that is a split has offered its pieces, of which one has failed."""
+    run = started(store)
+    signals.offering(store, run, 2, OnFailure.FAIL_FAST)
+    kit.settle(store, failed(signals.leaves(store, 1)[0]))
+    return lambda at: at.settle([signals.sealing(run, 2)])
+
+
+def settle_undone(store: Store) -> Call:
+    """The last undo of an operation that has failed."""
+    run = started(store, change("n", 1))
+    ending = Ending(State.FAILED, ErrorInfo("ValueError", "bad body"))
+    kit.settle(
+        store, stepped(run, "undo/main/a/1", State.AVAILABLE, ending=ending, error=ending.error, history="failed")
+    )
+    end = stepped(fetch_one(store), "undone/1", State.FAILED, change("n", 0), error=ending.error, history="undone")
+    return lambda at: at.settle([end])
+
+
+def cancel_to_undo(store: Store) -> Call:
+    """Of all: one waits for a signal, one for pieces, one runs, and one is a job that is no operation."""
+    started(store)
+    signals.waiting(store, timeout=60.0)
+    signals.splitting_operation(store)
+    add(store)
+    return lambda at: at.cancel(Filter(), reason="no", by="me", undo=True)
+
+
+def retry_operations(store: Store) -> Call:
+    """One that waits again, and one whose signal has come meanwhile."""
+    runs = [started(store) for _ in range(2)]
+    store.settle([signals.waits(run, timeout=0.0) for run in runs])
+    store.settle([failed(run) for run in fetch(store, 2)])
+    store.signal(runs[1].id, NewSignal(id="s1", name="go", payload='"go"'))
+    return lambda at: at.retry(Filter(operations=True), by="me", reason="why not")
+
+
+def amend_and_go_on(store: Store) -> Call:
+    """A step is skipped that failed."""
+    run = started(store)
+    kit.settle(store, failed(run))
+    by_hand = Amendment(id="a1", what="skipped", by="me", cursor="main/a/1/skip", resume=True)
+    return lambda at: at.amend(run.id, "main/a/1", by_hand)
+
+
+def prune_operation(store: Store) -> Call:
+    run = started(store, change("n", 1, "n=1"))
+    store.signal(run.id, NewSignal(id="s1", name="yes", payload='"go"'))
+    store.amend(run.id, "main/a/1", Amendment(id="a1", what="edited", by="me", changes=(change("n", 7),)))
+    kit.settle(store, stepped(run, "main/a/1", State.COMPLETED))
+    return lambda at: at.prune(before=1e12)
+
+
 def pause(store: Store) -> Call:
     return lambda at: at.pause("q")
 
@@ -242,8 +325,12 @@ def parts_forget(store: Store) -> Call:
 
 
 PARTS = [parts_push, parts_end, parts_stop, parts_resume, parts_resume_that_finishes, parts_forget]
+OPERATIONS = [
+    add_fork, fetch_whose_wait_is_over, settle_keep, settle_seal, settle_undone, cancel_to_undo, retry_operations,
+    amend_and_go_on, prune_operation, signal_nobody_waits_for,
+]  # fmt: skip
 VERBS = [
     add_plain, add_first_ever, add_bite, add_operation, seal, fetch_some, fetch_behind_the_expired, settle_some,
     settle_pieces, settle_that_fails_a_batch, settle_step, exchange, report, enlist, renew, bury, reap, cancel, retry,
-    prune, delete, amend, amend_many, signal, signal_many, pause, *PARTS,
+    prune, delete, amend, amend_many, signal, signal_many, pause, *PARTS, *OPERATIONS,
 ]  # fmt: skip

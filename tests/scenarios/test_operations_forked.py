@@ -60,6 +60,20 @@ def test_where_the_signal_had_come_the_fork_has_its_payload(app: Piecework, step
     assert (fork.status, fork.globals) == ("completed", {"by": "ann", "seen": "ann"})
 
 
+def test_of_several_signals_of_one_name_a_fork_has_that_which_came_to_its_own_wait(
+    app: Piecework, steps: Steps
+) -> None:
+    steps.acts |= {"charge": asks, "set_up": asks, "email": lambda step: step.set("seen", step["by"])}
+    op = app.operation("f", main=[steps.charge, steps.set_up, steps.email], red=[steps.set_up_red]).later()
+    for who in ("ann", "bob"):
+        op.signal("approval", who)
+    drain(app)
+    first, second = op.fork(after="charge"), op.fork(after="set_up")
+    drain(app)
+    assert (first.waits_for, first.globals["by"]) == ("approval", "ann")
+    assert (second.status, second.globals["seen"]) == ("completed", "bob")
+
+
 def test_a_wait_that_was_skipped_or_left_by_a_jump_is_waited_for_by_the_fork(app: Piecework, steps: Steps) -> None:
     steps.acts["charge"] = lambda step: step.wait_for("approval")
     fulfil = app.operation("f", main=[steps.charge, steps.set_up, wait_for("approval", name="second")])

@@ -49,6 +49,11 @@ class Walked(NamedTuple):
         return found
 
     @property
+    def before(self) -> int:
+        """The visit behind which it began: of a fork that of its source."""
+        return self.kept.forked_after or 0
+
+    @property
     def moved(self) -> bool:
         """Whether somebody moved it by hand; visits are left out then, and what was undone may be done again."""
         return any(line.cursor is not None for line in self.amendments)
@@ -79,7 +84,7 @@ def _of_lines(walked: Walked) -> Iterator[str]:
         if last is not None and line.run > last.run:
             yield f"visit {place.visit} was {last.outcome} by run {last.run}, and run {line.run} of it {line.outcome}"
     visits = [visit for visit, _ in sorted(passed.items(), key=lambda item: item[1].run)]
-    if visits != sorted(visits) or (not walked.moved and visits != list(range(1, len(visits) + 1))):
+    if visits != sorted(visits) or (not walked.moved and visits != [walked.before + n + 1 for n in range(len(visits))]):
         yield f"its visits were completed in the order {visits}"
 
 
@@ -129,9 +134,9 @@ def _of_position(walked: Walked) -> Iterator[str]:
         yield "it has no cursor"
         return
     there = read_cursor(record.cursor)
-    last = max(passed, default=0)
+    last = max(passed, default=walked.before)
     if record.state is State.COMPLETED:
-        if last == 0 or passed[last].cursor != record.cursor or passed[last].run != record.run:
+        if not passed or passed[last].cursor != record.cursor or passed[last].run != record.run:
             yield f"it has completed at {record.cursor} by run {record.run}, and visit {last} is the last that did"
     elif walked.moved:
         return
