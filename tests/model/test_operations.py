@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 from msgspec.structs import replace
 from twins import QUEUES, SESSIONS, WORKERS, Twins, examples_on, walk_randomly
 
@@ -459,42 +459,47 @@ class OperationMachine(Twins):
 
     # ── what must hold after every step ──────────────────────────────────────────────────────────
 
-    def operations(self) -> list[Record]:
-        return self.store.find(Filter(operations=True), limit=1000)
+    def check(self) -> None:
+        self.they_agree()
+        self.no_step_is_recorded_twice()
+        self.it_moves_only_with_a_line_or_an_amendment()
+        self.it_has_one_continuation()
+        self.globals_are_what_the_lines_say()
+        self.terms_find_who_has_them()
+        self.counters_count()
 
-    @invariant()
+    def operations(self) -> list[Record]:
+        return self.seen.find(Filter(operations=True), limit=1000)
+
     def they_agree(self) -> None:
         self.check_rows()
-        ids = [job.id for job in self.store.find(Filter(), limit=1000)]
-        assert kept(self.store, ids) == kept(self.model, ids)
+        ids = [job.id for job in self.seen.find(Filter(), limit=1000)]
+        assert kept(self.seen, ids) == kept(self.model, ids)
         for id in ids:
-            assert self.store.amendments(id) == self.model.amendments(id)
-            assert self.store.signals(id) == self.model.signals(id)
+            assert self.seen.amendments(id) == self.model.amendments(id)
+            assert self.seen.signals(id) == self.model.signals(id)
         for digest in DIGESTS:
             self.both("plan", digest)
 
-    @invariant()
     def no_step_is_recorded_twice(self) -> None:
         for job in self.operations():
-            steps = Counter(line.cursor for line in self.store.attempts(job.id) if line.outcome in STEPS_LINES)
+            steps = Counter(line.cursor for line in self.seen.attempts(job.id) if line.outcome in STEPS_LINES)
             assert [cursor for cursor, n in steps.items() if n > 1] == []
 
-    @invariant()
     def it_moves_only_with_a_line_or_an_amendment(self) -> None:
         for job in self.operations():
-            lines = [line.cursor for line in self.store.attempts(job.id)]
-            amendments = [made.cursor_before for made in self.store.amendments(job.id) if made.cursor is not None]
+            lines = [line.cursor for line in self.seen.attempts(job.id)]
+            amendments = [made.cursor_before for made in self.seen.amendments(job.id) if made.cursor is not None]
             before, n_lines, n_amendments = self.at.get(job.id, (job.cursor, 0, 0))
             left = [before, f"{before}/compose"]
             moved = job.cursor not in left
             assert not moved or set(left) & {*lines[n_lines:], *amendments[n_amendments:]}
             self.at[job.id] = (job.cursor or "", len(lines), len(amendments))
 
-    @invariant()
     def it_has_one_continuation(self) -> None:
         """One that waits does so for one thing that will come or can be sent; one that has ended, or goes on, for none."""
-        for job, operation in zip(self.operations(), kept_of(self.store, self.operations()), strict=True):
-            batches = [batch for id in self.batches if (batch := self.store.batch(id)) and batch.then == job.id]
+        for job, operation in zip(self.operations(), kept_of(self.seen, self.operations()), strict=True):
+            batches = [batch for id in self.batches if (batch := self.seen.batch(id)) and batch.then == job.id]
             open = [batch.id for batch in batches if batch.state is BatchState.OPEN]
             assert open in ([], [job.below])
             listens = operation.wait is not None and operation.received is None
@@ -503,40 +508,37 @@ class OperationMachine(Twins):
             if job.state.finished:
                 assert open == []
 
-    @invariant()
     def globals_are_what_the_lines_say(self) -> None:
-        for job, operation in zip(self.operations(), kept_of(self.store, self.operations()), strict=True):
+        for job, operation in zip(self.operations(), kept_of(self.seen, self.operations()), strict=True):
             lines, amendments = self.read.setdefault(job.id, (set(), set()))
             expected = self.expected[job.id]
-            for line in self.store.attempts(job.id):
+            for line in self.seen.attempts(job.id):
                 if (line.run, line.outcome) not in lines:
                     lines.add((line.run, line.outcome))
                     change(expected, line.changes)
-            for made in self.store.amendments(job.id):
+            for made in self.seen.amendments(job.id):
                 if made.id not in amendments:
                     amendments.add(made.id)
                     change(expected, made.changes)
             assert {key: json.dumps(value) for key, value in json.loads(operation.globals).items()} == expected
 
-    @invariant()
     def terms_find_who_has_them(self) -> None:
-        found = kept_of(self.store, self.operations())
+        found = kept_of(self.seen, self.operations())
         for term in TERMS:
             key, _, value = term.partition("=")
             having = [one.id for one in found if json.dumps(json.loads(one.globals).get(key)) == value]
-            assert [job.id for job in self.store.find(Filter(terms=(term,)), limit=1000)] == having
-            assert self.store.count(Filter(terms=(term,))) == len(having)
-        assert [job.id for job in self.store.find(Filter(terms=()), limit=1000)] == [one.id for one in found]
+            assert [job.id for job in self.seen.find(Filter(terms=(term,)), limit=1000)] == having
+            assert self.seen.count(Filter(terms=(term,))) == len(having)
+        assert [job.id for job in self.seen.find(Filter(terms=()), limit=1000)] == [one.id for one in found]
 
-    @invariant()
     def counters_count(self) -> None:
         for id in self.batches:
-            batch = self.store.batch(id)
+            batch = self.seen.batch(id)
             if batch is not None:
-                unsettled = [job for job in self.store.find(Filter(batch=id), limit=1000) if job.finished_at is None]
+                unsettled = [job for job in self.seen.find(Filter(batch=id), limit=1000) if job.finished_at is None]
                 assert batch.open == len(unsettled)
-        rows = Counter((job.queue, job.state.value) for job in self.store.find(Filter(), limit=1000))
-        assert {place: n for place, n in self.store.counts().items() if n} == rows
+        rows = Counter((job.queue, job.state.value) for job in self.seen.find(Filter(), limit=1000))
+        assert {place: n for place, n in self.seen.counts().items() if n} == rows
 
 
 def is_undoing(run: Fetched) -> bool:
@@ -630,8 +632,19 @@ class CancelsForGood(ModelStore):
         self._t.to_undo.pop(job.id, None)
 
 
-@pytest.mark.parametrize("store", [RecordsTwice, WritesAllGlobals, MissesKeptSignals, CancelsForGood])
-def test_the_walk_finds_a_store_that_does_it_wrong(store: type[ModelStore]) -> None:
+# Where the walk starts that meets it soon. From somewhere else it takes hundreds of histories to meet some of these, or,
+# by bad luck, thousands; so it may here when the rules of the machine have changed, and then a better start saves minutes.
+STARTS = {RecordsTwice: 0, WritesAllGlobals: 0, MissesKeptSignals: 21, CancelsForGood: 3}
+
+
+@pytest.mark.parametrize(("store", "start"), STARTS.items(), ids=[store.__name__ for store in STARTS])
+def test_the_walk_finds_a_store_that_does_it_wrong(store: type[ModelStore], start: int) -> None:
     """The machine's own eyes: each of these is one thing that operations must not do."""
     with pytest.raises(AssertionError):
-        walk_randomly(OperationMachine, lambda clock: store(clock=clock), examples=10_000, phases=(Phase.generate,))
+        walk_randomly(
+            OperationMachine,
+            lambda clock: store(clock=clock),
+            examples=10_000,
+            phases=(Phase.generate,),
+            start=start,
+        )

@@ -65,12 +65,17 @@ class Suite:
         self._process.communicate()
 
 
-# Imports and collecting take many times as long as what is played up to a failure.
+# Imports and collecting take many times as long as what is played up to a failure; so do tests with many jobs, for a model,
+# and they come last: one failure of any test is enough.
+LARGE = ("many", "thousand", "not_limited")
 NURSERY = f"""
 import json, os, sys
 import pytest
 
 class Nursery:
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: any(word in item.name for word in {LARGE}))
+
     def pytest_runtestloop(self, session):
         if session.testsfailed:
             return True
