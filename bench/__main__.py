@@ -59,6 +59,7 @@ def _plan(options: argparse.Namespace, folder: Path) -> rounds.Plan:
         stock=1_000_000 if options.full else 200_000,
         turns=5 if options.quick else 10,
         operations=1000,
+        many_operations=2000 if options.quick else 10_000,
         pieces=1_000_000 if options.full else 20_000 if options.quick else 100_000,
     )
 

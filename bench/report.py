@@ -84,14 +84,7 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
                 ),
             ],
         ),
-        (
-            f"{plan.operations:,} operations of {STEPS} no-op steps",
-            [
-                Line("steps", "steps, 1 process", against="drain", goal=at_least(0.5, "plain jobs")),
-                Line("march_first", f"one of {marching.STEPS:,} steps: each of the first tenth", "µs"),
-                Line("march_last", "… each of the last", "µs", against="march_first", goal=at_most(1.25, "first")),
-            ],
-        ),
+        (f"operations of {STEPS} no-op steps, one worker process", walking(plan)),
         (
             "waiting",
             [
@@ -114,6 +107,17 @@ def sections(plan: Plan) -> list[tuple[str, list[Line]]]:
         ]
         table.append(("peers", lines))
     return table
+
+
+def walking(plan: Plan) -> list[Line]:
+    """Lines about steps against plain jobs of the same round, and about one operation of very many steps."""
+    goal = at_least(0.5, "plain jobs")
+    return [
+        Line("steps", f"steps of {plan.operations:,}", against="drain", goal=goal),
+        Line("steps_many", f"steps of {plan.many_operations:,}", against="drain", goal=goal),
+        Line("march_first", f"one of {marching.STEPS:,} steps: each of the first tenth", "µs"),
+        Line("march_last", "… each of the last", "µs", against="march_first", goal=at_most(1.25, "first")),
+    ]
 
 
 def stocked(times: float, *, by_cpu: bool = False) -> list[Line]:

@@ -39,6 +39,7 @@ class Plan:
     turns: int
     pieces: int  # of the split whose memory is weighed
     operations: int
+    many_operations: int  # so many that the beginning, when few are fetched at a time, does not count
     peer_jobs: int = 5000
     peer_operations: int = 100
 
@@ -64,8 +65,8 @@ def _round(plan: Plan, number: int, costs: dict[int, float]) -> Round:
         _adding_singly(plan, folder, found)
         _limit(plan, folder, found, "limit", delete=False)
         _drain(plan, folder, found, "drain", 1, costs)
-        _split(plan, folder, found, costs)
         _walks(plan, folder, found, costs)
+        _split(plan, folder, found, costs)
         _limit(plan, folder, found, "limit_delete", delete=True)
         _drain(plan, folder, found, "drain_two", 2, costs)
         _waiting(plan, folder, found)
@@ -119,9 +120,9 @@ def _split(plan: Plan, folder: Path, found: Round, costs: dict[int, float]) -> N
 
 
 def _walks(plan: Plan, folder: Path, found: Round, costs: dict[int, float]) -> None:
-    with measure.new_store(folder, "walks", plan.synchronous) as store:
-        for name, reading in walks.steps(store, plan.operations, idle_cpu=costs[1]).items():
-            _note(found, name, reading)
+    for name, n in (("steps", plan.operations), ("steps_many", plan.many_operations)):
+        with measure.new_store(folder, name, plan.synchronous) as store:
+            _note(found, name, walks.steps(store, n, idle_cpu=costs[1]))
     with measure.new_store(folder, "march", plan.synchronous) as store:
         for name, reading in walks.long(store).items():
             _note(found, name, reading)

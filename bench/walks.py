@@ -1,40 +1,44 @@
-"""Operations: sequences of steps that do nothing, and one that is very long."""
+"""Operations: sequences of steps that do nothing, and one that is very long. On any store, and read back through the seam."""
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 
 from bench import marching, worker
 from bench.jobs import STEPS, line
-from bench.measure import FileStore
+from bench.measure import Measured
 from bench.reading import NotExact, Reading
 from piecework import Piecework
+from piecework.job import AttemptRecord
 
 
-def steps(store: FileStore, operations: int, *, idle_cpu: float) -> dict[str, Reading]:
-    """Steps a second of one worker process, from the first one's start to the last one's end, as the store has them."""
-    store.jobs.walk.later_many([{"number": n} for n in range(operations)])
+def steps(
+    store: Measured, operations: int, *, idle_cpu: float, server_cpu: Callable[[], float] | None = None
+) -> Reading:
+    """Steps a second of one worker process, from the first one's start to the last one's end, as the store has them.
+
+    `server_cpu` tells the CPU seconds that a server has taken so far.
+    """
+    walks = store.jobs.walk.later_many([{"number": n} for n in range(operations)])
+    before = server_cpu() if server_cpu else 0.0
     cpu = worker.drain(store.url, store.log) - idle_cpu
-    n = operations * STEPS
-    began, ended = _walked(store, operations, STEPS)
-    return {"steps": Reading(n / (ended - began), max(0.0, 1e6 * cpu / n))}
+    served = server_cpu() - before if server_cpu else None
+    began, ended, n = float("inf"), 0.0, operations * STEPS
+    for walk in walks:
+        lines = _walked(store, walk.id, STEPS)
+        began, ended = min(began, lines[0].started_at or 0.0), max(ended, lines[-1].finished_at)
+    reading = Reading(n / (ended - began), max(0.0, 1e6 * cpu / n))
+    return reading if served is None else reading.served(served, n)
 
 
-def long(store: FileStore) -> dict[str, Reading]:
+def long(store: Measured) -> dict[str, Reading]:
     """Microseconds for each step in the first and the last tenth of one operation of very many steps."""
     app = Piecework(store.url)
     with closing(app):
         operation = app.operation("march", main=line(marching.STEPS)).later()
     worker.drain(store.url, store.log, app="bench.marching:app")
-    _walked(store, 1, marching.STEPS)
-    with closing(sqlite3.connect(store.path)) as con:
-        rows = con.execute(
-            "SELECT s.finished_at FROM piecework_step AS s JOIN piecework_job AS j ON j.seq = s.operation "
-            "WHERE j.id = ? ORDER BY s.run",
-            (operation.id,),
-        ).fetchall()
-    ends = [row[0] for row in rows]
+    ends = [line.finished_at for line in _walked(store, operation.id, marching.STEPS)]
     tenth = marching.STEPS // 10
     return {
         "march_first": Reading(1e6 * (ends[tenth] - ends[0]) / tenth),
@@ -42,19 +46,14 @@ def long(store: FileStore) -> dict[str, Reading]:
     }
 
 
-def _walked(store: FileStore, operations: int, steps: int) -> tuple[float, float]:
-    """When the first operation was begun and the last one ended; each step must have been recorded once."""
-    with closing(sqlite3.connect(store.path)) as con:
-        done, ended = con.execute(
-            "SELECT count(*), max(finished_at) FROM piecework_job WHERE state = 'completed' AND cursor IS NOT NULL"
-        ).fetchone()
-        lines, begun = con.execute("SELECT count(*), min(started_at) FROM piecework_step").fetchone()
-        other, doubled = con.execute(
-            "SELECT sum(outcome <> 'completed'), count(*) - count(DISTINCT operation || cursor) FROM piecework_step"
-        ).fetchone()
-    if (done, lines, other, doubled) != (operations, operations * steps, 0, 0):
+def _walked(store: Measured, id: str, steps: int) -> list[AttemptRecord]:
+    """The lines of an operation that has completed; each step must have been recorded once, and nothing else."""
+    shelf = store.jobs.app.store
+    (job,) = shelf.get([id])
+    lines = shelf.attempts(id)
+    once = len({line.cursor for line in lines if line.outcome == "completed"})
+    if job.state != "completed" or once != steps or len(lines) != steps:
         raise NotExact(
-            f"{done} of {operations} operations completed, in {lines} steps instead of {operations * steps}, of which "
-            f"{other} did not complete and {doubled} were run twice"
+            f"operation {id} is {job.state}: {once} of its {steps} steps have completed, and {len(lines)} lines are kept"
         )
-    return begun, ended
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench import measure as common
+from bench import walks
 from bench.postgres import limit, measure, peers
 from bench.postgres.server import Server, running
 from bench.reading import Reading
@@ -28,6 +29,7 @@ def _round(plan: Plan, server: Server, number: int, costs: dict[int, float]) -> 
     _note(found, measure.singly(server, plan.singles))
     _limit(plan, server, found, "limit")
     _drain(plan, server, found, "drain", 1, costs)
+    _walks(plan, server, found, costs[1])
     _limit(plan, server, found, "limit_delete", delete=True)
     _drain(plan, server, found, "drain_two", 2, costs)
     with server.store() as store:
@@ -58,6 +60,14 @@ def _drain(
         if name == "drain":
             _note(found, {"later_many": filled})
         _note(found, {name: measure.drain(server, store, plan.jobs, processes=processes, idle_cpu=costs[processes])})
+
+
+def _walks(plan: Plan, server: Server, found: Round, idle_cpu: float) -> None:
+    for name, n in (("steps", plan.operations), ("steps_many", plan.many_operations)):
+        with server.store() as store:
+            _note(found, {name: walks.steps(store, n, idle_cpu=idle_cpu, server_cpu=server.cpu)})
+    with server.store() as store:
+        _note(found, walks.long(store))
 
 
 def _waiting(plan: Plan, server: Server, found: Round) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bench.jobs import STEPS
 from bench.postgres.peers import LABELS
 from bench.postgres.rounds import CONCURRENCY, LISTENERS
-from bench.report import LARGER_BITES, Goal, Line, Sections, at_least, at_most, below
+from bench.report import LARGER_BITES, Goal, Line, Sections, at_least, at_most, below, walking
 from bench.rounds import Plan
 
 NOTES = (
@@ -18,6 +19,7 @@ def sections(plan: Plan) -> Sections:
     table = [
         ("adding", _adding(jobs, singles)),
         (f"{jobs} no-op jobs", _draining()),
+        (f"operations of {STEPS} no-op steps, one worker process", walking(plan)),
         ("waiting", _waiting(plan.samples)),
         ("connections of a supervisor and one worker process", _connections()),
     ]

@@ -15,8 +15,10 @@ from bench import machine
 from bench.measure import latency, later_many, later_one_by_one, starting
 from bench.reading import Watch
 from bench.redis import limit, measure, peers
+from bench.walks import long
 
 TURN = 100  # jobs added one by one before it is the other side's turn
+OPERATIONS = {"steps of 1,000": 1000, "steps of 10,000": 10_000}  # operations of ten steps each
 PLAIN = "plain, jobs/s"  # added by later_many, and drained
 
 
@@ -98,6 +100,12 @@ def _ours(server: Redis, found: Found, n: int, samples: int) -> None:
         found.note_weighed("drain", drain)
         found.note("bytes in the log a job", (measure.logged(store.server) - before) / n)
         found.note(PLAIN, 1 / (1 / bulk.value + 1 / drain.reading.value))
+    for name, many in OPERATIONS.items():
+        with measure.new_store(server.port) as store:
+            found.note_weighed(name, measure.steps(store, many, idle_cpu=idle_cpu))
+    with measure.new_store(server.port) as store:
+        for name, reading in long(store).items():
+            found.note(f"{name}, µs", reading.value)
     with measure.new_store(server.port) as store:
         found.note_weighed("split", measure.split(store, n, idle_cpu=idle_cpu))
     with measure.new_store(server.port) as store:
@@ -142,6 +150,11 @@ def _print_words(found: Found, jobs: int, others: Sequence[str], peer_jobs: int)
     print(f"  later_many adds at {against('bulk', 'bare bulk')} of the rate of a pipeline of bare writes")
     print(f"  later, one by one, adds at {against('one by one', 'bare, one by one')} of the rate of bare writes")
     print(f"  a job starts {told('latency, ms')} ms after later was called, 95 % within {told('latency_p95, ms')} ms")
+    for name in OPERATIONS:
+        print(f"  {name} operations go at {against(name, 'drain')} of plain jobs, drained")
+    print(
+        f"  of one operation each step takes {told('march_first, µs', 0)} µs, the last ones {told('march_last, µs', 0)}"
+    )
     print(f"  pieces, split, run and composed, go at {against('split', 'plain')} of plain jobs, added and drained")
     print(f"  a waiting job with 100 bytes of arguments takes {told('bytes a waiting job', 0)} bytes of memory")
     for name in others:

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from bench import worker
+from bench import walks, worker
 from bench.jobs import Jobs, build
 from bench.measure import expect_counts, later_many
 from bench.reading import QUEUE, NotExact, Reading
@@ -100,6 +100,11 @@ def split(store: Store, n: int, *, idle_cpu: float = 0.0) -> Weighed:
     ended = job.record().finished_at
     assert ended is not None
     return Weighed(Reading(n / (ended - fanned.began), 1e6 * cpu / n), 1e6 * (after - before) / n)
+
+
+def steps(store: Store, operations: int, *, idle_cpu: float = 0.0) -> Weighed:
+    reading = walks.steps(store, operations, idle_cpu=idle_cpu, server_cpu=lambda: server_cpu(store.server))
+    return Weighed(reading, reading.server or 0.0)
 
 
 # ── exactness ────────────────────────────────────────────────────────────────────────────────────

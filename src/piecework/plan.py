@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from functools import cached_property
 
 import msgspec
 
@@ -92,10 +93,11 @@ def read_cursor(text: str) -> Place | Undoing:
         raise BadArguments(f"{text!r} is not the cursor of an operation") from None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, dict=True):
     """Branches and the names of their steps, in order; `then` says where a branch goes on, as "branch/step".
 
     `undoes` are the steps that have an undo, whatever later code says of them; None where the plan does not tell.
+    No question about one place or name reads through all steps: of ten thousand the last must cost what the first does.
     """
 
     branches: dict[str, tuple[str, ...]]
@@ -122,14 +124,26 @@ class Plan(msgspec.Struct, frozen=True):
 
         Raises `BadArguments` where the place is not on the plan.
         """
-        steps = self.branches.get(place.branch, ())
-        if place.step not in steps:
+        if not self.has_place(place):
             raise BadArguments(f"the plan has no step {place.step!r} in {place.branch!r}")
-        behind = steps.index(place.step) + 1
+        steps, behind = self.branches[place.branch], self._order[place.branch][place.step] + 1
         if behind < len(steps):
             return Place(place.branch, steps[behind], place.visit + 1)
         goes_on = self.then.get(place.branch)
         return None if goes_on is None else self.at(goes_on, place.visit + 1)
+
+    def has_place(self, place: Place) -> bool:
+        """Whether the branch has the step."""
+        return place.step in self._order.get(place.branch, ())
+
+    def has_step(self, name: str) -> bool:
+        """Whether any branch has a step of this name."""
+        return any(name in order for order in self._order.values())
+
+    @cached_property
+    def _order(self) -> dict[str, dict[str, int]]:
+        """Where each step stands in its branch."""
+        return {branch: {step: n for n, step in enumerate(steps)} for branch, steps in self.branches.items()}
 
     def at(self, target: str, visit: int) -> Place:
         """The place that "branch/step" names."""
@@ -144,12 +158,12 @@ class Plan(msgspec.Struct, frozen=True):
         if step is not None:
             if where not in self.branches:
                 raise BadArguments(f"no branch {where!r}; {self._known(where, self.branches)}")
-            if step not in self.branches[where]:
+            if step not in self._order[where]:
                 raise BadArguments(
                     f"the branch {where!r} has no step {step!r}; it has {', '.join(self.branches[where])}"
                 )
             return f"{where}/{step}"
-        homes = [branch for branch, steps in self.branches.items() if where in steps]
+        homes = [branch for branch, order in self._order.items() if where in order]
         if where in self.branches:
             if homes and homes != [where]:
                 raise BadArguments(f"{where!r} is a branch and a step; say jump_to(branch, step)")

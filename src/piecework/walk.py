@@ -40,11 +40,14 @@ class Walk(msgspec.Struct):
     queue: str  # where a step runs that does not say so itself …
     priority: int  # … and with which priority
     straight: Next | None = None
+    kept: Next | None = None  # … and the same in the worker that is at it, where that is possible
 
     def __post_init__(self) -> None:
         behind = next_place(self, None) if isinstance(self.place, Place) and not self.place.undoing else None
         if behind is not None and getattr(self.spec.step(behind.step), "at", None) is None:
             self.straight = onward(self, behind, 0.0)
+            kept = _kept(self.straight, keep=True)
+            self.kept = kept if kept.state is State.RUNNING else None
 
 
 def settle_operation(
@@ -143,7 +146,10 @@ def onward(walk: Walk, place: Place, now: float, *, pause: float | None = None, 
 
 def _stepped(job: Fetched, outcome: Stepped, walk: Walk, now: float, keep: bool) -> Settlement:
     if walk.straight is not None and outcome.jump is None and outcome.delay is None and outcome.wait is None:
-        return _advance(job, _kept(walk.straight, keep, job), outcome.changes, outcome.said)
+        kept = walk.kept if keep else None
+        stays = kept is not None and kept.queue == job.queue and kept.priority == job.priority
+        there = kept if kept is not None and stays else walk.straight
+        return _advance(job, there, outcome.changes, outcome.said)
     place = next_place(walk, outcome.jump)
     if place is None:
         return _advance(job, Next(job.cursor or "", State.COMPLETED), outcome.changes, outcome.said)
@@ -198,17 +204,9 @@ def _advance(
 ) -> Settlement:
     moves = there.queue if there.queue != job.queue else None
     ranks = there.priority if there.priority != job.priority else None
+    advance = Advance(job.cursor or "", changes, there.wait, ending, moves, ranks, route)
+    # By position, which is quicker: one for each step. See Settlement.
     return Settlement(
-        job.id,
-        job.run,
-        there.state,
-        job.attempt + 1,
-        job.queue,
-        delay=there.delay,
-        cursor=there.cursor,
-        batch=job.batch,
-        error=error,
-        reason=reason,
-        history=history,
-        advance=Advance(job.cursor or "", changes, there.wait, ending, moves, ranks, route),
-    )
+        job.id, job.run, there.state, job.attempt + 1, job.queue, None, there.delay, there.cursor, job.batch, error, reason,
+        history, None, advance,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from support import books, until
 from piecework import Piecework
 from piecework.job import Filter
 from piecework.outcome import Settlement
+from piecework.plan import Plan, read_plan
 from piecework.stepping import Step
 from piecework.testing import drain
 
@@ -248,6 +249,27 @@ def test_an_operation_finishes_on_the_plan_that_it_began_with(app: Piecework, na
     new.start()
     drain(app)
     assert ran == list(names)
+
+
+def test_an_older_plan_is_read_once_for_all_its_steps(app: Piecework, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan may be long: to read it for each of its steps would make each as dear as all of them are many."""
+    read: list[str] = []
+
+    def counted(text: str) -> Plan:
+        read.append(text)
+        return read_plan(text)
+
+    def work(step: Step) -> None:
+        pass
+
+    steps = [a_step(work, name=name) for name in "abcde"]
+    old = Declared(app, "fulfilment", {"main": [a_wait("go"), *steps]}).start()
+    drain(app)
+    Declared(app, "fulfilment", {"main": [*steps, a_wait("go")]})
+    monkeypatch.setattr("piecework.engine.spots.read_plan", counted)
+    old.signal("go")
+    drain(app)
+    assert (old.state, len(read)) == ("completed", 1)
 
 
 def test_a_step_that_was_renamed_is_found_by_the_name_it_had(app: Piecework) -> None:

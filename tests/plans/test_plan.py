@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +77,36 @@ def test_an_operation_begins_with_the_first_step_of_main() -> None:
 )
 def test_what_comes_after_a_step(place: Place, expected: Place | None) -> None:
     assert PLAN.after(place) == expected
+
+
+class Watched(tuple[str, ...]):
+    """Steps that notice how often somebody goes through them."""
+
+    walked = 0
+
+    def __iter__(self) -> Iterator[str]:
+        type(self).walked += 1
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        type(self).walked += 1
+        return super().__contains__(name)
+
+    def index(self, *args: Any) -> int:
+        type(self).walked += 1
+        return super().index(*args)
+
+
+def test_a_step_is_found_without_going_through_those_before_it() -> None:
+    """So that the ten thousandth step of an operation costs what the first does."""
+    plan = Plan({"main": Watched(f"step_{n}" for n in range(50)), "other": ("step_7",)})
+    place: Place | None = plan.first
+    while place is not None:
+        assert plan.has_place(place)
+        assert plan.target("main", place.step) == place.name
+        assert plan.has(place.step) == (place.step != "step_7")
+        place = plan.after(place)
+    assert Watched.walked == 1
 
 
 @pytest.mark.parametrize("place", [Place("main", "blue", 1), Place("green", "charge", 1)])

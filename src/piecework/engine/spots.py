@@ -6,6 +6,7 @@ What is known of a place depends on the plan, the cursor and the call's own opti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,13 +43,20 @@ class Spot(msgspec.Struct, frozen=True, eq=False):
     renamed: Mapping[str, str] = {}  # today's names of steps to those that this plan has
 
 
+class Older(NamedTuple):
+    """A plan that is not the code's: as it is stored, and read."""
+
+    text: str
+    plan: Plan
+
+
 class Spots:
     """Every place that operations came to in this process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._spots: dict[tuple[str, str, str | None, str, bool], Spot] = {}
-        self._plans: dict[str, str] = {}
+        self._older: dict[str, Older] = {}  # by their digests
 
     def spot(self, job: Fetched, spec: TaskSpec, plan_text: str | None = None) -> Spot | Outcome:
         """Where a job's run is; or what it comes to, where this worker cannot run it. Raises `ValueError` for options
@@ -65,8 +73,8 @@ class Spots:
         if known is not None and known.operation is operation:
             return known
         try:
-            text = plan_text or self._other_plan(run.digest, operation)
-            found = _spot(operation, text, job.cursor, effective(spec.options, job.options), ends=ends)
+            older = self._older_plan(run.digest, operation, plan_text)
+            found = _spot(operation, older, job.cursor, effective(spec.options, job.options), ends=ends)
         except StoreError as error:
             return Release(str(error))
         except BadArguments as error:
@@ -82,42 +90,47 @@ class Spots:
         if spec.operation is None or record.cursor is None or not kept:
             return None
         try:
-            text = self._other_plan(kept[0].digest, spec.operation)
+            older = self._older_plan(kept[0].digest, spec.operation)
             ends = kept[0].ending is not None
-            if text is not None and not ends and (record.reason or "").startswith(OTHER_PLAN):
+            if older is not None and not ends and (record.reason or "").startswith(OTHER_PLAN):
                 return None  # its step would run, and jump there again
             if (record.reason or "").startswith(OTHER_STATE) and not spec.signature.reads(kept[0].globals):
                 return None
-            return _spot(spec.operation, text, record.cursor, effective(spec.options, record.options), ends=ends)
+            return _spot(spec.operation, older, record.cursor, effective(spec.options, record.options), ends=ends)
         except BadArguments:
             return None
 
-    def _other_plan(self, digest: str, operation: OperationSpec) -> str | None:
-        """The plan that an operation began with, where that is not the one of the code. Raises `BadArguments`."""
-        if digest == operation.digest:
+    def _older_plan(self, digest: str, operation: OperationSpec, text: str | None = None) -> Older | None:
+        """The plan that an operation began with, where that is not the one of the code; `text`, where it is known.
+
+        Read once, for a plan may be long. Raises `BadArguments`.
+        """
+        if digest == operation.digest and text is None:
             return None
-        text = self._plans.get(digest)
+        known = self._older.get(digest)
+        if known is not None:
+            return known
+        text = text or self._store.plan(digest)
         if text is None:
-            text = self._store.plan(digest)
-            if text is None:
-                raise BadArguments(f"the plan that it began with ({digest}) is not in the store")
-            if len(self._plans) >= MAX_PLANS:
-                self._plans.clear()
-            self._plans[digest] = text
-        return text
+            raise BadArguments(f"the plan that it began with ({digest}) is not in the store")
+        try:
+            older = Older(text, read_plan(text))
+        except msgspec.MsgspecError as error:
+            raise BadArguments(f"the plan that it began with cannot be read: {error}") from error
+        if len(self._older) >= MAX_PLANS:
+            self._older.clear()
+        self._older[digest] = older
+        return older
 
 
-def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: TaskOptions, *, ends: bool) -> Spot:
+def _spot(operation: OperationSpec, older: Older | None, cursor: str, own: TaskOptions, *, ends: bool) -> Spot:
     """Raises `BadArguments` with the reason for which an operation is parked.
 
     One that ends as soon as it is undone does not run the step where it is, also where the code does not know that.
     """
-    try:
-        plan = operation.plan if plan_text is None else read_plan(plan_text)
-    except msgspec.MsgspecError as error:
-        raise BadArguments(f"the plan that it began with cannot be read: {error}") from error
+    plan = operation.plan if older is None else older.plan
     place = read_cursor(cursor)
-    if not isinstance(place, Undoing) and place.step not in plan.branches.get(place.branch, ()):
+    if not isinstance(place, Undoing) and not plan.has_place(place):
         raise BadArguments(f"its plan has no step {place.branch}/{place.step}")
     walk = Walk(operation, plan, place, own.queue, own.priority)
     if isinstance(place, Undoing) or place.skipping or (ends and not place.undoing):  # no step is called, known or not
@@ -130,8 +143,10 @@ def _spot(operation: OperationSpec, plan_text: str | None, cursor: str, own: Tas
     if splits or step.kind == "wait":
         options = msgspec.structs.replace(options, pool="thread")  # it talks to the store, or calls nothing
     is_async = step.kind == "async" or (task is not None and task.is_async)
-    renamed = {} if plan_text is None else _renamed(operation, plan)
-    return Spot(operation, plan, place, step, walk, options, is_async, splits, plan_text, renamed)
+    if older is None:
+        return Spot(operation, plan, place, step, walk, options, is_async, splits)
+    renamed = _renamed(operation, plan)
+    return Spot(operation, plan, place, step, walk, options, is_async, splits, older.text, renamed)
 
 
 def called(operation: OperationSpec, place: Place) -> StepSpec:
@@ -150,5 +165,4 @@ def called(operation: OperationSpec, place: Place) -> StepSpec:
 
 def _renamed(operation: OperationSpec, plan: Plan) -> dict[str, str]:
     """Today's names of steps, and the names that they have on a plan of before."""
-    there = set(plan.steps())
-    return {new: old for old, new in operation.aliases.items() if old in there and new not in there}
+    return {new: old for old, new in operation.aliases.items() if plan.has_step(old) and not plan.has_step(new)}

@@ -232,6 +232,17 @@ function Rows.batch(id)
   return batch or nil
 end
 
+-- Reads what these jobs are as operations, all in one trip.
+function Rows.load_operations(jobs)
+  local wanted = {}
+  for _, job in ipairs(jobs) do
+    local place = Rows.place[job]
+    if job[OPERATION] and Rows.operations[place] == nil then wanted[#wanted + 1] = place end
+  end
+  local found = values(K.operation, wanted)
+  for k = 1, #wanted do Rows.operations[wanted[k]] = unpack_all(found[k]) end
+end
+
 -- What a job is as an operation, or nil.
 function Rows.operation(job)
   if not job[OPERATION] then return nil end

@@ -69,3 +69,10 @@ function History.remember(job, outcome, attempt, error, reason, more)
     trim_visit(place, cursor or '', tail)
   end
 end
+
+-- Keeps the first line of the run that this row shows: that has ended just now, so there is none to be looked for.
+function History.remember_first(job, ...)
+  local at = Rows.place[job] .. job[RUN]
+  kept[at] = kept[at] or {}
+  History.remember(job, ...)
+end

@@ -80,9 +80,11 @@ function Walk.advance(job, advance, written)
   job[PRIORITY] = advance.priority or job[PRIORITY]
   if advance.queue and advance.queue ~= job[QUEUE] then Moves.to(job, job[STATE], { [QUEUE] = advance.queue }) end
   local operation = Rows.operation(job)
-  operation[O.WAIT], operation[O.RECEIVED] = written.wait, nil
-  operation[O.ENDING] = operation[O.ENDING] or written.ending -- who asked for it is not told that it failed meanwhile
-  Rows.touch_operation(job)
+  if operation[O.WAIT] or operation[O.RECEIVED] or written.wait or written.ending then
+    operation[O.WAIT], operation[O.RECEIVED] = written.wait, nil
+    operation[O.ENDING] = operation[O.ENDING] or written.ending -- who asked for it is not told that it failed meanwhile
+    Rows.touch_operation(job)
+  end
   Walk.change_globals(job, advance.changes)
 end
 

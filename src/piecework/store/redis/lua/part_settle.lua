@@ -43,9 +43,16 @@ local function can_be_undone(s)
   return COMES_BACK[state] or state == 'x' or (state == 'c' and s[S.ADVANCE])
 end
 
+local paused = {} -- queue -> whether it is
+
+local function is_paused(queue)
+  if paused[queue] == nil then paused[queue] = call('SISMEMBER', K.paused, queue) == 1 end
+  return paused[queue]
+end
+
 -- Its queue is paused; or its globals were edited by hand during this run, and a fetch is to bring them.
 local function may_not_stay(job, queue)
-  return Rows.operation(job)[O.EDITED] == job[RUN] or call('SISMEMBER', K.paused, queue or job[QUEUE]) == 1
+  return Rows.operation(job)[O.EDITED] == job[RUN] or is_paused(queue or job[QUEUE])
 end
 
 local function changed_split(names, offered)
@@ -106,7 +113,7 @@ local function record(job, s, written)
   local advance = s[S.ADVANCE]
   if s[S.HISTORY] then
     local more = advance and { at = advance.at, changes = written.changes, route = written.route }
-    History.remember(job, s[S.HISTORY], s[S.ATTEMPT], s[S.ERROR], s[S.REASON], more)
+    History.remember_first(job, s[S.HISTORY], s[S.ATTEMPT], s[S.ERROR], s[S.REASON], more)
   end
   job[ATTEMPT], job[CURSOR], job[REASON] = s[S.ATTEMPT], s[S.CURSOR] or job[CURSOR], s[S.REASON]
   if s[S.RESULT] or job[RESULT] then Rows.set_result(job, s[S.RESULT]) end
@@ -162,6 +169,16 @@ local function settle(job, s, written)
   return goes_on and 'let go' or 'ok'
 end
 
+-- Reads the operations that are to move on, all in one trip.
+local function load_operations(settlements)
+  local jobs = {}
+  for _, s in ipairs(settlements) do
+    local job = s[S.ADVANCE] and Rows.job(Rows.by_id[s[S.ID]])
+    if job then jobs[#jobs + 1] = job end
+  end
+  Rows.load_operations(jobs)
+end
+
 -- Ends runs that came to more than a good end. `written`: by number of the settlement. Answers for each.
 function Settle.all(settlements, written)
   local ids, places, answers = {}, {}, {}
@@ -171,6 +188,7 @@ function Settle.all(settlements, written)
     if Rows.by_id[id] then places[#places + 1] = Rows.by_id[id] end
   end
   Rows.load(places)
+  load_operations(settlements)
   for k, s in ipairs(settlements) do
     answers[k] = settle(Rows.job(Rows.by_id[s[S.ID]]), s, written and written[k])
   end
