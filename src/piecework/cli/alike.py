@@ -1,0 +1,67 @@
+"""What many jobs have in common, for people to read: where operations stand, and failures that are one failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+
+import click
+
+from piecework.alike import FailureKind, StepCount
+from piecework.cli.common import counted, duration, plain, short, style_of, when
+from piecework.job import State
+
+NOT_YET = {State.AVAILABLE: "will be tried again", State.RUNNING: "is tried again"}
+WIDEST = 44  # columns of a status
+KINDS = 20  # of failures that are printed; --json has all
+
+kinds_option = click.option(
+    "--kinds", default=KINDS, show_default=True, type=click.IntRange(1, 10_000), help="How many kinds of failure."
+)
+
+
+def print_counts(counts: Sequence[StepCount], now: float) -> None:
+    """A paragraph for each name of operations, a line for each place where some of them stand."""
+    width = min(max((len(place.status) for place in counts), default=0), WIDEST)
+    for name, some in groupby(counts, key=lambda one: one.operation):
+        places = list(some)
+        click.echo(f"{plain(name)}: {counted(sum(place.count for place in places), 'operation')}")
+        for place in places:
+            status = click.style(f"{short(place.status, width):{width}}", **style_of(place.state))
+            click.echo(f"{place.count:>9,}  {status}  {_span(place, now)}")
+
+
+def _span(place: StepCount, now: float) -> str:
+    """For how long they have stood so, or how long it is until they are due; the first and the last."""
+    first, last = (_ago(moment, now) for moment in (place.oldest, place.newest))
+    return first if first == last else f"{first} … {last}"
+
+
+def _ago(moment: datetime, now: float) -> str:
+    seconds = now - moment.timestamp()
+    return f"for {duration(seconds)}" if seconds >= 0 else f"in {duration(-seconds)}"
+
+
+def print_failures(kinds: Sequence[FailureKind], most: int) -> None:
+    """Three lines for each kind: how many and what it says; where and when it came; one to look at."""
+    for kind in kinds[:most]:
+        said = short(kind.message, 200)
+        said = said if kind.error is None else f"{plain(kind.error)}: {said}" if said else plain(kind.error)
+        state = "" if kind.state is State.FAILED else f" ({NOT_YET.get(kind.state, kind.state)})"
+        place = plain(kind.task) if kind.step is None else f"{plain(kind.task)} at {plain(kind.step)}"
+        place = place if kind.raised_in is None else f"{place}, in {plain(kind.raised_in)}"
+        click.echo(f"{kind.count:>9,}  {click.style(said, **style_of(kind.state))}{state}")
+        click.echo(f"{'':11}{place}")
+        click.echo(f"{'':11}{_when(kind)}, e.g. {kind.example}")
+    if more := kinds[most:]:
+        click.echo(
+            f"… and {counted(sum(kind.count for kind in more), 'job')} of {counted(len(more), 'more kind')}: --kinds"
+        )
+
+
+def _when(kind: FailureKind) -> str:
+    first, last = (when(moment.timestamp()) for moment in (kind.oldest, kind.newest))
+    if first == last:
+        return first
+    return f"{first} … {last[11:] if first[:10] == last[:10] else last}"
