@@ -179,12 +179,15 @@ def _said(record: Record) -> tuple[str | None, str | None]:
 
 
 def _raised_in(traceback: str) -> tuple[str, str]:
-    """The function of a traceback's last frame, and that with its file and line; empty where it tells none."""
-    frame = _FRAME.match(traceback, max(traceback.rfind('\n  File "'), 0))
-    if frame is None:
-        return "", ""
-    path, line, function = frame.groups()
-    return function, f"{function} ({path.replace(chr(92), '/').rsplit('/', 1)[-1]}:{line})"
+    """The function of a traceback's last frame that is not of piecework, and that with its file and line; empty without one."""
+    end = len(traceback)
+    while (at := traceback.rfind('\n  File "', 0, end)) >= 0:
+        if (frame := _FRAME.match(traceback, at)) is not None:
+            parts = frame[1].replace("\\", "/").split("/")
+            if parts[-2:-1] != ["piecework"]:  # where `step["…"]` raises for a global that is not there
+                return frame[3], f"{frame[3]} ({parts[-1]}:{frame[2]})"
+        end = at
+    return "", ""
 
 
 def _first_line(message: str) -> str:

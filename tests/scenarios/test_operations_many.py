@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from leaping import LeapingClock
+from msgspec.structs import replace
 from operation_steps import Steps
 
 from piecework import Operation, Piecework, State, step, wait_for
@@ -247,6 +248,18 @@ def test_failures_tell_what_will_be_tried_again_and_why_others_are_parked(app: P
     (parked,) = app.operations.where().failures()
     assert (parked.state, parked.step, parked.error, parked.raised_in) == ("parked", "main/email", None, None)
     assert "email" in parked.message
+
+
+def test_a_failure_is_placed_by_the_last_frame_that_is_the_users() -> None:
+    record = a_failure(1, "'x'")
+    trace = 'Traceback (most recent call last):\n  File "/a/shop.py", line 7, in charge\n    step["x"]\n'
+    for more in (
+        "",
+        '  File "C:\\\\lib\\\\piecework\\\\stepping.py", line 9, in __getitem__\n    raise KeyError(key)\n',
+    ):
+        kinds = FailureKinds()
+        kinds.add([replace(record, error=ErrorInfo("KeyError", "'x'", trace + more))])
+        assert [kind.raised_in for kind in kinds.told()] == ["charge (shop.py:7)"]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import groupby
 
 import click
 
 from piecework.alike import FailureKind, StepCount
-from piecework.cli.common import counted, duration, plain, short, style_of, when
+from piecework.cli.common import counted, duration, fitted, plain, short, style_of, when
 from piecework.job import State
 
 NOT_YET = {State.AVAILABLE: "will be tried again", State.RUNNING: "is tried again"}
@@ -33,14 +32,13 @@ def print_counts(counts: Sequence[StepCount], now: float) -> None:
 
 
 def _span(place: StepCount, now: float) -> str:
-    """For how long they have stood so, or how long it is until they are due; the first and the last."""
-    first, last = (_ago(moment, now) for moment in (place.oldest, place.newest))
-    return first if first == last else f"{first} … {last}"
-
-
-def _ago(moment: datetime, now: float) -> str:
-    seconds = now - moment.timestamp()
-    return f"for {duration(seconds)}" if seconds >= 0 else f"in {duration(-seconds)}"
+    """For how long the first and the last of them have stood so, or how long it is until they are due."""
+    first, last = (now - moment.timestamp() for moment in (place.oldest, place.newest))
+    words = ["for" if seconds >= 0 else "in" for seconds in (first, last)]
+    said = [duration(abs(seconds)) for seconds in (first, last)]
+    if words[0] != words[1]:
+        return f"{words[0]} {said[0]} … {words[1]} {said[1]}"
+    return f"{words[0]} {said[0]}" if said[0] == said[1] else f"{words[0]} {said[0]} … {said[1]}"
 
 
 def print_failures(kinds: Sequence[FailureKind], most: int) -> None:
@@ -51,8 +49,8 @@ def print_failures(kinds: Sequence[FailureKind], most: int) -> None:
         state = "" if kind.state is State.FAILED else f" ({NOT_YET.get(kind.state, kind.state)})"
         place = plain(kind.task) if kind.step is None else f"{plain(kind.task)} at {plain(kind.step)}"
         place = place if kind.raised_in is None else f"{place}, in {plain(kind.raised_in)}"
-        click.echo(f"{kind.count:>9,}  {click.style(said, **style_of(kind.state))}{state}")
-        click.echo(f"{'':11}{place}")
+        click.echo(f"{kind.count:>9,}  {click.style(fitted(said, 11 + len(state)), **style_of(kind.state))}{state}")
+        click.echo(f"{'':11}{fitted(place, 11)}")
         click.echo(f"{'':11}{_when(kind)}, e.g. {kind.example}")
     if more := kinds[most:]:
         click.echo(
