@@ -255,7 +255,7 @@ def test_a_failure_is_placed_by_the_last_frame_that_is_the_users() -> None:
     trace = 'Traceback (most recent call last):\n  File "/a/shop.py", line 7, in charge\n    step["x"]\n'
     for more in (
         "",
-        '  File "C:\\\\lib\\\\piecework\\\\stepping.py", line 9, in __getitem__\n    raise KeyError(key)\n',
+        '  File "C:\\lib\\piecework\\stepping.py", line 9, in __getitem__\n    raise KeyError(key)\n',
     ):
         kinds = FailureKinds()
         kinds.add([replace(record, error=ErrorInfo("KeyError", "'x'", trace + more))])
