@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from piecework.alike import FailureKind, FailureKinds
 from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
 from piecework.changed import Changed
@@ -172,6 +173,22 @@ class Query:
     def count(self) -> int:
         """How many there are; by queue and state alone, from counters."""
         return self._app.store.count(self._which)
+
+    def failures(self) -> list[FailureKind]:
+        """What went wrong with them: failures that are alike counted together, the most frequent first.
+
+        Of those that failed or are parked; or of those in the state that is asked for, as ``state="available"`` for what
+        will be tried again. It reads them once, a page at a time.
+
+        Example: ``for kind in app.jobs.where(queue="mail").failures(): print(kind.count, kind.task, kind.message)``
+        """
+        kinds = FailureKinds()
+        for state in (State.FAILED, State.PARKED) if self._which.state is None else (self._which.state,):
+            after, which = None, msgspec.structs.replace(self._which, state=state)
+            while page := self._app.store.find(which, after=after, limit=BITE):
+                kinds.add(page)
+                after = page[-1].id
+        return kinds.told()
 
     def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
         """Retries all that failed, were cancelled or are parked; how many.

@@ -61,6 +61,13 @@ def field_names(kind: Any) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(kind))
 
 
+def forbids_others(kind: Any) -> bool:
+    """Whether a document with any other field than its own is none of this type."""
+    if is_pydantic(kind):
+        return bool(kind.model_config.get("extra") == "forbid")
+    return issubclass(kind, msgspec.Struct) and kind.__struct_config__.forbid_unknown_fields
+
+
 def kind_name(kind: Any) -> str:
     """What a type is called in messages."""
     return getattr(kind, "__qualname__", None) or str(kind)

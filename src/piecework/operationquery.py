@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from piecework.alike import FailureKind, FailureKinds, StepCount, StepCounts
 from piecework.amending import must_not_be_undone
 from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
@@ -112,6 +113,33 @@ class OperationQuery(Generic[S]):
         some: Sequence[State | None] = [None] if len(self._among) == len(ALL) else self._among
         return sum(self._app.store.count(self._filter(name, state)) for name in self._each_name() for state in some)
 
+    def counts(self) -> list[StepCount]:
+        """How many of them stand where: by name, state and step, for what they wait, and since when.
+
+        Of those that have not completed, unless they are asked for: ``only(state="completed")``. It reads them once, a page
+        at a time; what has completed is passed over in the database.
+
+        Example: ``[(at.status, at.count) for at in fulfil.where(batch="may").counts()]``
+        """
+        counts, store = StepCounts(self._app.store.now()), self._app.store
+        for page in self._surveyed([state for state in State if state is not State.COMPLETED]):
+            asked = [record.id for record in page if record.state in counts.NEED]
+            counts.add(page, {one.id: one for one in store.operations(asked)} if asked else {})
+        return counts.told()
+
+    def failures(self) -> list[FailureKind]:
+        """What went wrong with them: failures that are alike counted together, the most frequent first.
+
+        Of those that failed or are parked; or of those in the state that is asked for, as ``only(state="available")``
+        for what will be tried again. It reads them once, a page at a time.
+
+        Example: ``[(kind.step, kind.error, kind.message, kind.count) for kind in fulfil.where().failures()]``
+        """
+        kinds = FailureKinds()
+        for page in self._surveyed((State.FAILED, State.PARKED)):
+            kinds.add(page)
+        return kinds.told()
+
     async def acount(self) -> int:
         """`count`, awaited."""
         return await self._app.edge.call(self.count)
@@ -138,6 +166,12 @@ class OperationQuery(Generic[S]):
 
     def _records(self) -> Iterator[Record]:
         return chain.from_iterable(page for which in self._filters() for page in self._pages(which))
+
+    def _surveyed(self, states: Sequence[State]) -> Iterator[list[Record]]:
+        """Those in some states, or in the one that is asked for, state by state: what is passed over is not read."""
+        for state in states if self._state is None else (self._state,):
+            for name in self._each_name() if state in self._among else ():
+                yield from self._pages(self._filter(name, state), limit=BITE)
 
     def _pages(
         self, which: Filter, *, after: str | None = None, newest: bool = False, limit: int = PAGE

@@ -183,7 +183,9 @@ class OperationTask(Task[P, S, S], Generic[P, S]):
         """The operations of this name whose globals contain these; all of them without any.
 
         Of an object a subset of its keys is enough, of a list a subset of its items, in any order; scalars are equal and
-        of one type: 7 is not "7". Raises `BadArguments` for what cannot be a global.
+        of one type: 7 is not "7". Raises `BadArguments` for what cannot be a global: also for a name that is no field of a
+        declared state which forbids others. Of any other state, and without one, steps may set globals of any name, so that a
+        name which no operation has is no error: it finds none.
 
         Example: ``fulfil.where(subscription_id=7).first()``
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from piecework.arrival import compare, culprit, refuse_nan
 from piecework.codec import MAX_PAYLOAD, too_large
 from piecework.errors import BadArguments, NotSerializable, TooLarge
 from piecework.job import Change
-from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
+from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names, forbids_others
 from piecework.rows import Unit
 from piecework.stepping import start_globals, with_changes
 from piecework.terms import term
@@ -95,9 +96,14 @@ class Globals:
         return changes
 
     def part(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What is asked for, as it is stored: of a declared state also what is no plain value. Raises `NotSerializable`."""
+        """What is asked for, as it is stored: of a declared state also what is no plain value. Raises `NotSerializable`.
+
+        Raises `BadArguments` for a name that no operation can have: one that is no field, of a state that forbids others.
+        """
         if self.state is None:
             return dict(values)
+        if forbids_others(self.state):
+            self._refuse_others(values)
         return {key: _plain((self._edit(key, value).value or "null").encode()) for key, value in values.items()}
 
     def without(self, stored: str, names: Sequence[str]) -> tuple[Change, ...]:
@@ -132,6 +138,18 @@ class Globals:
             compare(value, stored, where)
         except NotSerializable:
             compare(value, getattr(state, key, stored), where)
+
+    def _refuse_others(self, names: Iterable[str]) -> None:
+        assert self.state is not None
+        fields = field_names(self.state)
+        for name in names:
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
+                raise BadArguments(
+                    f"where: {self.operation} has the state {self.state.__qualname__}, which has no field {name!r}; "
+                    + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(fields))}")
+                    + f" (what an older state had is found by app.operations.where({name}=…))"
+                )
 
     def _edit(self, key: str, value: Any) -> Change:
         refuse_nan(value, f"{self.operation}: {key}")

@@ -88,6 +88,10 @@ class Step(Generic[S]):
         self._gone: set[str] = set()
         self._received: dict[str, bytes] = {}  # what came with the signal, not stored yet
         self._state: S | None = None
+        self._seen: tuple[dict[str, msgspec.Raw], dict[str, msgspec.Raw]] = (
+            {},
+            {},
+        )  # the globals that it was made of; itself
         self.jump: str | None = None  # "branch/step", once `jump_to` was called
         self.pause: float | datetime | None = None
         self.wait: Wait | None = None
@@ -138,15 +142,19 @@ class Step(Generic[S]):
     def state(self) -> S:
         """The globals as the operation's declared state; what is changed in it is stored with the step's end.
 
-        Raises `UsageError` for an operation without one. Where the globals came to the step under an older state, and do not
-        fit this one, `OtherState`: the operation is parked, until code comes that they fit, or they are edited.
+        It has what was set by name before its first use. What is set by name after that is not seen in it; one field that is
+        changed in both ways, to different values, fails the step. Raises `UsageError` for an operation without one. Where the
+        globals came to the step under an older state, and do not fit this one, `OtherState`: the operation is parked, until
+        code comes that they fit, or they are edited.
         """
         if self._kind is None:
             raise UsageError(
                 'the operation declares no state; say app.operation(…, state=YourClass), or use step["name"]'
             )
         if self._state is None:
-            self._state = self._read_state()
+            text = self._encoded()
+            self._state = self._read_state(text)
+            self._seen = _raw.decode(text), _raw.decode(self._of_state())
         return self._state
 
     def __getitem__(self, key: str) -> Any:
@@ -353,9 +361,9 @@ class Step(Generic[S]):
             return False
         return True
 
-    def _read_state(self) -> S:
+    def _read_state(self, text: bytes) -> S:
         try:
-            return self._as_state(self._encoded())
+            return self._as_state(text)
         except BadArguments as error:
             if self._fitted():
                 raise
@@ -379,22 +387,45 @@ class Step(Generic[S]):
         return Change(key, text.decode(), (term(key, _plain(text)),))
 
     def _take_state(self) -> None:
-        """Every field of the state that is not as it was stored; also those that it has no more, which may be unset."""
+        """Every field of the state that is not as it was stored; also those that it has no more, which may be unset.
+
+        Raises `BadArguments` for one that was also set by name, to something else, since the state was made.
+        """
         assert self._kind is not None
+        text = self._of_state()
+        compare(self._state, self._as_state(text), "step.state")
+        now = _raw.decode(text)
+        for key in now.keys() | field_names(self._kind):
+            self._take_field(key, now.get(key))
+
+    def _take_field(self, key: str, raw: msgspec.Raw | None) -> None:
+        """One field as the state has it now; None where it has it no more."""
+        changed = _differ(raw, self._seen[1].get(key))
+        named = self._named(key)
+        if _differ(named, self._seen[0].get(key)):  # by name, since the state was made
+            if changed and _differ(named, raw):
+                raise BadArguments(
+                    f"this step has set step.state.{key} and step[{key!r}], to different values; set it in one of the two ways"
+                )
+        elif raw is None:
+            self._values.pop(key, None)
+            self._gone.add(key)
+        elif changed or _differ(raw, self._documents().get(key)):
+            self._gone.discard(key)
+            self._values[key] = _plain(raw)
+
+    def _named(self, key: str) -> msgspec.Raw | None:
+        """A global as it is by its name, as JSON text; None where there is none."""
+        if key in self._values:
+            return msgspec.Raw(self._text_of(key, self._values[key]))
+        return None if key in self._gone else self._documents().get(key)
+
+    def _of_state(self) -> bytes:
         try:
-            text = encode_whole(self._state)
+            return encode_whole(self._state)
         except ENCODE_ERRORS as error:
             path, what = culprit(self._state, "step.state", error)
             raise NotSerializable(f"{path} cannot be stored: {what}") from error
-        compare(self._state, self._as_state(text), "step.state")
-        now = _raw.decode(text)
-        for key, raw in now.items():
-            if key not in self._documents() or bytes(self._documents()[key]) != bytes(raw):
-                self._gone.discard(key)
-                self._values[key] = _plain(raw)
-        for key in field_names(self._kind) - now.keys():
-            self._values.pop(key, None)
-            self._gone.add(key)
 
     def _as_state(self, text: bytes) -> S:
         assert self._kind is not None
@@ -441,6 +472,10 @@ def branch_and_step(target: Any, step: Any) -> tuple[Any, Any]:
 def _size(lengths: Mapping[str, int]) -> int:
     """How long a document is, by the names of its globals and the lengths of their values."""
     return sum(len(key) + n + 4 for key, n in lengths.items())
+
+
+def _differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
+    return (one is None) is not (other is None) or (one is not None and bytes(one) != bytes(other or b""))
 
 
 def with_changes(globals: str, changes: Iterable[Change]) -> str:

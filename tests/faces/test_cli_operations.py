@@ -200,6 +200,63 @@ def test_operations_under_a_former_name_are_listed_under_the_new_one(call: Call,
         sys.modules.pop("renamed", None)
 
 
+# ── summary ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_summary_counts_where_they_stand_and_what_went_wrong(call: Call, shop: Any) -> None:
+    failed(shop, 1, 2, 3, batch="may")
+    (wait,) = waiting(shop, 4)
+    shop.fulfil.using(delay=10_000).later(order=5)
+    said = call("operations", "summary")
+    lines = said.out.splitlines()
+    assert (said.code, lines[0]) == (0, "approval: 1 operation")
+    assert re.fullmatch(r"        1  waiting for ok          for \d+\.\d s", lines[1])
+    assert lines[2] == "fulfilment: 4 operations"
+    assert re.fullmatch(r"        3  failed at main/set_up   for \d+\.\d s( … \d+\.\d s)?", lines[3])
+    assert re.fullmatch(r"        1  scheduled: main/charge  in 3 h", lines[4])
+    assert lines[5:7] == ["", "failures"]
+    assert lines[7].startswith("        3  ConnectionError: no ·[31manswer\\x00, and so on")
+    assert re.fullmatch(r" {11}fulfilment at main/set_up, in set_up \(desk\w+\.py:\d+\)", lines[8])
+    assert re.fullmatch(r" {11}\d{4}-\d\d-\d\d [\d:]{8}( … [-\d: ]+)?, e\.g\. [-0-9a-f]{36}", lines[9])
+    assert len(lines) == 10
+    assert call("operations", "summary", "--where", "order=4").out.startswith(lines[0])
+    assert wait.waits_for == "ok"
+
+
+def test_summary_as_json_has_ids_and_moments(call: Call, shop: Any) -> None:
+    ops = failed(shop, 1, 2)
+    told = call("operations", "summary", "--name", "fulfilment", "--json").data
+    (at,), (kind,) = told["counts"], told["failures"]
+    assert (at["status"], at["step"], at["waits_for"], at["count"]) == ("failed at main/set_up", "main/set_up", None, 2)
+    assert (kind["error"], kind["state"], kind["count"]) == ("ConnectionError", "failed", 2)
+    assert {at["example"], kind["example"]} <= {op.id for op in ops}
+    assert at["oldest"] <= at["newest"]
+
+
+def test_summary_of_nothing_says_so(call: Call, shop: Any) -> None:
+    shop.fulfil.later(order=1)
+    drain(shop.app)
+    assert call("operations", "summary").out == "no operations match, but for what has completed\n"
+    assert call("operations", "summary", "--json").data == {"counts": [], "failures": []}
+    assert "completed" in call("operations", "summary", "--state", "completed").out
+
+
+def test_jobs_failures_tell_kinds_the_most_frequent_first(call: Call, shop: Any) -> None:
+    failed(shop, 1, 2, 3)
+    assert call("jobs", "failures", "--task", "nobody").out == "no failures match\n"
+    first = call("jobs", "failures").out
+    assert first.startswith("        3  ConnectionError: ")
+    other = shop.fulfil.later(order=4)
+    other.unset("order")
+    drain(shop.app)
+    assert [kind["count"] for kind in call("jobs", "failures", "--json").data] == [3]
+    (again,) = call("jobs", "failures", "--state", "available", "--json").data
+    assert (again["error"], again["raised_in"][:8], again["count"]) == ("KeyError", "charge (", 1)
+    assert "KeyError: 'order' (will be tried again)" in call("jobs", "failures", "--state", "available").out
+    lines = call("jobs", "failures", "--kinds", "1").out.splitlines()
+    assert len(lines) == 3
+
+
 # ── show ─────────────────────────────────────────────────────────────────────────────────────────
 
 

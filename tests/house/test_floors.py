@@ -83,6 +83,7 @@ FLOORS = {
         "changed",
         "bringback",
         "deeds",
+        "alike",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

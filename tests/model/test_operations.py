@@ -23,6 +23,7 @@ from piecework.job import (
     BatchState,
     Change,
     Claim,
+    Deed,
     Ending,
     ErrorInfo,
     Fetched,
@@ -370,6 +371,25 @@ class OperationMachine(Twins):
         self.amended.append((job.id, "main/elsewhere/0" if stale else job.cursor or "", amendment))
         answer = self.both("amend", *self.amended[-1])
         assert not stale or answer is Answer.STALE
+
+    @rule(
+        data=st.data(),
+        moves=st.lists(st.booleans(), min_size=2, max_size=4),
+        resume=st.booleans(),
+        changes=changes,
+    )
+    def amend_many(self, data: st.DataObject, moves: list[bool], resume: bool, changes: tuple[Change, ...]) -> None:
+        """Of operations of which none is above another, and none has the key of another."""
+        jobs = {job.key or job.id: job for move in moves if (job := self.draw_operation(data)) is not None}
+        made = [
+            (job.id, job.cursor or "", Amendment(
+                id=self.name("amendment"), what="jumped" if move else "edited", by="ops", reason="many",
+                cursor=self.place() if move else None, changes=changes, resume=resume,
+            ))
+            for job, move in zip(jobs.values(), moves, strict=False) if job.batch is None
+        ]  # fmt: skip
+        self.amended += made
+        self.both("amend_many", [Deed(*one) for one in made])
 
     @precondition(lambda self: self.amended)
     @rule(data=st.data())

@@ -168,6 +168,51 @@ def test_a_global_that_does_not_fit_the_state_is_refused_if_it_is_the_steps_own(
     assert [change.key for change in step.changes()] == ["noted"]
 
 
+def changed(step: Step[Any]) -> dict[str, Any]:
+    return {change.key: json.loads(change.value or "null") for change in step.changes()}
+
+
+def test_a_field_that_is_set_in_two_ways_to_two_values_is_refused() -> None:
+    step: Step[Data] = a_step({"n": 1}, state=Data)
+    step.state.n = 2
+    step["n"] = 3
+    with pytest.raises(BadArguments, match=r"has set step\.state\.n and step\['n'\], to different values"):
+        step.changes()
+    step["n"] = 2  # the same in both ways
+    assert changed(step)["n"] == 2
+
+
+def test_a_field_that_is_taken_away_by_name_and_set_in_the_state_is_refused() -> None:
+    step: Step[Data] = a_step({"n": 1, "tags": ["a"]}, state=Data)
+    step.state.tags.append("b")
+    del step["tags"]
+    with pytest.raises(BadArguments, match="in one of the two ways"):
+        step.changes()
+
+
+def test_the_state_has_what_was_set_by_name_before_and_is_set_from_there_also_back() -> None:
+    step: Step[Data] = a_step({"n": 1, "tags": ["a"]}, state=Data)
+    step["n"] = 2
+    step["tags"].append("b")
+    assert (step.state.n, step.state.tags) == (2, ["a", "b"])
+    step.state.n = 1  # as it was stored
+    assert "n" not in changed(step)
+    assert changed(step)["tags"] == ["a", "b"]
+
+
+def test_what_is_set_by_name_after_the_state_was_looked_at_stays() -> None:
+    step: Step[Data] = a_step({"n": 1, "tags": ["a"]}, state=Data)
+    assert (step.state.n, step["tags"]) == (1, ["a"])
+    step["n"] = 2
+    step["beside"] = 3
+    step.state.tags.append("b")  # which `step["tags"]` has not seen, and has not changed
+    assert {key: value for key, value in changed(step).items() if key != "when"} == {
+        "n": 2,
+        "beside": 3,
+        "tags": ["a", "b"],
+    }
+
+
 def test_an_operation_without_a_state_says_so() -> None:
     with pytest.raises(UsageError, match="declares no state"):
         a_step().state  # noqa: B018

@@ -159,3 +159,32 @@ def test_nobody_is_found_by_what_is_no_number(app: Piecework) -> None:
     with pytest.raises(NotSerializable, match="share is nan"):
         loose.where(share=float("nan"))
     assert loose.where(share=None).count() == 1
+
+
+def test_a_field_that_a_step_sets_in_two_ways_fails_it_and_says_what_to_do(app: Piecework) -> None:
+    def twice(step: Step[Bill]) -> None:
+        step.state.total = 1
+        step["total"] = 2
+
+    op = app.operation("billing", main=[step(twice, attempts=1)], state=Bill).later()
+    drain(app)
+    assert (op.state, op.globals["total"]) == (State.FAILED, 0)
+    assert op.error is not None
+    assert "has set step.state.total and step['total'], to different values; set it in one" in op.error.message
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    total: int = 0
+
+
+def test_a_name_that_no_operation_can_have_is_not_asked_for(app: Piecework) -> None:
+    """Where steps may set others beside the state, it may be theirs."""
+    strict, bill = (app.operation(f"of_{kind.__name__}", main=[fill], state=kind) for kind in (Strict, Bill))
+    with pytest.raises(BadArguments, match="no field 'totl'; did you mean 'total'.*app.operations.where"):
+        strict.where(totl=1)
+    strict.later(total=1)
+    assert (strict.where(total=1).count(), app.operations.where(totl=1).count(), bill.where(totl=1).count()) == (
+        1,
+        0,
+        0,
+    )

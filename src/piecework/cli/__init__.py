@@ -12,8 +12,8 @@ from piecework import __version__
 
 COMMANDS = {
     "work": ("piecework.cli.work", "Run jobs."),
-    "jobs": ("piecework.cli.jobs", "List, show, retry, cancel, resume and delete jobs."),
-    "operations": ("piecework.cli.operations", "List and show operations; retry, skip, jump, fork and signal them."),
+    "jobs": ("piecework.cli.jobs", "List and show jobs, count failures; retry, cancel, resume and delete."),
+    "operations": ("piecework.cli.operations", "List, show and count operations; retry, skip, jump, fork, signal."),
     "distributed": ("piecework.cli.distributed", "List and show distributed jobs; stop, resume and forget them."),
     "queues": ("piecework.cli.queues", "List queues, pause and unpause them."),
     "watch": ("piecework.cli.watching", "Watch a job and its pieces until it ends."),

@@ -1,4 +1,4 @@
-"""`piecework jobs`: list, show, retry, cancel, resume, delete."""
+"""`piecework jobs`: list, show, failures, retry, cancel, resume, delete."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from piecework.amending import step_of
 from piecework.app import Piecework
 from piecework.changed import Changed
+from piecework.cli.alike import kinds_option, print_failures
 from piecework.cli.common import (
     UnreadableError,
     app_option,
@@ -40,7 +41,7 @@ MOST_TOLD = 10  # jobs that could not come back
 
 @click.group("jobs")
 def command() -> None:
-    """List, show, retry, cancel, resume and delete jobs."""
+    """List and show jobs, count their failures; retry, cancel, resume and delete them."""
 
 
 # ── list ─────────────────────────────────────────────────────────────────────────────────────────
@@ -189,6 +190,27 @@ def _echo_tree(node: ErrorNode, depth: int) -> None:
         click.echo(f"{'  ' * depth}{plain(node.key or '')}  {node.id}  {said}")
     for piece in node.pieces:
         _echo_tree(piece, depth + 1)
+
+
+@command.command("failures")
+@filters
+@kinds_option
+@app_option
+@store_option
+@json_option
+def failures(kinds: int, reference: str | None, url: str | None, as_json: bool, **options: Any) -> None:
+    """Count failures by what they say, the most frequent first.
+
+    Failures of one task, with one class and one message but for its numbers and ids, are one kind. They are those of jobs
+    that failed or are parked; with --state available, of those that will be tried again.
+    """
+    found = query_of(find_app(reference, url), given(options)).failures()
+    if as_json:
+        print_json(found)
+        return
+    print_failures(found, kinds)
+    if not found:
+        click.echo("no failures match")
 
 
 # ── retry, cancel, resume and delete ─────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""`piecework operations`: list and show them; retry, resume, cancel, skip, jump, set, unset, fork and signal."""
+"""`piecework operations`: list, show and count them; retry, resume, cancel, skip, jump, set, unset, fork and signal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from piecework.amending import status_of
 from piecework.byhand import RETRIABLE, UNFINISHED
+from piecework.cli.alike import kinds_option, print_counts, print_failures
 from piecework.cli.chosen import Act, Said, Verb, assigned, filters, query_of, verb
 from piecework.cli.common import (
     UnreadableError,
@@ -38,7 +39,7 @@ no_resume = click.option("--no-resume", is_flag=True, help="Leave it failed, can
 
 @click.group("operations")
 def command() -> None:
-    """List and show operations; retry, resume, cancel, skip, jump, set, unset, fork and signal them.
+    """List, show and count operations; retry, resume, cancel, skip, jump, set, unset, fork and signal them.
 
     Operations are named by their ids, or by a filter. By filter, a verb says how many it is about and asks first; --yes
     is the answer to that. An id may stand before or behind the other words of a verb.
@@ -108,6 +109,33 @@ def show(id: str, reference: str | None, url: str | None, as_json: bool) -> None
     It tells where that stands, its globals, its steps and their attempts, what was done to it, and why it failed.
     """
     print_operation(find_app(reference, url), id, as_json)
+
+
+@command.command("summary")
+@filters
+@kinds_option
+@app_option
+@store_option
+@json_option
+def summary(kinds: int, reference: str | None, url: str | None, as_json: bool, **said: Any) -> None:
+    """Count operations by where they stand, and failures.
+
+    Of each place where some stand that have not completed: how many, and for how long the first and the last have. Then
+    what went wrong: failures with one class, one message but for its numbers and ids, at one step, are one kind; the most
+    frequent first.
+    """
+    app = find_app(reference, url)
+    query = query_of(app, said)
+    counts, failures = query.counts(), query.failures()
+    if as_json:
+        print_json({"counts": counts, "failures": failures})
+        return
+    print_counts(counts, app.store.now())
+    if not counts:
+        click.echo("no operations match, but for what has completed")
+    if failures:
+        click.echo("\nfailures")
+        print_failures(failures, kinds)
 
 
 # ── verbs ────────────────────────────────────────────────────────────────────────────────────────

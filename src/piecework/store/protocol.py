@@ -457,15 +457,15 @@ class Store(Protocol):
         ...
 
     def amend_many(self, deeds: Sequence[Deed]) -> list[Answer]:
-        """`amend` for each, in their order, and what each came to.
+        """`amend` for each, and what each came to. Those of one operation are made in their order.
 
-        Each is made wholly or not at all, with its line. They are made some at a time: a call that breaks off has made the
-        first of them; sent again, it makes the others, and answers `already` for those.
+        Each is made wholly or not at all, with its line. They are made some at a time: a call that breaks off has made some
+        of them; sent again, it makes the others, and answers `already` for those.
         """
         ...
 
     def signal_many(self, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
-        """`signal` for each, by the id of its operation, in their order, and what each came to.
+        """`signal` for each, by the id of its operation, and what each came to; to one operation in their order.
 
         Some at a time, as with `amend_many`.
         """

@@ -17,7 +17,8 @@ from piecework.store.redis import deleting, reads
 from piecework.store.redis.shard import Shard, given
 from piecework.store.redis.spread import Spread
 
-TOGETHER = 200  # scripts that are sent at once: they run one by one, and others may come between them
+BITE = 25  # deeds or signals of any size that one script does …
+TOGETHER = 200  # … and that are sent at once: others may come between the scripts
 
 _json = msgspec.json.Encoder().encode
 
@@ -78,12 +79,15 @@ def _bring_back(shard: Shard, held: list[Any], more: dict[str, Any]) -> None:
 
 
 def amend(spread: Spread, deeds: Sequence[Deed]) -> list[Answer]:
-    """The verbs `amend` and `amend_many`: a script for each, a bite of them in one trip."""
+    """The verbs `amend` and `amend_many`."""
     answers: list[Answer] = []
     for some in reads.some_at_a_time(deeds, TOGETHER):
-        for home, (said, held) in spread.of_each([deed.id for deed in some], "amend", [_told(deed) for deed in some]):
-            _bring_back(home, held, {"resume": False, "by": False, "reason": ""})
-            answers.append(Answer(said))
+        said: dict[int, Answer] = {}
+        for told in spread.of_many([deed.id for deed in some], "amend", list(map(_told, some)), BITE):
+            words, held = told.said
+            _bring_back(told.shard, held, {"resume": False, "by": False, "reason": ""})
+            said |= zip(told.numbers, map(Answer, words), strict=True)
+        answers += [said[n] for n in range(len(some))]
     return answers
 
 
@@ -99,15 +103,17 @@ def _told(deed: Deed) -> dict[str, Any]:
 
 
 def signal(spread: Spread, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
-    """The verbs `signal` and `signal_many`, likewise."""
-    told: list[bool] = []
+    """The verbs `signal` and `signal_many`."""
+    answers: list[bool] = []
     for some in reads.some_at_a_time(signals, TOGETHER):
         asked = [
-            {"id": id, "signal": {"id": new.id, "name": new.name, "payload": new.payload, "by": given(new.by)}}
-            for id, new in some
+            {"job": id, "id": new.id, "name": new.name, "payload": new.payload, "by": given(new.by)} for id, new in some
         ]
-        told += [bool(said) for _, said in spread.of_each([id for id, _ in some], "signal", asked)]
-    return told
+        said: dict[int, bool] = {}
+        for told in spread.of_many([id for id, _ in some], "signal", asked, BITE):
+            said |= zip(told.numbers, map(bool, told.said), strict=True)
+        answers += [said[n] for n in range(len(some))]
+    return answers
 
 
 def pause(shard: Shard, queue: str, on: bool = True) -> None:

@@ -9,18 +9,27 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from piecework.errors import UsageError
 from piecework.job import Answer, Claim, Fence, Fetched, NewBatch, NewJob, Progress, SessionRecord
 from piecework.outcome import Settlement
+from piecework.store.bites import bites
 from piecework.store.redis import enqueue, liveness, work
 from piecework.store.redis.client import Client
 from piecework.store.redis.homes import Homes
 from piecework.store.redis.recent import Recent
 from piecework.store.redis.shard import Shard, answer
+
+
+class Told(NamedTuple):
+    """What a script said of some jobs, by their numbers in the call."""
+
+    shard: Shard
+    numbers: Sequence[int]
+    said: Any
 
 
 class Spread:
@@ -105,15 +114,19 @@ class Spread:
         """The shard of a job or batch."""
         return self.one or self.homes.shard_of(id)
 
-    def of_each(self, ids: Sequence[str], title: str, asked: Sequence[Any]) -> list[tuple[Shard, Any]]:
-        """What a script answers of each of some jobs, in its own shard, in one trip; with that shard."""
-        if self.one is not None:
-            homes = [self.one] * len(ids)
-        else:
-            found = self.homes.find(ids)
-            homes = [self.shards[found.get(id, 0)] for id in ids]
-        calls = [home.call(title, said) for home, said in zip(homes, asked, strict=True)]
-        return list(zip(homes, map(answer, self._client.together(calls)), strict=True))
+    def of_many(self, ids: Sequence[str], title: str, asked: Sequence[Any], most: int) -> list[Told]:
+        """What a script answers that is told of some jobs at a time, up to `most` and each once, in their own shards.
+
+        All scripts are sent in one trip; those of one shard run in the order of the jobs.
+        """
+        found = {} if self.one is not None else self.homes.find(ids)
+        parts: dict[int, list[int]] = defaultdict(list)
+        for n, id in enumerate(ids):
+            parts[found.get(id, 0)].append(n)
+        some = [(home, bite) for home, numbers in parts.items() for bite in bites(numbers, ids.__getitem__, most)]
+        calls = [self.shards[home].call(title, [asked[n] for n in numbers]) for home, numbers in some]
+        answers = map(answer, self._client.together(calls))
+        return [Told(self.shards[home], numbers, said) for (home, numbers), said in zip(some, answers, strict=True)]
 
     # ── work ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from piecework.job import Answer, Deed, Ending, State
@@ -25,8 +26,10 @@ class Seen(NamedTuple):
     state: str
     cursor: str
     awaits: bool
-    plain: bool  # nothing is above or below it, and it has no key
+    plain: bool  # nothing is above or below it
     again: bool  # brought back, it waits for its signal again
+    key: str | None
+    taken: bool  # another that has not ended carries the key
 
     @property
     def has_ended(self) -> bool:
@@ -42,21 +45,26 @@ def amend(tx: Transaction, deeds: Sequence[Deed], *, by_itself: bool = False) ->
     made = tx.rows("amend_known", rows=tx.table(("job", "id"), [(deed.id, deed.amendment.id) for deed in deeds]))
     known = {(job, id) for job, id in made}
     present = {row[0]: Seen(*row[1:]) for row in rows()}
-    answers = [_answer(deed, present.get(deed.id), known, by_itself) for deed in deeds]
+    keys = Counter(seen.key for seen in present.values() if seen.key is not None)
+    answers = [_answer(deed, present.get(deed.id), known, None if by_itself else keys) for deed in deeds]
     _make(tx, [(deed, present[deed.id]) for deed, said in zip(deeds, answers, strict=True) if said is Answer.OK])
     return answers
 
 
-def _answer(deed: Deed, seen: Seen | None, known: set[tuple[str, str]], by_itself: bool) -> Answer | None:
+def _answer(
+    deed: Deed, seen: Seen | None, known: set[tuple[str, str]], keys: Mapping[str, int] | None
+) -> Answer | None:
+    """What a deed comes to; `keys` has how many of those that are amended together have a key, None where it is one."""
     if seen is None:
         return Answer.STALE
     amendment = deed.amendment
     if (deed.id, amendment.id) in known:
         return Answer.ALREADY
-    if seen.cursor != deed.cursor or (amendment.cursor is not None and _may_not_move(seen)):
+    moves, returns = amendment.cursor is not None, amendment.resume and seen.has_ended
+    if seen.cursor != deed.cursor or (moves and _may_not_move(seen)) or (returns and seen.taken):
         return Answer.STALE
-    moves = amendment.cursor is not None or amendment.resume
-    return None if moves and not (seen.plain or by_itself) else Answer.OK
+    alone = keys is None or (seen.plain and not (returns and seen.key is not None and keys[seen.key] > 1))
+    return Answer.OK if alone or not (moves or returns) else None
 
 
 def _may_not_move(seen: Seen) -> bool:

@@ -6,7 +6,7 @@ open, so that it cannot end without them.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -39,8 +39,13 @@ def retry(tx: Transaction, which: Filter, limit: int, back: Return) -> int:
 
 
 def _revive_plain(tx: Transaction, ids: Sequence[str], back: Return) -> set[str]:
-    """Those with which nothing else comes back, and which nothing keeps from it: all of them in a few statements."""
-    rows = tx.rows("retry_plain", ids=to_json(ids))
+    """Those with which nothing else comes back, and which nothing keeps from it: all of them in a few statements.
+
+    Of several with one key, which somebody else carried between them, one comes back, by itself.
+    """
+    found = tx.rows("retry_plain", ids=to_json(ids))
+    keys = Counter(row[5] for row in found)
+    rows = [row for row in found if not row[6] and (row[5] is None or keys[row[5]] == 1)]
     if back.by is not None:
         operation.note(tx, [row[0] for row in rows if row[3]], _deed(back), back.by, back.reason)
     for after, some in (

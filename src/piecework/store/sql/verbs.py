@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from piecework.job import (
     SignalRecord,
     Standing,
 )
+from piecework.store.bites import bites
 from piecework.store.sql import amending, delete, fanin, history, operation, operators, retry, waits
 from piecework.store.sql.filters import RECORD_COLUMNS
 from piecework.store.sql.parting import PartsOnRows
@@ -47,18 +48,6 @@ FIRST, LAST = -1, (1 << 63) - 1  # below and above every number of arrival
 BITE = 500  # deeds or signals that one transaction does
 
 T = TypeVar("T")
-
-
-def bites(items: Sequence[T], name: Callable[[T], Hashable]) -> Iterator[Sequence[T]]:
-    """The items some at a time, in their order; of one name there is one in each."""
-    first, names = 0, set[Hashable]()
-    for n, item in enumerate(items):
-        if n - first >= BITE or name(item) in names:
-            yield items[first:n]
-            first, names = n, set()
-        names.add(name(item))
-    if first < len(items):
-        yield items[first:]
 
 
 class Verbs(ABC):
@@ -195,7 +184,7 @@ class Verbs(ABC):
 
     def amend_many(self, deeds: Sequence[Deed]) -> list[Answer]:
         answers: list[Answer] = []
-        for bite in bites(deeds, lambda deed: deed.id):
+        for bite in bites(deeds, lambda deed: deed.id, BITE):
             said = self._alone(partial(amending.amend, deeds=bite))
             answers += [self._amend(deed) if one is None else one for deed, one in zip(bite, said, strict=True)]
         return answers
@@ -205,7 +194,7 @@ class Verbs(ABC):
 
     def signal_many(self, signals: Sequence[tuple[str, NewSignal]]) -> list[bool]:
         told: list[bool] = []
-        for bite in bites(signals, lambda signal: signal[0]):
+        for bite in bites(signals, lambda signal: signal[0], BITE):
             told += self._write(partial(waits.signal, signals=bite))
         return told
 

@@ -333,7 +333,7 @@ class SignalConformance(Conformance):
         assert (state(store, run.id), until_due(store)) == (State.WAITING, 60.0)
 
     def test_many_are_signalled_as_each_would_be(self, store: Store) -> None:
-        """`signal_many`: `signal` for each, by the id of its operation, in their order, and what each came to."""
+        """`signal_many`: `signal` for each, by the id of its operation, and what each came to."""
         done = started(store)
         settle(store, stepped(done, FIRST, State.COMPLETED))
         ids, plain = [waiting(store), waiting(store, "other"), waiting(store)], add(store)
@@ -704,7 +704,7 @@ class AmendConformance(Conformance):
         assert whole(store, id) == before
 
     def test_many_are_amended_as_each_would_be(self, store: Store) -> None:
-        """`amend_many`: `amend` for each, in their order, and what each came to; sent again, it changes nothing."""
+        """`amend_many`: `amend` for each, and what each came to; sent again, it changes nothing."""
         runs = [started(store, change("n", n)) for n in range(4)]
         ends = [State.FAILED, State.CANCELLED, State.PARKED]
         for run, end in zip(runs, ends, strict=False):
@@ -757,6 +757,20 @@ class AmendConformance(Conformance):
             State.FAILED, State.AVAILABLE, State.AVAILABLE, State.FAILED, State.AVAILABLE,
         ]  # fmt: skip
         assert [len(store.amendments(deed.id)) for deed in deeds] == [0, 1, 1]
+
+    def test_of_several_with_one_key_the_first_goes_on(self, store: Store) -> None:
+        """As where each was started when the one before it had ended; so does the first that `retry` finds."""
+        runs = []
+        for _ in range(3):
+            runs.append(started(store, key="k", again=True))
+            settle(store, ended(runs[-1], State.FAILED, attempt=1, history="failed"))
+        moved = an_amendment(cursor="main/c/9", resume=True)
+        assert store.amend_many([Deed(run.id, FIRST, moved) for run in runs]) == [Answer.OK, Answer.STALE, Answer.STALE]
+        assert [state(store, run.id) for run in runs] == [State.AVAILABLE, State.FAILED, State.FAILED]
+        settle(store, ended(fetch_one(store), State.FAILED, attempt=1, history="failed"))
+        assert store.retry(Filter(operations=True), by="ann") == 1
+        assert [state(store, run.id) for run in runs] == [State.AVAILABLE, State.FAILED, State.FAILED]
+        assert [len(store.amendments(run.id)) for run in runs] == [2, 0, 0]
 
     def test_one_that_is_edited_and_goes_on_waits_for_its_signal_again(self, store: Store) -> None:
         """With `resume` it comes back as `retry` brings it back: to its wait, and with a signal that was kept, at once."""

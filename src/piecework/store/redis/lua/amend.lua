@@ -1,13 +1,13 @@
 -- with: deeds revive
--- Moves an operation by hand, or edits its globals: {the answer, what is held of what comes back with it}.
+-- Moves operations by hand, or edits their globals, each once: {the answers, what is held of what comes back with them}.
 
 local function may_be_moved(job)
   local for_pieces = job[STATE] == 'w' and Fan.is_open(Fan.own(job))
   return job[STATE] ~= 'r' and job[STATE] ~= 'c' and not for_pieces
 end
 
-local function is_stale(job, amendment)
-  return not job[OPERATION] or job[CURSOR] ~= ASKED.cursor
+local function is_stale(job, cursor, amendment)
+  return not job[OPERATION] or job[CURSOR] ~= cursor
     or (amendment.cursor and not may_be_moved(job))
     or (amendment.resume and not Revive.may_come_back(job))
 end
@@ -50,13 +50,21 @@ local function amended(job, amendment)
   if amendment.resume and (job[STATE] == 'f' or job[STATE] == 'x' or job[STATE] == 'p') then go_on(job, amendment) end
 end
 
-return verb(function()
-  local job, amendment = Rows.with_id(ASKED.id), ASKED.amendment
-  if not job then return { 'stale', {} } end
-  if Deeds.is_known(job, amendment.id) then return { 'already', {} } end
-  if is_stale(job, amendment) then return { 'stale', {} } end
+local function answer(deed)
+  local job, amendment = Rows.with_id(deed.id), deed.amendment
+  if not job then return 'stale' end
+  if Deeds.is_known(job, amendment.id) then return 'already' end
+  if is_stale(job, deed.cursor, amendment) then return 'stale' end
   amended(job, amendment)
+  return 'ok'
+end
+
+return verb(function()
+  local ids, answers = {}, {}
+  for k, deed in ipairs(ASKED) do ids[k] = deed.id end
+  Rows.look_up(ids)
+  for k, deed in ipairs(ASKED) do answers[k] = answer(deed) end
   Moves.keep_last_place()
   Rows.flush()
-  return { 'ok', Revive.held }
+  return { answers, Revive.held }
 end)
