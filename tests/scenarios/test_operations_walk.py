@@ -131,6 +131,26 @@ def test_a_step_has_its_own_attempts_and_the_next_begins_anew(app: Piecework, st
     ]
 
 
+@pytest.mark.elsewhere(shelf=())
+def test_of_a_step_that_was_tried_often_all_attempts_are_counted(app: Piecework, steps: Steps) -> None:
+    def once_mended(step: Step[Any]) -> None:
+        if "mended" not in step:
+            raise ValueError("not yet")
+
+    steps.acts["set_up"] = once_mended
+    op = app.operation("f", main=[steps.charge, step(steps.set_up, attempts=130, retry=0), steps.email]).later()
+    drain(app)
+    op.set(mended=True)
+    op.retry()
+    drain(app)
+    assert [(view.state, view.attempts) for view in op.steps] == [
+        ("completed", 1),
+        ("completed", 131),
+        ("completed", 1),
+    ]
+    assert len(op.steps[1].runs) == 111  # the first 10, the last 100, and the one that completed
+
+
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), ValueError("a\0b \ud800 " + "x" * 5_000_000)]
 )
