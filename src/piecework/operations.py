@@ -165,9 +165,9 @@ class Operation(Job[S]):
 
         One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
-        text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
+        (called, text), who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
         self.kept()
-        return self._app.store.signal(self.id, NewSignal(id=new_id(), name=name, payload=text, by=who))
+        return self._app.store.signal(self.id, NewSignal(id=new_id(), name=called, payload=text, by=who))
 
     async def asignal(self, name: str, payload: Any = None, *, by: str | None = None) -> bool:
         """`signal`, awaited."""
@@ -349,7 +349,7 @@ class Operation(Job[S]):
     def name_of(self, target: Any) -> str:
         """The name of a step or branch; a function or class stands for its step. Raises `BadArguments`."""
         if isinstance(target, str):
-            return target
+            return str.__str__(target)
         spec = self._spec()
         name = None if spec is None or spec.operation is None else spec.operation.names(target)
         if name is None:

@@ -367,7 +367,7 @@ def _check_retry_on(value: Any, where: str) -> tuple[ExceptionRule, ...]:
 def _check_pool(value: Any, where: str) -> str:
     if value not in ("thread", "process"):
         raise BadOption(f"{where} must be 'thread' or 'process', not {value!r}")
-    return str(value)
+    return str.__str__(value)
 
 
 def check_tags(value: Any, where: str) -> tuple[str, ...]:
@@ -384,7 +384,7 @@ def check_tags(value: Any, where: str) -> tuple[str, ...]:
 def _check_tag(tag: Any, where: str) -> str:
     if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG or not storable(tag) or not tag.isprintable():
         raise BadOption(f"{where} must be 1 to {MAX_TAG} printable characters each, not {tag!r:.100}")
-    return str(tag)
+    return str.__str__(tag)
 
 
 def _check_identity(value: Any, where: str) -> Callable[..., Any] | tuple[str, ...]:

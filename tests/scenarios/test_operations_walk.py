@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,48 @@ def test_what_a_step_sets_is_seen_by_the_next_and_what_a_failed_one_set_is_not(a
     op = app.operation("fulfilment", main=[steps.charge, steps.set_up], retry=0).later()
     drain(app)
     assert op.globals == {"list": [0, 2], "kept": 1}
+
+
+class Text(str):
+    """Text of a library's own kind, such as a template's markup."""
+
+    __slots__ = ()
+
+
+class Word(str, Enum):  # noqa: UP042 - of the older kind, which is formatted with its class
+    N, RED, OK, OTHER, PAINT = "n", "red", "ok", "other", "paint"
+
+
+@pytest.mark.parametrize("kind", [Text, Word])
+def test_whatever_kind_of_text_a_name_is_it_is_stored_as_plain_text(app: Piecework, kind: Callable[[str], str]) -> None:
+    n, red, ok, other, paint = map(kind, ("n", "red", "ok", "other", "paint"))
+
+    def first(step: Step[Any]) -> None:
+        step[n] = [0]
+        step.set(other, 1)
+        del step[other]
+        step.jump_to(red, paint)
+
+    def second(step: Step[Any]) -> None:
+        step[n].append(1)
+        step.wait_for(ok, timeout=60, otherwise=red, into=other)
+
+    walked = app.operation(
+        "f", main=[first], branches={red: branch(step(second, name=paint), step(first, name="last"))}, attempts=1
+    )
+    op = walked.later({other: 0})
+    drain(app)
+    assert (op.status, op.globals) == ("waiting for ok", {"n": [0, 1]})
+    assert walked.where({n: [1]}).only(step="last").first() == op
+    op.set({other: 2}, by=red, reason=red)
+    op.unset(other)
+    op.jump_to(red, paint)
+    drain(app)
+    assert op.signal(ok, "yes")
+    op.fork({other: 3}, after=paint)
+    assert [run.name for run in op.runs()] == ["first", "paint", "paint"]
+    op.cancel(red)
+    assert op.record().reason == "red"
 
 
 def test_two_who_set_different_globals_at_once_both_have_their_say(app: Piecework, steps: Steps) -> None:
