@@ -29,7 +29,7 @@ def branch(*steps: Any, then: str | None = None) -> DeclaredBranch:
         raise BadOption("branch: it takes the steps themselves, and no list of them: branch(first, second, then=…)")
     if then is not None and not isinstance(then, str):
         raise BadOption(f'branch: then must be the name of a branch or step, or "branch/step", not {then!r:.100}')
-    return DeclaredBranch(steps, then)
+    return DeclaredBranch(steps, None if then is None else str.__str__(then))
 
 
 def steps_of(given: Any, name: str, where: str) -> tuple[list[DeclaredStep], str | None]:

@@ -86,7 +86,8 @@ def _branches(given: Mapping[str, Any], where: str) -> tuple[dict[str, list[Decl
     found: dict[str, list[DeclaredStep]] = {}
     goes_on: dict[str, str] = {}
     for name, steps in given.items():
-        check_not_undoing(check_step_name(name, f"{where}: the name of a branch"), f"{where}: the name of a branch")
+        name = check_step_name(name, f"{where}: the name of a branch")
+        check_not_undoing(name, f"{where}: the name of a branch")
         found[name], then = steps_of(steps, name, where)
         if then is not None:
             goes_on[name] = then

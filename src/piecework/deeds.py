@@ -105,7 +105,7 @@ class Seen:
 def name_of(spec: TaskSpec | None, task: str, target: Any) -> str:
     """The name of a step or branch; a function or class stands for its step. Raises `BadArguments`."""
     if isinstance(target, str):
-        return target
+        return str.__str__(target)
     name = None if spec is None or spec.operation is None else spec.operation.names(target)
     if name is None:
         raise BadArguments(f"{target!r:.100} is no step of {task}; give the name of a step or branch")

@@ -158,9 +158,9 @@ class Operation(Job[S]):
 
         One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
-        text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
+        (called, text), who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
         self.kept()
-        return self._app.store.signal(self.id, NewSignal(id=new_id(), name=name, payload=text, by=who))
+        return self._app.store.signal(self.id, NewSignal(id=new_id(), name=called, payload=text, by=who))
 
     async def asignal(self, name: str, payload: Any = None, *, by: str | None = None) -> bool:
         """`signal`, awaited."""

@@ -83,13 +83,25 @@ def _view(
         branch=place.branch,
         state=state,
         visit=visit,
-        attempts=sum(run.outcome in SPENT for run in own),
+        attempts=_spent(run.attempt for run in own if run.outcome in SPENT),
         started_at=as_utc(record.started_at) if live else own[0].started_at if own else None,
         finished_at=runs[-1].finished_at if runs and not current else None,
         worker=record.worker if live else own[-1].worker if own else None,
         error=None if done else record.error if current else own[-1].error if own else None,
         runs=tuple(runs),
     )
+
+
+def _spent(numbers: Iterable[int]) -> int:
+    """How many attempts were spent, by their numbers: the lines of many are not kept, and a retry by hand begins with 1.
+
+    Of a retry by hand nothing is known here where its lines are among those that are not kept.
+    """
+    total, last = 0, 0
+    for number in numbers:
+        total += number - last if number > last else number
+        last = number
+    return total
 
 
 def _ended_as(runs: list[StepRun]) -> str | None:

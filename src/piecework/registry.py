@@ -145,7 +145,7 @@ def task_name(function: Callable[..., Any], given: str | None, what: str = "task
         given = f"{module_name(function)}.{function.__qualname__}".replace(".<locals>", "")
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise BadOption(f"the {what} name {given!r} must be 1 to 200 letters, digits or any of _ . : -")
-    return given
+    return str.__str__(given)  # of a subclass nobody knows whether it travels
 
 
 def check_aliases(given: Any, where: str) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ def check_aliases(given: Any, where: str) -> tuple[str, ...]:
     for alias in aliases:
         if not isinstance(alias, str) or not _NAME.fullmatch(alias):
             raise BadOption(f"{where}: the alias {alias!r} must be 1 to 200 letters, digits or any of _ . : -")
-    return aliases
+    return tuple(map(str.__str__, aliases))
 
 
 def kind_of(function: Callable[..., Any]) -> str:

@@ -14,7 +14,7 @@ from piecework.errors import BadArguments, NotSerializable, TooLarge
 from piecework.job import Change
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names, forbids_others
 from piecework.rows import Unit
-from piecework.stepping import start_globals, with_changes
+from piecework.stepping import check_name, start_globals, with_changes
 from piecework.terms import term
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -114,7 +114,7 @@ class Globals:
                 raise BadArguments(
                     f"{self.operation}: there is no global {name!r}; there are {', '.join(there) or 'none'}"
                 )
-        changes = tuple(Change(name, None) for name in names)
+        changes = tuple(Change(str.__str__(name), None) for name in names)
         self.value(with_changes(stored, changes))
         return changes
 
@@ -152,6 +152,7 @@ class Globals:
                 )
 
     def _edit(self, key: str, value: Any) -> Change:
+        key = check_name(key, f"{self.operation}: a global's name")
         refuse_nan(value, f"{self.operation}: {key}")
         try:
             text = encode(value).decode()

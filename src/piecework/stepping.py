@@ -164,7 +164,7 @@ class Step(Generic[S]):
             raise KeyError(key)
         value = _plain(self._documents()[key])
         if isinstance(value, _MUTABLE):
-            self._values[key] = value  # it may be changed in place
+            self._values[str.__str__(key)] = value  # it may be changed in place
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -181,7 +181,7 @@ class Step(Generic[S]):
         arrive as it was set.
         """
         self._check_open()
-        _check_name(key)
+        key = check_name(key)
         _check_plain(value, f"step[{key!r}]")
         self._gone.discard(key)
         self._values[key] = value
@@ -198,6 +198,7 @@ class Step(Generic[S]):
         self._check_open()
         if key not in self:
             raise KeyError(key)
+        key = str.__str__(key)
         self._values.pop(key, None)
         self._gone.add(key)
 
@@ -240,7 +241,7 @@ class Step(Generic[S]):
                 f"jump_to: {target!r:.100} is neither a branch nor a step of this operation; give a branch's name, or a "
                 "step's function, class or name"
             )
-        return name
+        return str.__str__(name)
 
     def _check_free(self, call: str) -> None:
         if self._bound is not None:
@@ -494,24 +495,24 @@ def make_wait(
     what: str = "wait_for",
 ) -> Wait:
     """A checked wait; `otherwise` becomes "branch/step" by `way`, where the plan is known. Raises `BadArguments`, `BadOption`."""
-    _check_name(signal, f"{what}: the signal")
-    if into is not None:
-        _check_name(into, f"{what}: into")
+    signal = check_name(signal, f"{what}: the signal")
+    into = signal if into is None else check_name(into, f"{what}: into")
     if otherwise is not None and not isinstance(otherwise, str):
         raise BadArguments(f"{what}: otherwise must be the name of a branch or step, not {otherwise!r:.100}")
     if otherwise is not None and timeout is None:
         raise BadArguments(f"{what}: otherwise is where it goes without a signal in time; say timeout=, too")
     seconds = None if timeout is None else check_seconds(timeout, f"{what}: timeout")
-    if otherwise is not None and way is not None:
-        otherwise = way(otherwise)
-    return Wait(signal, seconds, into or signal, otherwise)
+    if otherwise is not None:
+        otherwise = str.__str__(otherwise)
+        otherwise = otherwise if way is None else way(otherwise)
+    return Wait(signal, seconds, into, otherwise)
 
 
 def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[str, tuple[Change, ...]]:
     """The globals that an operation starts with, as JSON text and as changes. Raises `BadArguments` and its kinds."""
     changes = []
     for key, value in values.items():
-        _check_name(key, f"{where}: a global's name")
+        key = check_name(key, f"{where}: a global's name")
         _check_plain(value, f"{where}: {key}")
         text = encode(value)
         changes.append(Change(key, text.decode(), (term(key, _plain(text)),)))
@@ -521,23 +522,25 @@ def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[st
     return document.decode(), tuple(changes)
 
 
-def signal_payload(name: Any, payload: Any, limit: int) -> str:
-    """The payload of a signal as JSON text. Raises `BadArguments` and its kinds, also for what is no name of a signal."""
-    _check_name(name, "signal: its name")
+def signal_payload(name: Any, payload: Any, limit: int) -> tuple[str, str]:
+    """The name of a signal, and its payload as JSON text. Raises `BadArguments` and its kinds."""
+    name = check_name(name, "signal: its name")
     _check_plain(payload, "signal: the payload")
     text = encode(payload)
     if len(text) > limit:
         raise TooLarge(too_large("the payload of the signal", len(text), limit))
-    return text.decode()
+    return name, text.decode()
 
 
-def _check_name(key: Any, what: str = "a global's name") -> None:
+def check_name(key: Any, what: str = "a global's name") -> str:
+    """The name of a global, or of a signal, as plain text. Raises `BadArguments`."""
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_NAME or "\0" in key:
         raise BadArguments(f"{what} must be text of 1 to {MAX_NAME} characters, without NUL, not {key!r:.100}")
     try:
         key.encode()
     except UnicodeEncodeError:
         raise BadArguments(f"{what} has characters that no text can carry: {key!r:.100}") from None
+    return str.__str__(key)  # of a subclass nobody knows whether it travels
 
 
 def _check_plain(value: Any, path: str) -> None:

@@ -132,7 +132,7 @@ def check_step_name(value: Any, where: str) -> str:
     """The name of a step or branch; cursors are made of them. Raises `BadOption`."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_STEP_NAME or not value.isprintable() or "/" in value:
         raise BadOption(f"{where} must be 1 to {MAX_STEP_NAME} printable characters, without '/', not {value!r:.120}")
-    return value
+    return str.__str__(value)  # of a subclass nobody knows whether it travels
 
 
 def check_not_undoing(name: str, where: str) -> None:
@@ -261,7 +261,7 @@ def _join(spec: StepSpec, own: Mapping[str, Any], where: str) -> None:
 def _into(value: Any, where: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
         raise BadOption(f"{where}: into must be the name of a global, not {value!r:.100}")
-    return value
+    return str.__str__(value)
 
 
 def _compose(function: Any, name: str, where: str) -> Compose:

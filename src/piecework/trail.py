@@ -80,8 +80,8 @@ def step_runs(begin: str, lines: Iterable[AttemptRecord], amendments: Iterable[A
     """
     globals = _raw.decode(begin)
     edits = [amendment for amendment in amendments if amendment.changes]
-    for line in lines:
-        while edits and _before(edits[0], line):
+    for line, is_last in _marked(lines):
+        while edits and _before(edits[0], line, is_last):
             fold(globals, edits.pop(0).changes)
         fold(globals, line.changes)
         place = place_of(line.cursor)
@@ -89,9 +89,27 @@ def step_runs(begin: str, lines: Iterable[AttemptRecord], amendments: Iterable[A
             yield _step_run(line, place, dict(globals) if line.outcome in (COMPLETED, UNDONE) else None)
 
 
-def _before(edit: AmendmentRecord, line: AttemptRecord) -> bool:
-    """Whether an edit was made before the end of a run."""
-    return edit.run < line.run or (edit.run == line.run and edit.at <= line.finished_at)
+def _marked(lines: Iterable[AttemptRecord]) -> Iterator[tuple[AttemptRecord, bool]]:
+    """Each line, and whether it is the last."""
+    before: AttemptRecord | None = None
+    for line in lines:
+        if before is not None:
+            yield before, False
+        before = line
+    if before is not None:
+        yield before, True
+
+
+def _before(edit: AmendmentRecord, line: AttemptRecord, is_last: bool) -> bool:
+    """Whether an edit was made before the end of a run.
+
+    Where the operation has moved on since, its place tells; the moments of two who waited for each other need not.
+    """
+    if edit.run != line.run:
+        return edit.run < line.run
+    if edit.cursor_before != line.cursor:
+        return False
+    return not is_last or edit.at <= line.finished_at
 
 
 def _step_run(line: AttemptRecord, place: Place, after: Mapping[str, msgspec.Raw] | None) -> StepRun:

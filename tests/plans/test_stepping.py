@@ -260,6 +260,24 @@ def test_a_jump_to_nowhere_is_refused_and_changes_nothing(target: Any, said: str
     assert made.jump is None
 
 
+class Text(str):
+    __slots__ = ()
+
+
+def test_names_are_kept_as_plain_text() -> None:
+    made = a_step({"gone": 1, "list": []})
+    made[Text("list")].append(1)
+    made[Text("new")] = 1
+    del made[Text("gone")]
+    made.jump_to(Text("red"))
+    made.wait_for(Text("ok"), timeout=1, otherwise=Text("red"), into=Text("by"))
+    assert made.wait is not None
+    kept = [change.key for change in made.changes()]
+    assert sorted(kept) == ["gone", "list", "new"]
+    names = [*kept, made.jump, made.wait.name, made.wait.into, made.wait.otherwise]
+    assert {type(name) for name in names} == {str}
+
+
 @pytest.mark.parametrize(("target", "step"), [({"main": "email"}, "charge"), ({"red": None}, None)])
 def test_a_dict_names_both_branch_and_step(target: Any, step: Any) -> None:
     made = a_step()

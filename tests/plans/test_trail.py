@@ -32,10 +32,10 @@ def line(run: int, cursor: str, outcome: str = "completed", at: float = 0.0, **c
     )
 
 
-def edit(run: int, at: float, what: str = "edited", **changes: int | None) -> AmendmentRecord:
+def edit(run: int, at: float, cursor: str = "main/b/2", **changes: int | None) -> AmendmentRecord:
     made = tuple(Change(key, None if value is None else str(value)) for key, value in changes.items())
-    return AmendmentRecord(id=f"{run}", job="j", run=run, what=what, by="ann", reason="", at=at, changes=made,
-                           cursor_before="main/b/2")  # fmt: skip
+    return AmendmentRecord(id=f"{run}", job="j", run=run, what="edited", by="ann", reason="", at=at, changes=made,
+                           cursor_before=cursor)  # fmt: skip
 
 
 def told(*args: Any) -> list[tuple[str, int, str, dict[str, Any] | None]]:
@@ -60,12 +60,23 @@ def test_globals_fold_step_by_step() -> None:
 def test_an_edit_by_hand_is_seen_by_the_steps_that_ended_after_it() -> None:
     """During a run, before it, and between two: judged by the run that the operation was at, and then by the time."""
     lines = [line(1, "main/a/1", at=10.0, x=1), line(2, "main/b/2", at=20.0), line(3, "main/c/3", at=30.0, x=3)]
-    during, between, after = edit(1, 5.0, x=0, y=1), edit(2, 25.0, x=9), edit(3, 35.0, x=99)
+    during, between = edit(1, 5.0, "main/a/1", x=0, y=1), edit(2, 25.0, "main/c/3", x=9)
+    after = edit(3, 35.0, "main/c/3", x=99)
     assert [globals for *_, globals in told("{}", lines, [during, between, after])] == [
         {"x": 1, "y": 1},
         {"x": 1, "y": 1},
         {"x": 3, "y": 1},
     ]
+
+
+def test_where_the_operation_was_tells_what_came_first_and_not_the_clocks_of_two_who_waited_for_each_other() -> None:
+    lines = [line(1, "main/a/1", at=10.0, x=1), line(2, "main/b/2", at=20.0, y=1)]
+    behind_it = edit(1, 9.0, "main/b/2", x=2)  # it began before the step's end was recorded, and was made after that
+    ahead_of_it = edit(1, 11.0, "main/a/1", x=2)
+    assert [globals for *_, globals in told("{}", lines, [behind_it])] == [{"x": 1}, {"x": 2, "y": 1}]
+    assert [globals for *_, globals in told("{}", lines, [ahead_of_it])] == [{"x": 1}, {"x": 1, "y": 1}]
+    at_the_end = [edit(2, 19.0, "main/b/2", z=1), edit(2, 21.0, "main/b/2", z=2)]
+    assert [globals for *_, globals in told("{}", lines, at_the_end)][-1] == {"x": 1, "y": 1, "z": 1}
 
 
 def test_lines_of_the_undoing_between_steps_are_no_steps() -> None:

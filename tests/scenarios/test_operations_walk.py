@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,26 @@ def test_a_step_has_its_own_attempts_and_the_next_begins_anew(app: Piecework, st
         ("email", 2, "retry", 2),
         ("email", 2, "completed", 3),
     ]
+
+
+@pytest.mark.elsewhere(shelf=())
+def test_of_a_step_that_was_tried_often_all_attempts_are_counted(app: Piecework, steps: Steps) -> None:
+    def once_mended(step: Step[Any]) -> None:
+        if "mended" not in step:
+            raise ValueError("not yet")
+
+    steps.acts["set_up"] = once_mended
+    op = app.operation("f", main=[steps.charge, step(steps.set_up, attempts=130, retry=0), steps.email]).later()
+    drain(app)
+    op.set(mended=True)
+    op.retry()
+    drain(app)
+    assert [(view.state, view.attempts) for view in op.steps] == [
+        ("completed", 1),
+        ("completed", 131),
+        ("completed", 1),
+    ]
+    assert len(op.steps[1].runs) == 111  # the first 10, the last 100, and the one that completed
 
 
 @pytest.mark.parametrize(
@@ -298,6 +319,48 @@ def test_what_a_step_sets_is_seen_by_the_next_and_what_a_failed_one_set_is_not(a
     op = app.operation("fulfilment", main=[steps.charge, steps.set_up], retry=0).later()
     drain(app)
     assert op.globals == {"list": [0, 2], "kept": 1}
+
+
+class Text(str):
+    """Text of a library's own kind, such as a template's markup."""
+
+    __slots__ = ()
+
+
+class Word(str, Enum):  # noqa: UP042 - of the older kind, which is formatted with its class
+    N, RED, OK, OTHER, PAINT = "n", "red", "ok", "other", "paint"
+
+
+@pytest.mark.parametrize("kind", [Text, Word])
+def test_whatever_kind_of_text_a_name_is_it_is_stored_as_plain_text(app: Piecework, kind: Callable[[str], str]) -> None:
+    n, red, ok, other, paint = map(kind, ("n", "red", "ok", "other", "paint"))
+
+    def first(step: Step[Any]) -> None:
+        step[n] = [0]
+        step.set(other, 1)
+        del step[other]
+        step.jump_to(red, paint)
+
+    def second(step: Step[Any]) -> None:
+        step[n].append(1)
+        step.wait_for(ok, timeout=60, otherwise=red, into=other)
+
+    walked = app.operation(
+        "f", main=[first], branches={red: branch(step(second, name=paint), step(first, name="last"))}, attempts=1
+    )
+    op = walked.later({other: 0})
+    drain(app)
+    assert (op.status, op.globals) == ("waiting for ok", {"n": [0, 1]})
+    assert walked.where({n: [1]}).only(step="last").first() == op
+    op.set({other: 2}, by=red, reason=red)
+    op.unset(other)
+    op.jump_to(red, paint)
+    drain(app)
+    assert op.signal(ok, "yes")
+    op.fork({other: 3}, after=paint)
+    assert [run.name for run in op.runs()] == ["first", "paint", "paint"]
+    op.cancel(red)
+    assert op.record().reason == "red"
 
 
 def test_two_who_set_different_globals_at_once_both_have_their_say(app: Piecework, steps: Steps) -> None:

@@ -150,7 +150,7 @@ def _check_retry_on(value: Any, where: str) -> tuple[ExceptionRule, ...]:
 def _check_pool(value: Any, where: str) -> str:
     if value not in ("thread", "process"):
         raise BadOption(f"{where} must be 'thread' or 'process', not {value!r}")
-    return str(value)
+    return str.__str__(value)
 
 
 def check_tags(value: Any, where: str) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def check_tags(value: Any, where: str) -> tuple[str, ...]:
 def _check_tag(tag: Any, where: str) -> str:
     if not isinstance(tag, str) or not 1 <= len(tag) <= MAX_TAG or not storable(tag) or not tag.isprintable():
         raise BadOption(f"{where} must be 1 to {MAX_TAG} printable characters each, not {tag!r:.100}")
-    return str(tag)
+    return str.__str__(tag)
 
 
 def _check_identity(value: Any, where: str) -> Callable[..., Any] | tuple[str, ...]:
@@ -200,13 +200,13 @@ def _check_flag(value: Any, where: str) -> bool:
 def _check_on_duplicate(value: Any, where: str) -> str:
     if value not in ("return", "raise"):
         raise BadOption(f"{where} must be 'return' (the job that is there) or 'raise', not {value!r}")
-    return str(value)
+    return str.__str__(value)
 
 
 def _check_on_missing(value: Any, where: str) -> str:
     if value not in ("fail", "cancel", "retry"):
         raise BadOption(f"{where} must be 'fail', 'cancel' or 'retry', not {value!r}")
-    return str(value)
+    return str.__str__(value)
 
 
 # By the name of the option: what is given, and where, to what is kept.
