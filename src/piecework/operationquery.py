@@ -32,7 +32,7 @@ class OperationQuery(Generic[S]):
     """Some operations: iterate over them in order of arrival, count them, or act on each.
 
     A verb takes what its fellow of `Operation` takes, and answers how many it changed; those that it does not fit stay
-    as they are, and the answer's `refused` says why. Each that it changed keeps a line of it: who, when and why.
+    as they are, as do those that have moved on from the state or step meanwhile, and the answer's `refused` says why. Each that it changed keeps a line of it: who, when and why.
     """
 
     def __init__(
@@ -65,6 +65,15 @@ class OperationQuery(Generic[S]):
     def __iter__(self) -> Iterator[Operation[S]]:
         for record in self._records():
             yield Operation(self._app, record.id, record)
+
+    def meant(self) -> Iterator[Operation[S]]:
+        """The same, for what is done to each by hand: one that has moved on by then from that state or step refuses it."""
+        for op in self:
+            yield op if self._state is None and self._step is None else op.only_while(self._fits)
+
+    def _fits(self, record: Record) -> bool:
+        at_step = self._step is None or _is_at(record, self._step)
+        return at_step and (self._state is None or record.state is self._state)
 
     def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Operation[S]]:
         """One page, in order of arrival or the reverse, beginning behind the operation `after`."""
@@ -181,7 +190,7 @@ class OperationQuery(Generic[S]):
     def _each(self, act: Callable[[Operation[S]], bool], states: Sequence[State] = ()) -> Changed:
         """Acts on each, page by page; one that the verb does not fit hides none behind it."""
         done, left, refused = 0, 0, list[tuple[str, str]]()
-        for op in self:
+        for op in self.meant():
             if states and op.known.state not in states:
                 continue
             try:

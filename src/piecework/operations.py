@@ -56,6 +56,8 @@ class Operation(Job[S]):
         op.retry()                    # main/charge has completed, and is not run again
     """
 
+    _fits: Callable[[Record], bool] | None = None
+
     def __repr__(self) -> str:
         return f"<operation {self.id}>"
 
@@ -166,6 +168,7 @@ class Operation(Job[S]):
         One that failed for want of it, was cancelled or is parked takes it when it is retried. `payload` is of plain values. Raises `BadArguments` for what is not, and `JobNotFound`.
         """
         text, who = signal_payload(name, payload, self._app.settings.max_payload), _who(by)
+        self._must_be_meant()
         self.kept()
         return self._app.store.signal(self.id, NewSignal(id=new_id(), name=name, payload=text, by=who))
 
@@ -181,12 +184,12 @@ class Operation(Job[S]):
         What has completed is not run again. False if it has not ended badly. Raises `UsageError` with the reason where it
         has, and cannot come back; one that was undone is forked, or jumps.
         """
-        must_not_be_undone(self.record(), RETRIABLE)
+        must_not_be_undone(self._fitting(self.record()), RETRIABLE)
         return super().retry(reason, by=by)
 
     def resume(self, reason: str = "", *, by: str | None = None) -> bool:
         """Lets a cancelled operation go on where it was. False if it was not cancelled."""
-        must_not_be_undone(self.record(), (State.CANCELLED,))
+        must_not_be_undone(self._fitting(self.record()), (State.CANCELLED,))
         return super().resume(reason, by=by)
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> bool:
@@ -196,6 +199,7 @@ class Operation(Job[S]):
         end all the same while it is asked to stop, and be it the last.
         """
         why, who = why_and_who("cancel", reason, by)
+        self._must_be_meant()
         return self._cancel(why, who, undo=undo)
 
     async def acancel(
@@ -214,6 +218,7 @@ class Operation(Job[S]):
         found: list[Place] = []
 
         def made(record: Record, id: str) -> Amendment:
+            self._fitting(record)
             place, behind = skipped(record)
             found[:] = [place]
             return Amendment(id=id, what="skipped", by=who, reason=why, cursor=behind, resume=resume)
@@ -233,6 +238,7 @@ class Operation(Job[S]):
         there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
 
         def made(record: Record, id: str) -> Amendment:
+            self._fitting(record)
             place = plan.at(there, self._last_visit(record) + 1)
             spec = self._spec()
             known = None if spec is None else spec.operation
@@ -294,6 +300,23 @@ class Operation(Job[S]):
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
+    def only_while(self, fits: Callable[[Record], bool]) -> Operation[S]:
+        """From now on what is done to it by hand is refused where it does not fit any more what was asked for."""
+        self._fits = fits
+        return self
+
+    def _must_be_meant(self) -> None:
+        """Raises `UsageError` where the operation has moved on since it was found."""
+        if self._fits is not None:
+            self._fitting(self.record())
+
+    def _fitting(self, record: Record) -> Record:
+        """The same record. Raises `UsageError` where the operation has moved on since it was found."""
+        if self._fits is not None and not self._fits(record):
+            stands = status_of(record, None, self._app.store.now())
+            raise UsageError(f"operation {self.id} has moved on from where it was found: {stands}")
+        return record
+
     def _amend(self, made: Callable[[Record, str], Amendment]) -> Amendment:
         """Makes an amendment of the operation as it is, and anew where it has moved on before that was stored."""
         id = new_id()
@@ -319,6 +342,7 @@ class Operation(Job[S]):
         who, why = _who(by), check_why(reason)
 
         def made(record: Record, id: str) -> Amendment:
+            self._fitting(record)
             return Amendment(id=id, what="edited", by=who, reason=why, changes=changes(self.kept().globals))
 
         self._amend(made)

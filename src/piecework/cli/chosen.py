@@ -70,7 +70,7 @@ class Choice(msgspec.Struct):
         return self.queries
 
     def _until(self, moment: float, query: OperationQuery[Any]) -> Iterator[Operation[Any]]:
-        there = takewhile(lambda operation: operation.known.created_at <= moment, query)
+        there = takewhile(lambda operation: operation.known.created_at <= moment, query.meant())
         return (operation for operation in there if operation.known.state in self.states)
 
 
