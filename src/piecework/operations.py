@@ -212,7 +212,8 @@ class Operation(Job[S]):
         """Goes on behind the step where it is, which is not run (again); returns that step.
 
         One that has failed, was cancelled or is parked goes on, unless ``resume=False``. Raises `UsageError` where there
-        is nothing to skip: while the step runs or waits for its pieces, and when the operation has completed.
+        is nothing to skip: while the step runs or waits for its pieces, and when the operation has completed; and where it
+        comes to another step at this very moment.
         """
         who, why = _who(by), check_why(reason)
         found: list[Place] = []
@@ -220,6 +221,10 @@ class Operation(Job[S]):
         def made(record: Record, id: str) -> Amendment:
             self._fitting(record)
             place, behind = skipped(record)
+            if found and found[0].visit != place.visit:
+                raise UsageError(
+                    f"operation {self.id} has come to {place.name} meanwhile, which is not skipped for that"
+                )
             found[:] = [place]
             return Amendment(id=id, what="skipped", by=who, reason=why, cursor=behind, resume=resume)
 

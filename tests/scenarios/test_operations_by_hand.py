@@ -17,7 +17,7 @@ from support import books
 from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
 from piecework.changed import Changed
 from piecework.errors import BadArguments, JobNotFound, NotSerializable, TooLarge, UsageError
-from piecework.job import Filter, Record
+from piecework.job import Answer, Filter, Record
 from piecework.operationquery import OperationQuery
 from piecework.testing.drain import drain
 
@@ -198,6 +198,26 @@ def test_a_failed_step_is_skipped_and_the_rest_goes_on(app: Piecework, steps: St
         ("email", "completed"),
     ]
     assert done_by_hand(op) == [("skipped", "done by phone")]
+
+
+def test_a_step_is_not_skipped_in_the_place_of_the_one_before_it(
+    app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be skipped ends by itself at this very moment; that the next one is skipped nobody has asked for."""
+    op = app.operation("f", main=[wait_for("ok"), step(steps.charge, delay=60)]).later()
+    drain(app)
+    amend = app.store.amend
+
+    def late(*said: Any) -> Answer:
+        monkeypatch.undo()
+        op.signal("ok")
+        drain(app)
+        return amend(*said)
+
+    monkeypatch.setattr(app.store, "amend", late)
+    with pytest.raises(UsageError, match="has come to main/charge meanwhile, which is not skipped for that"):
+        op.skip()
+    assert (op.status, op.amendments()) == ("scheduled: main/charge", [])
 
 
 def test_the_last_step_can_be_skipped_too_and_a_wait(app: Piecework, steps: Steps) -> None:
