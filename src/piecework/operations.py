@@ -236,8 +236,9 @@ class Operation(Job[S]):
     ) -> Place:
         """Goes on at a branch or step, as a step's own `jump_to` says it; returns that place.
 
-        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on,
-        and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
+        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on
+        with that, unless ``resume=False``: then a retry lets it, at once. What was being undone is not undone any further.
+        Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         who, why, plan = _who(by), check_why(reason), self.plan
         there = plan.target(self._on(plan, target), None if step is None else self._on(plan, step))
