@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from piecework.amending import must_be_movable, skipped, whereabouts
+from piecework.amending import must_be_movable, skipped, status_of, whereabouts
 from piecework.byhand import RETRIABLE, why_not_back
 from piecework.changed import MOST_REFUSED, Changed
 from piecework.errors import BadArguments, JobNotFound, UsageError
@@ -100,6 +100,11 @@ class Seen:
         passed = [there.visit for there in by_hand if isinstance(there, Place)]
         runs = step_runs(self.record.args, lines_of(self._app, self.record.id), amendments)
         return max([*passed, *(run.visit for run in runs)], default=0)
+
+
+def has_moved_on(record: Record, now: float) -> str:
+    """Why nothing is done to an operation that was found elsewhere."""
+    return f"operation {record.id} has moved on from where it was found: {status_of(record, None, now)}"
 
 
 def name_of(spec: TaskSpec | None, task: str, target: Any) -> str:
@@ -208,7 +213,8 @@ class Refusals:
 class Many:
     """One deed, done to many operations, some at a time: each is read, amended, and told where it could not be.
 
-    `still` says which of some operations that moved on are still meant; `fits`, whether one is, by what is kept of it.
+    `still` says which of some operations that moved on are still meant, and with `follows` the deed goes after those to
+    another step; `fits` says whether one is meant, by what is kept of it.
     """
 
     def __init__(
@@ -218,9 +224,12 @@ class Many:
         still: Callable[[Sequence[Record]], Iterable[Record]],
         refusals: Refusals,
         fits: Callable[[OperationRecord], bool] | None = None,
+        *,
+        follows: bool = True,
     ) -> None:
         self._app = app
         self._made = made
+        self._follows = follows
         self._still = still
         self._refusals = refusals
         self._fits = fits
@@ -273,10 +282,19 @@ class Many:
         moved = []
         for before, deed in stale:
             now = found.get(before.id)
-            same = now is not None and (now.cursor, now.state, now.run) == (before.cursor, before.state, before.run)
-            if now is not None and same and deed.amendment.resume and now.state in RETRIABLE:
+            if now is None:
+                continue
+            if (now.cursor, now.state, now.run) != (before.cursor, before.state, before.run):
+                moved.append(now)
+            elif deed.amendment.resume and now.state in RETRIABLE:
                 why = why_not_back(self._app.store, now)
                 self._refusals.note(now.id, f"operation {now.id} cannot go on: {why}")
-            elif now is not None:
+            else:
                 moved.append(now)
-        return list(self._still(moved))
+        places = {before.id: before.cursor for before, _ in stale}
+        meant = [now for now in self._still(moved) if self._follows or now.cursor == places[now.id]]
+        ids = {now.id for now in meant}
+        for now in moved:
+            if now.id not in ids:
+                self._refusals.note(now.id, has_moved_on(now, self._app.store.now()))
+        return meant

@@ -14,7 +14,7 @@ from piecework.amending import must_not_be_undone
 from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
 from piecework.changed import Changed
-from piecework.deeds import Made, Many, Refusals, editing, jumping, skipping, unsetting
+from piecework.deeds import Made, Many, Refusals, editing, has_moved_on, jumping, skipping, unsetting
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.ids import new_id
 from piecework.job import FINISHED, Filter, NewSignal, OperationRecord, Record, State
@@ -219,17 +219,18 @@ class OperationQuery(Generic[S]):
 
     def cancel(self, reason: str = "cancelled by its caller", *, by: str | None = None, undo: bool = False) -> Changed:
         """Cancels those that have not ended; with `undo`, after what they did was undone."""
-        why, who = why_and_who("cancel", reason, by)
+        (why, who), refusals = why_and_who("cancel", reason, by), Refusals()
 
         def bite(records: Sequence[Record]) -> int:
-            return self._app.store.cancel(self._those(records), reason=why, by=who, undo=undo, limit=len(records))
+            there = self._still_at(records, refusals)
+            return self._app.store.cancel(self._those(there), reason=why, by=who, undo=undo, limit=len(there))
 
-        return self._each(bite, Refusals(), UNFINISHED)
+        return self._each(bite, refusals, UNFINISHED)
 
     def skip(self, reason: str = "", *, by: str | None = None, resume: bool = True) -> Changed:
         """Lets each go on behind the step where it is."""
         why, who = why_and_who("skip", reason, by)
-        return self._amend(skipping(who, why, resume=resume))
+        return self._amend(skipping(who, why, resume=resume), follows=False)
 
     def jump_to(
         self, target: Any, step: Any = None, *, reason: str = "", by: str | None = None, resume: bool = True
@@ -255,14 +256,15 @@ class OperationQuery(Generic[S]):
 
     def signal(self, name: str, payload: Any = None, *, by: str | None = None) -> Changed:
         """Sends a signal to those that have not completed."""
-        text = signal_payload(name, payload, self._app.settings.max_payload)
-        _, who = why_and_who("signal", "", by)
+        name, text = signal_payload(name, payload, self._app.settings.max_payload)
+        (_, who), refusals = why_and_who("signal", "", by), Refusals()
 
         def bite(records: Sequence[Record]) -> int:
-            sent = [(record.id, NewSignal(id=new_id(), name=name, payload=text, by=who)) for record in records]
+            there = self._still_at(records, refusals)
+            sent = [(record.id, NewSignal(id=new_id(), name=name, payload=text, by=who)) for record in there]
             return sum(self._app.store.signal_many(sent))
 
-        return self._each(bite, Refusals(), [state for state in State if state is not State.COMPLETED])
+        return self._each(bite, refusals, [state for state in State if state is not State.COMPLETED])
 
     def _bring_back(self, states: Sequence[State], why: str, who: str, *, resume: bool) -> Changed:
         store, refusals = self._app.store, Refusals()
@@ -287,10 +289,23 @@ class OperationQuery(Generic[S]):
         refusals.take(back.told(0))
         return refusals.answer(int(done))
 
-    def _amend(self, made: Made, fits: Callable[[OperationRecord], bool] | None = None) -> Changed:
+    def _amend(
+        self, made: Made, fits: Callable[[OperationRecord], bool] | None = None, *, follows: bool = True
+    ) -> Changed:
         refusals = Refusals()
-        many = Many(self._app, made, self._matching, refusals, fits)
+        many = Many(self._app, made, self._matching, refusals, fits, follows=follows)
         return self._each(many.bite, refusals)
+
+    def _still_at(self, records: Sequence[Record], refusals: Refusals) -> Sequence[Record]:
+        """Those that are still at the step by which they were found, for what the store itself does not fence by it."""
+        if self._step is None:
+            return records
+        found = self._app.store.get([record.id for record in records])
+        there = list(self._matching(found))
+        for record in found:
+            if record not in there:
+                refusals.note(record.id, has_moved_on(record, self._app.store.now()))
+        return there
 
     def _those(self, records: Sequence[Record]) -> Filter:
         """These, as far as they are still in the state that is asked for."""

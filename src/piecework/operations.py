@@ -15,7 +15,7 @@ from piecework.amending import (
     step_of,
 )
 from piecework.byhand import RETRIABLE, whoami, why_and_who, why_not_back
-from piecework.deeds import TRIES, Made, Seen, editing, jumping, lines_of, name_of, skipping, unsetting
+from piecework.deeds import TRIES, Made, Seen, editing, has_moved_on, jumping, lines_of, name_of, skipping, unsetting
 from piecework.errors import JobNotFound, UsageError
 from piecework.forking import fork
 from piecework.handle import Job
@@ -204,9 +204,18 @@ class Operation(Job[S]):
         """Goes on behind the step where it is, which is not run (again); returns that step.
 
         One that has failed, was cancelled or is parked goes on, unless ``resume=False``. Raises `UsageError` where there
-        is nothing to skip: while the step runs or waits for its pieces, and when the operation has completed.
+        is nothing to skip: while the step runs or waits for its pieces, and when the operation has completed; and where it
+        comes to another step at this very moment.
         """
-        seen, _ = self._amend(skipping(_who(by), check_why(reason), resume=resume))
+        skip, found = skipping(_who(by), check_why(reason), resume=resume), list[str | None]()
+
+        def made(seen: Seen, id: str) -> Amendment:
+            if found and found[0] != seen.record.cursor:
+                raise UsageError(has_moved_on(seen.record, self._app.store.now()))
+            found[:] = [seen.record.cursor]
+            return skip(seen, id)
+
+        seen, _ = self._amend(made)
         return skipped(seen.record)[0]
 
     def jump_to(
@@ -214,8 +223,9 @@ class Operation(Job[S]):
     ) -> Place:
         """Goes on at a branch or step, as a step's own `jump_to` says it; returns that place.
 
-        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on,
-        and at once, unless ``resume=False``; what was being undone is not undone any further. Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
+        It is due after the `delay` of that step, or at its `at`. One that has failed, was cancelled or is parked goes on
+        with that, unless ``resume=False``: then a retry lets it, at once. What was being undone is not undone any further.
+        Raises `BadArguments` for what is not on its plan, and `UsageError` while a step runs.
         """
         self.kept()
         made = jumping(self._app, target, step, _who(by), check_why(reason), resume=resume)

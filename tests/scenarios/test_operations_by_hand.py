@@ -15,7 +15,10 @@ from operation_steps import Steps, names, told
 from support import books
 
 from piecework import Duplicate, JobCancelled, Operation, Piecework, State, Step, step, wait_for
+from piecework.changed import Changed
 from piecework.errors import BadArguments, BadOption, JobNotFound, NotSerializable, TooLarge, UsageError
+from piecework.job import Answer, Filter, Record
+from piecework.operationquery import OperationQuery
 from piecework.testing.drain import drain
 
 
@@ -231,6 +234,26 @@ def test_a_failed_step_is_skipped_and_the_rest_goes_on(app: Piecework, steps: St
         ("email", "completed"),
     ]
     assert done_by_hand(op) == [("skipped", "done by phone")]
+
+
+def test_a_step_is_not_skipped_in_the_place_of_the_one_before_it(
+    app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be skipped ends by itself at this very moment; that the next one is skipped nobody has asked for."""
+    op = app.operation("f", main=[wait_for("ok"), step(steps.charge, delay=60)]).later()
+    drain(app)
+    amend = app.store.amend
+
+    def late(*said: Any) -> Answer:
+        monkeypatch.undo()
+        op.signal("ok")
+        drain(app)
+        return amend(*said)
+
+    monkeypatch.setattr(app.store, "amend", late)
+    with pytest.raises(UsageError, match="has moved on from where it was found: scheduled: main/charge"):
+        op.skip()
+    assert (op.status, op.amendments()) == ("scheduled: main/charge", [])
 
 
 def test_the_last_step_can_be_skipped_too_and_a_wait(app: Piecework, steps: Steps) -> None:
@@ -605,6 +628,40 @@ def test_verbs_act_on_all_that_are_found_and_leave_a_line_with_each(app: Piecewo
     assert skipped.refused == [(op.id, f"operation {op.id} {there_is_nothing}") for op in (ops[0], ops[1], ops[3])]
     assert fulfil.where().retry().refused == []  # they are none of those that it retries
     assert fulfil.where().unset("zz") == 0
+
+
+@pytest.mark.parametrize("verb", ["skip", "jump_to", "set", "cancel", "signal"])
+def test_one_that_has_moved_on_since_it_was_found_is_not_touched(
+    app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """A page of operations is read at once; some come to another step before it is their turn."""
+    fulfil = app.operation("f", main=[wait_for("ok"), step(steps.charge, delay=60), steps.email])
+    moves, stays = fulfil.later(), fulfil.later()
+    drain(app)
+    find = app.store.find
+
+    def found(which: Filter, **more: Any) -> list[Record]:
+        page = find(which, **more)
+        if which.operations:
+            monkeypatch.undo()  # a worker asks, too
+            moves.signal("ok")
+            drain(app)
+        return page
+
+    monkeypatch.setattr(app.store, "find", found)
+    asked: dict[str, Callable[[OperationQuery[Any]], Changed]] = {
+        "skip": lambda some: some.skip(),
+        "jump_to": lambda some: some.jump_to("email"),
+        "set": lambda some: some.set(n=1),
+        "cancel": lambda some: some.cancel(),
+        "signal": lambda some: some.signal("other"),
+    }
+    done = asked[verb](fulfil.where().only(step="ok"))
+    assert (done, moves.status, list(moves.globals)) == (1, "scheduled: main/charge", ["ok"])
+    assert done.refused == [
+        (moves.id, f"operation {moves.id} has moved on from where it was found: scheduled: main/charge")
+    ]
+    assert [line.what for line in stays.amendments()] or [event.signal for event in stays.timeline()] == ["other"]
 
 
 def test_of_many_that_refuse_the_first_are_named(app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
