@@ -22,6 +22,7 @@ from piecework.trail import COMPLETED, UNDONE
 STATES = State.WAITING, State.RUNNING, State.AVAILABLE, State.PARKED, State.FAILED  # that have steps before them
 PAGE = 500
 NAMED = 20  # operations of each name that are told by their ids; the others are counted, by their trouble
+LISTED = 10  # steps that are told by their names in a sentence
 PLANS = 1000  # plans that are kept at a time
 
 
@@ -238,7 +239,7 @@ def _what(trouble: Trouble, code: OperationSpec | None) -> str:
     steps = _listed(trouble.missing)
     return (
         f"this code does not have the {steps} before it, so it would be parked there; if it was renamed, "
-        f"{_renamed(trouble.missing, code)}; else keep it with retired=[{', '.join(trouble.missing)}], or let those that are under "
+        f"{_renamed(trouble.missing, code)}; else keep it with retired=[{_some(trouble.missing)}], or let those that are under "
         "way end first"
     )
 
@@ -250,7 +251,12 @@ def _renamed(missing: Sequence[str], code: OperationSpec) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"step{'' if len(names) == 1 else 's'} {', '.join(names)}"
+    left = len(names) - LISTED
+    return f"step{'' if len(names) == 1 else 's'} {_some(names)}{f' and {left:,} more' if left > 0 else ''}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
 
 
 def _undos(trouble: Trouble) -> str:
@@ -263,5 +269,5 @@ def _undos(trouble: Trouble) -> str:
 def _jumps(trouble: Trouble) -> str:
     return (
         f"if a step should jump to the {_listed(trouble.jumps)}, which this code does not have; "
-        f"retired=[{', '.join(trouble.jumps)}] provides for that"
+        f"retired=[{_some(trouble.jumps)}] provides for that"
     )

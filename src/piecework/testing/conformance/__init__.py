@@ -32,6 +32,7 @@ pytest.register_assert_rewrite(
             "liveness",
             "operations",
             "signals",
+            "races",
             "standing",
             "operators",
             "reads",
@@ -70,6 +71,7 @@ from piecework.testing.conformance.operators import (  # noqa: E402
     RetryConformance,
 )
 from piecework.testing.conformance.parts import PartsConformance  # noqa: E402
+from piecework.testing.conformance.races import RaceConformance  # noqa: E402
 from piecework.testing.conformance.reads import (  # noqa: E402
     AttemptsConformance,
     BatchReadConformance,
@@ -148,6 +150,7 @@ class StoreConformance(
     AmendConformance,
     DeedConformance,
     StepSplitConformance,
+    RaceConformance,
     PartsConformance,
     WaitConformance,
     CloseConformance,
@@ -163,6 +166,7 @@ __all__ = [
     "StandingConformance",
     "UndoConformance",
     "StepSplitConformance",
+    "RaceConformance",
     "SignalConformance",
     "AmendConformance",
     "DeedConformance",

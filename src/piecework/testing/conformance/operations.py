@@ -542,6 +542,17 @@ class KeepConformance(Conformance):
         store.pause("default", False)
         assert fetch_one(store).cursor == "main/b/2"
 
+    def test_where_its_globals_were_edited_meanwhile_it_is_available(self, store: Store) -> None:
+        """Its worker has read them before: the next run is fetched, and has what was set. It goes on again behind that."""
+        run = started(store, change("n", 1))
+        edit = Amendment(id="a1", what="edited", by="ann", changes=(change("n", 7),))
+        assert store.amend(run.id, FIRST, edit) is Answer.OK
+        assert settle(store, stepped(run)) is Answer.LET_GO
+        run = fetch_one(store)
+        assert (run.cursor, run.operation and run.operation.globals) == ("main/b/2", '{"n":7}')
+        assert settle(store, stepped(run, "main/c/3")) is Answer.OK
+        assert (state(store, run.id), record(store, run.id).run) == (State.RUNNING, run.run + 1)
+
     def test_a_pause_counts_where_it_goes_on(self, store: Store) -> None:
         """The queue that counts is the one of the next step."""
         run = started(store)

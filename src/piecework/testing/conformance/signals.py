@@ -640,6 +640,23 @@ class AmendConformance(Conformance):
         store.cancel(Filter(ids=(other,)), reason="x")
         assert store.amend(run.id, FIRST, moved) is Answer.OK
 
+    @pytest.mark.parametrize("sealed", [False, True])
+    def test_what_was_below_it_concerns_a_moved_operation_no_more(self, store: Store, sealed: bool) -> None:
+        """Pieces of a step that it has left: those that were still being offered are stopped, the others are as they are."""
+        run = started(store)
+        offering(store, run, 2)
+        if sealed:
+            settle(store, sealing(run, 2))
+            store.settle([completed(leaf) for leaf in leaves(store)])
+            run = fetch_one(store)
+        settle(store, parked(run))
+        assert store.amend(run.id, run.cursor or "", an_amendment(cursor="main/c/9")) is Answer.OK
+        assert (record(store, run.id).below, record(store, run.id).state) == (None, State.PARKED)
+        assert batch(store, "b1").state is (BatchState.DONE if sealed else BatchState.STOPPED)
+        assert leaves(store) == []
+        assert store.retry(Filter(ids=(run.id,))) == 1
+        assert fetch_one(store).cursor == "main/c/9"
+
     def test_a_moved_piece_opens_its_batch_again(self, store: Store) -> None:
         """What is above an operation that goes on waits for it again."""
         run = started(store)
