@@ -188,7 +188,9 @@ class OperationMachine(Twins):
         """Steps in a row, in one worker."""
         run = self.draw_run(data, operation=True)
         for _ in range(n):
-            if run is None or self.say(self.completed(data, run, (), "kept"), run) is not Answer.OK:
+            if run is None or is_undoing(run):  # of such no worker says that a step has completed
+                return
+            if self.say(self.completed(data, run, (), "kept"), run) is not Answer.OK:
                 return
             run = self.runs[-1]
 
@@ -257,6 +259,8 @@ class OperationMachine(Twins):
     @rule(data=st.data(), worker=workers, limit=st.integers(0, 3))
     def exchange(self, data: st.DataObject, worker: str, limit: int) -> None:
         run = self.draw_run(data, operation=True)
+        if run is not None and is_undoing(run):
+            run = None
         settlements = [] if run is None else [self.completed(data, run, (), data.draw(st.sampled_from(ON)))]
         self.said += settlements
         claim = self.claim(worker, limit, None)
