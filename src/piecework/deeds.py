@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from piecework.amending import must_be_movable, skipped, status_of, whereabouts
 from piecework.byhand import RETRIABLE, why_not_back
 from piecework.changed import MOST_REFUSED, Changed
-from piecework.errors import BadArguments, JobNotFound, UsageError
+from piecework.errors import BadArguments, JobNotFound, KeyHeld, UsageError
 from piecework.ids import new_id
 from piecework.job import Amendment, Answer, AttemptRecord, Change, Deed, OperationRecord, Record
 from piecework.plan import Place, Plan, read_cursor, read_plan
@@ -244,8 +244,8 @@ class Many:
         ids, done, left = {record.id: new_id() for record in records}, 0, list(records)
         for _ in range(TRIES):
             deeds = self._deeds(left, ids)
-            said = self._app.store.amend_many([deed for _, deed in deeds]) if deeds else []
-            done += sum(answer is not Answer.STALE for answer in said)
+            said = self._amended(deeds) if deeds else []
+            done += sum(answer in (Answer.OK, Answer.ALREADY) for answer in said)
             left = self._again([one for one, answer in zip(deeds, said, strict=True) if answer is Answer.STALE])
             self._began = self._began or done > 0
             if not left:
@@ -253,6 +253,20 @@ class Many:
         for record in left:
             self._refusals.note(record.id, f"operation {record.id} moves on faster than it could be changed")
         return done
+
+    def _amended(self, deeds: Sequence[tuple[Record, Deed]]) -> list[Answer | None]:
+        """What the store says of each; None for one whose key somebody holds, which is told then."""
+        try:
+            return list(self._app.store.amend_many([deed for _, deed in deeds]))
+        except KeyHeld:  # by a transaction of somebody's that is still open: of which of them, nobody says
+            return [self._amended_alone(deed) for _, deed in deeds]
+
+    def _amended_alone(self, deed: Deed) -> Answer | None:
+        try:
+            return self._app.store.amend(deed.id, deed.cursor, deed.amendment)
+        except KeyHeld as error:
+            self._refusals.note(deed.id, str(error))
+            return None
 
     def _deeds(self, records: Sequence[Record], ids: Mapping[str, str]) -> list[tuple[Record, Deed]]:
         kept = {one.id: one for one in self._app.store.operations([record.id for record in records])}

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine
 from tests.servers import Postgres
 
-from piecework import Piecework, aio
+from piecework import Piecework, Step, aio, step
 from piecework.errors import KeyHeld, StoreUnavailable
 from piecework.job import Answer, Filter, State
 from piecework.labels import key_for
@@ -36,6 +36,7 @@ from piecework.testing.conformance.kit import (
     splitting,
 )
 from piecework.testing.conformance.operations import an_operation, start
+from piecework.testing.drain import drain
 
 PATIENCE = 20.0  # seconds: who waits for a key waits on while all that follows is done
 _names = itertools.count(1)
@@ -336,6 +337,33 @@ def test_a_key_that_is_held_keeps_no_other_job_from_a_retry_of_all(
     ]
     caller.rollback()
     assert app.jobs.where(state="failed").retry() == 2
+    app.close()
+
+
+def test_a_key_that_is_held_keeps_no_other_operation_from_what_is_done_to_all(
+    url: str, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.5)
+    app = Piecework(url)
+    app.migrate()
+
+    def fail(step: Step) -> None:
+        raise ValueError(step.operation_id)
+
+    fulfil = app.operation("fulfil", main=[step(fail, attempts=1)])
+    ops = [fulfil.using(key=key).later() for key in "abcd"]
+    drain(app)
+    for key in "ac":
+        fulfil.using(key=key, again=True, within=caller).later()
+    done = fulfil.where().only(state="failed").skip()
+    assert (done, done.left) == (2, 2)
+    assert [(id, "still open has taken the unique key" in why) for id, why in done.refused] == [
+        (ops[0].id, True),
+        (ops[2].id, True),
+    ]
+    assert [len(op.amendments()) for op in ops] == [0, 1, 0, 1]
+    caller.rollback()
+    assert fulfil.where().only(state="failed").skip() == 2
     app.close()
 
 
