@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself, with uv: the one on the path, or one in .venv; where that does not go, with pip.
+# Every target sets up .venv by itself, with uv when it is on the path, else with venv and pip.
 # Other interpreter: make test PYTHON=python3.13 (after `make clean`).
 
 PYTHON ?= python3
@@ -97,10 +97,6 @@ $(TOOLS): pyproject.toml
 	$(call install,.[dev])
 	@touch $(CORE) $(TOOLS)
 
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Twice to four times as quick as pip, where it needs no setting of pip's; where it does, it gives up soon.
-QUICKLY = $(PIP) --retries 0 --timeout 10 uv && UV_HTTP_TIMEOUT=10 UV_HTTP_RETRIES=0 $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e
-
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo 'piecework needs Python 3.11 or newer; name one with make PYTHON=python3.12' >&2; exit 1; }
@@ -110,6 +106,6 @@ define install
 		uv pip install --quiet --python $(BIN)/python -e '$(1)'; \
 	else \
 		{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
-		{ $(QUICKLY) '$(1)' >/dev/null 2>&1 || $(PIP) -e '$(1)'; }; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '$(1)'; \
 	fi
 endef
