@@ -100,7 +100,7 @@ class Yard:
         env = {**os.environ, **self._names(), "PYTHONPATH": path, "PIECEWORK_FAILPOINTS": ""}
         env.pop("CRASHAPP_LIVES")
         command = [sys.executable, str(HERE / "crashverb.py"), json.dumps(verbs), *points]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         codes: dict[str, list[int]] = json.loads(done.stdout)
         assert {code for sent in codes.values() for code in sent} <= {0, -signal.SIGKILL}, done.stderr
