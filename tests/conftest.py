@@ -11,6 +11,7 @@ import functools
 import gc
 import itertools
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -178,6 +179,18 @@ def postgres() -> Postgres:
 def lent() -> Schemas:
     """The schemas of that server, for a test that takes one itself."""
     return schemas()
+
+
+_folders = itertools.count(1)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test's own. For a free name, pytest's own looks through those of all tests before it each time."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    folder = tmp_path_factory.getbasetemp() / f"{name}-{next(_folders)}"
+    folder.mkdir(0o700)
+    return folder
 
 
 @pytest.fixture
