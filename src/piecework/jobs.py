@@ -18,6 +18,7 @@ from piecework.handle import Job
 from piecework.job import Filter, Record, State, check_asked
 from piecework.labels import identity_text
 from piecework.options import check_moment, check_queue, check_tags
+from piecework.paging import pages
 
 if TYPE_CHECKING:
     from piecework.app import Piecework
@@ -153,11 +154,9 @@ class Query:
         self._which = which
 
     def __iter__(self) -> Iterator[Job[Any]]:
-        after: str | None = None
-        while page := self._app.store.find(self._which, after=after, limit=PAGE):
+        for page in pages(self._app.store, self._which, limit=PAGE):
             for record in page:
                 yield self._app.handle(record.id, record)
-            after = page[-1].id
 
     def page(self, *, after: str | None = None, limit: int = 100, newest: bool = False) -> list[Job[Any]]:
         """One page, beginning behind the job `after`."""
@@ -184,10 +183,8 @@ class Query:
         """
         kinds = FailureKinds()
         for state in (State.FAILED, State.PARKED) if self._which.state is None else (self._which.state,):
-            after, which = None, msgspec.structs.replace(self._which, state=state)
-            while page := self._app.store.find(which, after=after, limit=BITE):
+            for page in pages(self._app.store, msgspec.structs.replace(self._which, state=state), limit=BITE):
                 kinds.add(page)
-                after = page[-1].id
         return kinds.told()
 
     def retry(self, reason: str = "", *, by: str | None = None) -> Changed:
@@ -233,10 +230,8 @@ class Query:
         """
         done = 0
         for state in states if self._which.state is None else {self._which.state} & set(states):
-            after, which = None, msgspec.structs.replace(self._which, state=state)
-            while page := self._app.store.find(which, after=after, limit=BITE):
+            for page in pages(self._app.store, msgspec.structs.replace(self._which, state=state), limit=BITE):
                 done += act(page)
-                after = page[-1].id
         return done
 
     def delete(self) -> int:

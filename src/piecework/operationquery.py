@@ -19,6 +19,7 @@ from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.ids import new_id
 from piecework.job import FINISHED, Filter, NewSignal, OperationRecord, Record, State
 from piecework.operations import Operation
+from piecework.paging import pages
 from piecework.plan import Place, read_cursor
 from piecework.start import asked, plain_part
 from piecework.stepping import signal_payload
@@ -176,19 +177,8 @@ class OperationQuery(Generic[S]):
     def _pages(
         self, which: Filter, *, after: str | None = None, newest: bool = False, limit: int = PAGE
     ) -> Iterator[list[Record]]:
-        page: list[Record] = []
-        while True:
-            before, page = page, self._app.store.find(which, after=after, limit=limit, newest=newest)
-            if page:
-                yield list(self._matching(page))
-                after = page[-1].id
-            elif (after := self._still_there(before, after)) is None:
-                return
-
-    def _still_there(self, page: Sequence[Record], last: str | None) -> str | None:
-        """Where to go on behind a page whose last was deleted meanwhile; None where it is the end that was come to."""
-        there = [record.id for record in self._app.store.get([record.id for record in page])]
-        return there[-1] if there and there[-1] != last else None
+        for page in pages(self._app.store, which, limit=limit, after=after, newest=newest):
+            yield list(self._matching(page))
 
     def _is_named(self, record: Record) -> bool:
         return self._names is None or record.task in self._names

@@ -84,6 +84,7 @@ FLOORS = {
         "bringback",
         "deeds",
         "alike",
+        "paging",
     ),
     5: ("cli", "asgi", "integrations", "torture", "__main__"),
 }

@@ -145,6 +145,19 @@ def test_a_page_whose_last_was_deleted_meanwhile_is_not_the_end(
     assert {op.globals["plan"] for op in left} == {"basic"}
 
 
+def test_nor_is_it_for_verbs_on_jobs(app: Piecework, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("piecework.jobs.BITE", 2)
+    _, ops = failed(app, steps, 5)
+    looks = itertools.count(1)
+
+    def meanwhile(verb: str) -> None:
+        if verb == "find" and next(looks) == 2:
+            assert (ops[1].cancel(), ops[1].delete()) == (True, 1)  # the last of the first page, which was retried
+
+    with counted(app, meanwhile):
+        assert app.jobs.where(state="failed").retry() == 5
+
+
 def test_what_does_not_fit_one_of_many_keeps_no_other(app: Piecework, steps: Steps) -> None:
     """What fits none of the first is wrong with the call, and nothing is changed."""
     fulfil, ops = failed(app, steps, 3)
