@@ -105,7 +105,7 @@ def test_many_are_cancelled_and_resumed_in_a_few_trips(app: Piecework, steps: St
 
 
 def test_what_moved_on_meanwhile_is_changed_only_where_it_is_still_meant(app: Piecework, steps: Steps) -> None:
-    """One is moved on between the look at it and the change: it is at no such step any more, and the answer does not count it."""
+    """One is moved on between the look at it and the change: it is at no such step any more, and the answer says so."""
     fulfil = app.operation("f", main=[steps.charge, wait_for("ok"), wait_for("again"), steps.email])
     ops = fulfil.later_many([{"n": n} for n in range(4)])
     drain(app)
@@ -119,7 +119,8 @@ def test_what_moved_on_meanwhile_is_changed_only_where_it_is_still_meant(app: Pi
 
     with counted(app, meanwhile):
         done = fulfil.where().only(step="ok").skip("typo", by="ann")
-    assert (done, done.refused) == (3, [])
+    why = f"operation {ops[1].id} has moved on from where it was found: due: main/again"
+    assert (done, done.refused) == (3, [(ops[1].id, why)])
     drain(app)
     assert [op.at.name if op.at else None for op in ops] == ["main/again"] * 4
     assert [[(line.what, line.by) for line in op.amendments()] for op in ops] == [

@@ -14,6 +14,7 @@ from piecework.cli.common import Progress, counted
 from piecework.errors import BadArguments
 from piecework.job import Filter, Finding, OperationRecord, Record, State
 from piecework.operation import OperationSpec
+from piecework.paging import pages
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import Registry
 from piecework.store import Store
@@ -83,10 +84,7 @@ class _Look:
 
     def _pages(self) -> Iterator[list[Record]]:
         for state in STATES:
-            after = None
-            while page := self._store.find(Filter(state=state, operations=True), after=after, limit=PAGE):
-                yield page
-                after = page[-1].id
+            yield from pages(self._store, Filter(state=state, operations=True), limit=PAGE)
 
     def _judge(self, record: Record, kept: OperationRecord, cursor: str) -> Iterator[Finding]:
         self._seen += 1
