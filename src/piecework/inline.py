@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from piecework.codec import ResultCodec, Signature
+from piecework.documents import with_changes
 from piecework.engine.walker import (
     IN_UNDO,
     SPLITTING,
@@ -25,7 +26,7 @@ from piecework.options import TaskOptions
 from piecework.plan import Place
 from piecework.registry import TaskSpec
 from piecework.splittask import Split, finish
-from piecework.stepping import Step, with_changes
+from piecework.stepping import Step
 from piecework.verdicts import Cancel, Verdict
 
 if TYPE_CHECKING:

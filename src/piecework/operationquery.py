@@ -15,6 +15,7 @@ from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
 from piecework.changed import Changed
 from piecework.deeds import Made, Many, Refusals, editing, has_moved_on, jumping, skipping, unsetting
+from piecework.documents import signal_payload
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.ids import new_id
 from piecework.job import FINISHED, Filter, NewSignal, OperationRecord, Record, State
@@ -22,7 +23,6 @@ from piecework.operations import Operation
 from piecework.paging import pages
 from piecework.plan import Place, read_cursor
 from piecework.start import asked, plain_part
-from piecework.stepping import signal_payload
 from piecework.terms import contains, term
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from piecework.amending import (
 )
 from piecework.byhand import RETRIABLE, whoami, why_and_who, why_not_back
 from piecework.deeds import TRIES, Made, Seen, editing, has_moved_on, jumping, lines_of, name_of, skipping, unsetting
+from piecework.documents import signal_payload
 from piecework.errors import JobNotFound, UsageError
 from piecework.forking import fork
 from piecework.handle import Job
@@ -35,7 +36,7 @@ from piecework.overview import StepView, overview
 from piecework.plan import Place, Plan, read_cursor, read_plan
 from piecework.registry import TaskSpec
 from piecework.start import Globals
-from piecework.stepping import S, signal_payload
+from piecework.stepping import S
 from piecework.trail import Event, StepRun, step_runs, timeline
 
 

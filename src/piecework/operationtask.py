@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from piecework.codec import MAX_PAYLOAD, ResultCodec
 from piecework.declare import apart, declare
+from piecework.documents import with_changes
 from piecework.errors import BadArguments, BadOption, Duplicate, DuplicateTask, JobNotFound
 from piecework.errortext import shown
 from piecework.ids import new_id, new_ids
@@ -20,7 +21,6 @@ from piecework.plan import Place, Plan
 from piecework.registry import TaskSpec, task_name
 from piecework.split import Piece
 from piecework.start import Globals, as_changes, asked
-from piecework.stepping import with_changes
 from piecework.task import Task, expires_of
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import msgspec
 
 from piecework.arrival import compare, culprit, refuse_nan
 from piecework.codec import MAX_PAYLOAD, too_large
+from piecework.documents import check_name, start_globals, with_changes
 from piecework.errors import BadArguments, NotSerializable, TooLarge
 from piecework.job import Change
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names, forbids_others
 from piecework.rows import Unit
-from piecework.stepping import check_name, start_globals, with_changes
 from piecework.terms import term
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])

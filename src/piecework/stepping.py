@@ -14,8 +14,9 @@ import msgspec
 
 from piecework.arrival import compare, culprit
 from piecework.codec import too_large
+from piecework.documents import check_name, check_plain, plain, raws, size_of
 from piecework.errors import BadArguments, NotSerializable, OtherState, TooLarge, UsageError
-from piecework.job import Change, ErrorInfo, Wait, fold
+from piecework.job import Change, ErrorInfo, Wait
 from piecework.jsontypes import ENCODE_ERRORS, decoder_of, encode, encode_whole, field_names
 from piecework.options import check_coming, check_seconds
 from piecework.plan import Place, Plan
@@ -30,11 +31,8 @@ else:
 
     S = TypeVar("S")
 
-MAX_NAME = 200
 OTHER_STATE = "it has the globals of another state"  # so the reason begins for which it is parked
 
-_raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_plain = msgspec.json.Decoder().decode
 _MUTABLE = (list, dict)
 _NO_NAMES: Mapping[str, str] = {}
 
@@ -154,7 +152,7 @@ class Step(Generic[S]):
         if self._state is None:
             text = self._encoded()
             self._state = self._read_state(text)
-            self._seen = _raw.decode(text), _raw.decode(self._of_state())
+            self._seen = raws(text), raws(self._of_state())
         return self._state
 
     def __getitem__(self, key: str) -> Any:
@@ -162,7 +160,7 @@ class Step(Generic[S]):
             return self._values[key]
         if key in self._gone or key not in self._documents():
             raise KeyError(key)
-        value = _plain(self._documents()[key])
+        value = plain(self._documents()[key])
         if isinstance(value, _MUTABLE):
             self._values[str.__str__(key)] = value  # it may be changed in place
         return value
@@ -182,7 +180,7 @@ class Step(Generic[S]):
         """
         self._check_open()
         key = check_name(key)
-        _check_plain(value, f"step[{key!r}]")
+        check_plain(value, f"step[{key!r}]")
         self._gone.discard(key)
         self._values[key] = value
 
@@ -211,7 +209,7 @@ class Step(Generic[S]):
 
     def _documents(self) -> dict[str, msgspec.Raw]:
         if self._stored is None:
-            self._stored = _raw.decode(self._text)
+            self._stored = raws(self._text)
         return self._stored
 
     def _check_open(self) -> None:
@@ -300,11 +298,11 @@ class Step(Generic[S]):
     def preset(self, key: str, text: str) -> None:
         """Sets a global from JSON text: what a task, or the pieces, came to."""
         self._gone.discard(key)
-        self._values[key] = _plain(text)
+        self._values[key] = plain(text)
 
     def receive(self, key: str, text: str) -> None:
         """Takes in the payload of a signal: it is there from the beginning, and stored with the step's end."""
-        raw = encode(_plain(text))
+        raw = encode(plain(text))
         if key not in self._documents() or bytes(self._documents()[key]) != raw:
             self._received[key] = raw
             self._documents()[key] = msgspec.Raw(raw)
@@ -385,7 +383,7 @@ class Step(Generic[S]):
         return tuple(made)
 
     def _change(self, key: str, text: bytes) -> Change:
-        return Change(key, text.decode(), (term(key, _plain(text)),))
+        return Change(key, text.decode(), (term(key, plain(text)),))
 
     def _take_state(self) -> None:
         """Every field of the state that is not as it was stored; also those that it has no more, which may be unset.
@@ -395,7 +393,7 @@ class Step(Generic[S]):
         assert self._kind is not None
         text = self._of_state()
         compare(self._state, self._as_state(text), "step.state")
-        now = _raw.decode(text)
+        now = raws(text)
         for key in now.keys() | field_names(self._kind):
             self._take_field(key, now.get(key))
 
@@ -413,7 +411,7 @@ class Step(Generic[S]):
             self._gone.add(key)
         elif changed or _differ(raw, self._documents().get(key)):
             self._gone.discard(key)
-            self._values[key] = _plain(raw)
+            self._values[key] = plain(raw)
 
     def _named(self, key: str) -> msgspec.Raw | None:
         """A global as it is by its name, as JSON text; None where there is none."""
@@ -437,7 +435,7 @@ class Step(Generic[S]):
 
     def _text_of(self, key: str, value: Any) -> bytes:
         if isinstance(value, _MUTABLE):
-            _check_plain(value, f"step[{key!r}]")  # it may have been changed since it was set
+            check_plain(value, f"step[{key!r}]")  # it may have been changed since it was set
         return encode(value)
 
     def _check_size(self, made: list[Change]) -> None:
@@ -450,8 +448,8 @@ class Step(Generic[S]):
             after.pop(change.key, None)
             if change.value is not None:
                 after[change.key] = len(change.value.encode())
-        size = _size(after)
-        if size > self._limit and size > _size({key: len(bytes(raw)) for key, raw in _raw.decode(self._text).items()}):
+        size = size_of(after)
+        if size > self._limit and size > size_of({key: len(bytes(raw)) for key, raw in raws(self._text).items()}):
             raise TooLarge(too_large("the operation's globals", size, self._limit))
 
     def _encoded(self) -> bytes:
@@ -470,20 +468,8 @@ def branch_and_step(target: Any, step: Any) -> tuple[Any, Any]:
     return branch, inner
 
 
-def _size(lengths: Mapping[str, int]) -> int:
-    """How long a document is, by the names of its globals and the lengths of their values."""
-    return sum(len(key) + n + 4 for key, n in lengths.items())
-
-
 def _differ(one: msgspec.Raw | None, other: msgspec.Raw | None) -> bool:
     return (one is None) is not (other is None) or (one is not None and bytes(one) != bytes(other or b""))
-
-
-def with_changes(globals: str, changes: Iterable[Change]) -> str:
-    """A document of globals as it is after changes."""
-    document = _raw.decode(globals)
-    fold(document, changes)
-    return encode(document).decode()
 
 
 def make_wait(
@@ -506,51 +492,3 @@ def make_wait(
         otherwise = str.__str__(otherwise)
         otherwise = otherwise if way is None else way(otherwise)
     return Wait(signal, seconds, into, otherwise)
-
-
-def start_globals(values: Mapping[str, Any], where: str, limit: int) -> tuple[str, tuple[Change, ...]]:
-    """The globals that an operation starts with, as JSON text and as changes. Raises `BadArguments` and its kinds."""
-    changes = []
-    for key, value in values.items():
-        key = check_name(key, f"{where}: a global's name")
-        _check_plain(value, f"{where}: {key}")
-        text = encode(value)
-        changes.append(Change(key, text.decode(), (term(key, _plain(text)),)))
-    document = encode({change.key: msgspec.Raw((change.value or "null").encode()) for change in changes})
-    if len(document) > limit:
-        raise TooLarge(too_large(f"the globals of {where}", len(document), limit))
-    return document.decode(), tuple(changes)
-
-
-def signal_payload(name: Any, payload: Any, limit: int) -> tuple[str, str]:
-    """The name of a signal, and its payload as JSON text. Raises `BadArguments` and its kinds."""
-    name = check_name(name, "signal: its name")
-    _check_plain(payload, "signal: the payload")
-    text = encode(payload)
-    if len(text) > limit:
-        raise TooLarge(too_large("the payload of the signal", len(text), limit))
-    return name, text.decode()
-
-
-def check_name(key: Any, what: str = "a global's name") -> str:
-    """The name of a global, or of a signal, as plain text. Raises `BadArguments`."""
-    if not isinstance(key, str) or not 1 <= len(key) <= MAX_NAME or "\0" in key:
-        raise BadArguments(f"{what} must be text of 1 to {MAX_NAME} characters, without NUL, not {key!r:.100}")
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise BadArguments(f"{what} has characters that no text can carry: {key!r:.100}") from None
-    return str.__str__(key)  # of a subclass nobody knows whether it travels
-
-
-def _check_plain(value: Any, path: str) -> None:
-    """Raises `NotSerializable` for what is not plain JSON, or would arrive as something else."""
-    try:
-        arrived = _plain(encode(value))
-    except ENCODE_ERRORS as error:
-        where, what = culprit(value, path, error)
-        raise NotSerializable(f"{where} cannot be a global: {what}; use plain values, or declare a state") from error
-    try:
-        compare(value, arrived, path)
-    except NotSerializable as error:
-        raise NotSerializable(f"{error} (globals are plain values, unless the operation declares a state)") from None

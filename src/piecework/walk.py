@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
+from piecework.documents import with_changes
 from piecework.job import Ending, ErrorInfo, Fetched, OperationRun, Route, State, Wait
 from piecework.operation import OperationSpec
 from piecework.options import TaskOptions
 from piecework.outcome import Advance, Await, Outcome, Settlement, Stepped, Undone, UndoNext
 from piecework.plan import Place, Plan, Undoing, read_cursor
 from piecework.settle import settle
-from piecework.stepping import with_changes
 
 _STRAIGHT_ON = Route()
 

@@ -10,6 +10,7 @@ import msgspec
 
 from piecework import Job, Piecework, fixed
 from piecework.codec import ResultCodec, Signature
+from piecework.documents import start_globals
 from piecework.ids import new_id
 from piecework.job import (
     Amendment,
@@ -30,7 +31,6 @@ from piecework.outcome import Settlement
 from piecework.plan import Plan, read_cursor
 from piecework.registry import TaskSpec, kind_of
 from piecework.split import Piece
-from piecework.stepping import start_globals
 from piecework.task import Task
 from piecework.testing.conformance.kit import a_session
 

@@ -143,7 +143,7 @@ def test_what_is_edited_by_hand_while_a_step_runs_is_seen_by_the_next(app: Piece
 
 
 def _changes(**values: Any) -> Any:
-    from piecework.stepping import start_globals
+    from piecework.documents import start_globals
 
     return start_globals(values, "a test", 1000)[1]
 

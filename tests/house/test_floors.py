@@ -38,6 +38,7 @@ FLOORS = {
         "verdicts",
         "plan",
         "terms",
+        "documents",
         "stepping",
         "steps",
         "branches",

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from piecework.documents import with_changes
 from piecework.errors import BadArguments, BadOption, NotSerializable, TooLarge, UsageError
 from piecework.job import Change, Wait
 from piecework.plan import Place, Plan
-from piecework.stepping import Step, make_wait, with_changes
+from piecework.stepping import Step, make_wait
 from piecework.terms import term
 
 PLAN = Plan({"main": ("charge", "email"), "red": ("set_up_red", "email")})
