@@ -6,11 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CORE   := $(VENV)/.core
 TOOLS  := $(VENV)/.tools
-JOBS   ?= 3
+JOBS   ?= 2
 SECONDS ?= 60
 ARGS   ?=
-
-# JOBS: test processes. Those who wait for a worker's start or a lease's end leave a processor to others: one more than two.
 
 # The tests start more than a thousand processes. That each compile all it imports once more takes a minute or two.
 unexport PYTHONDONTWRITEBYTECODE

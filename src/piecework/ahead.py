@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
+from piecework.errors import BadArguments
 from piecework.job import Wait
 from piecework.operation import OperationSpec
 from piecework.plan import Place, Plan, read_cursor
@@ -112,6 +115,9 @@ class _Way:
         waits leads by the code.
         """
         branch, _, step = said.partition("/")
+        if not step:  # as a retired wait says it
+            with suppress(BadArguments):
+                branch, _, step = self._plan.target(branch).partition("/")
         aliases = {} if self._code is None else self._code.aliases
         for name in (step, *(old for old, new in aliases.items() if new == step)):
             if self._plan.has(branch, name):

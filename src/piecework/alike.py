@@ -1,6 +1,6 @@
 """Many jobs by what they have in common: at which step operations stand, and which failures are one failure.
 
-Jobs are read once, a page at a time, and only what is told of a group is kept: a hundred thousand of them take no more memory
+Jobs are read a page at a time, and only what is told of a group is kept: a hundred thousand of them take no more memory
 than one. What moves on meanwhile is counted as it was when it was read.
 """
 

@@ -35,12 +35,14 @@ def declare(
     refuse_transaction(options, where)
     refuse_identity(options, where, "of an operation say using(identity=…), or find it by its globals")
     found, goes_on = _branches(branches, where)
-    steps = _distinct([made for steps in found.values() for made in steps] + _retired(retired, where), where)
+    walked = [made for steps in found.values() for made in steps]
+    steps = _distinct(walked + _retired(retired, where), where)
     plan = _plan(found, goes_on, where)
+    names = {made.spec.name for made in walked}
     return OperationSpec(
         name,
         plan,
-        {made.spec.name: _settled(made.spec, plan, own, where) for made in steps},
+        {made.spec.name: _settled(made.spec, plan, own, where, retired=made.spec.name not in names) for made in steps},
         own,
         _aliases(steps, where),
         None if state is None else check_state(state, where),
@@ -131,10 +133,13 @@ def _target(plan: Plan, target: str, where: str) -> str:
         raise BadOption(f"{where}: {error}") from None
 
 
-def _settled(spec: StepSpec, plan: Plan, own: TaskOptions, where: str) -> StepSpec:
-    """A step as it is in this operation: where its wait leads, and what of the operation's options is not for it."""
+def _settled(spec: StepSpec, plan: Plan, own: TaskOptions, where: str, *, retired: bool = False) -> StepSpec:
+    """A step as it is in this operation: where its wait leads, and what of the operation's options is not for it.
+
+    Where a retired one leads may have gone with it: that is judged by the plans of the operations that come to it.
+    """
     spec = msgspec.structs.replace(spec)  # it may be a step of other operations, too
-    if spec.wait is not None and spec.wait.otherwise is not None:
+    if spec.wait is not None and spec.wait.otherwise is not None and not retired:
         otherwise = _target(plan, spec.wait.otherwise, f"{where}: otherwise of {spec.name!r}")
         spec.wait = msgspec.structs.replace(spec.wait, otherwise=otherwise)
     if spec.undo is not None:

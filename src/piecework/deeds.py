@@ -7,7 +7,7 @@ is read again, and the deed is made anew, if it still fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from piecework.amending import must_be_movable, skipped, status_of, whereabouts
@@ -100,6 +100,10 @@ class Seen:
         passed = [there.visit for there in by_hand if isinstance(there, Place)]
         runs = step_runs(self.record.args, lines_of(self._app, self.record.id), amendments)
         return max([*passed, *(run.visit for run in runs)], default=0)
+
+
+def _cannot_go_on(app: Piecework, record: Record) -> str:
+    return f"operation {record.id} cannot go on: {why_not_back(app.store, record)}"
 
 
 def has_moved_on(record: Record, now: float) -> str:
@@ -195,10 +199,11 @@ class Refusals:
         self.left = 0
         self._told: list[tuple[str, str]] = []
 
-    def note(self, id: str, why: str) -> None:
+    def note(self, id: str, why: str | Callable[[], str]) -> None:
+        """One that is left as it was; a reason that has to be looked for is asked of the first alone."""
         self.left += 1
         if len(self._told) < MOST_REFUSED:
-            self._told.append((id, why))
+            self._told.append((id, why if isinstance(why, str) else why()))
 
     def take(self, changed: Changed) -> None:
         """Those that another call has left."""
@@ -301,8 +306,7 @@ class Many:
             if (now.cursor, now.state, now.run) != (before.cursor, before.state, before.run):
                 moved.append(now)
             elif deed.amendment.resume and now.state in RETRIABLE:
-                why = why_not_back(self._app.store, now)
-                self._refusals.note(now.id, f"operation {now.id} cannot go on: {why}")
+                self._refusals.note(now.id, partial(_cannot_go_on, self._app, now))
             else:
                 moved.append(now)
         places = {before.id: before.cursor for before, _ in stale}

@@ -42,10 +42,9 @@ def _trace(error: BaseException) -> str:
     except BaseException as broken:
         return f"(the traceback could not be formatted: {type(broken).__name__})"
     try:
-        lines = _told(error)
+        return "".join(_told(error))
     except BaseException:  # a class, a cause or a note that bites: where it was raised is known all the same
-        lines = [_HEADER, *frames.format()]
-    return "".join(lines)
+        return "".join([_HEADER, *frames.format()])
 
 
 def _of_the_job(stack: traceback.StackSummary) -> traceback.StackSummary:
@@ -95,6 +94,7 @@ def clean(text: str, limit: int) -> str:
     """Text without NUL and lone surrogates, cut in the middle: the beginning and the end tell most."""
     if not isinstance(text, str):
         text = "(not text)"
+    text = str.__str__(text)
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]}\n… {len(text) - limit:,} characters left out …\n{text[-half:]}"

@@ -64,6 +64,7 @@ class OperationQuery(Generic[S]):
         self._terms = tuple(term(key, value) for key, value in self._part.items())
         self._state = state
         self._step = step
+        self._until = until
         self._before = None if until is None else math.nextafter(until, math.inf)
         self._among = tuple(state for state in among if self._state in (None, state))
         self._tell = tell
@@ -76,7 +77,16 @@ class OperationQuery(Generic[S]):
             raise UsageError(f"no state {state!r}; the states are {', '.join(State)}") from None
         if step is not None and not isinstance(step, str):
             raise BadArguments(f"only: step must be the name of a step, not {step!r:.100}")
-        return OperationQuery(self._app, self._names, self._part, wanted, self._step if step is None else step)
+        return OperationQuery(
+            self._app,
+            self._names,
+            self._part,
+            wanted,
+            self._step if step is None else step,
+            among=self._among,
+            until=self._until,
+            tell=self._tell,
+        )
 
     def among(
         self, states: Sequence[State], *, until: float | None = None, tell: Callable[[int], None] = lambda done: None
@@ -117,8 +127,8 @@ class OperationQuery(Generic[S]):
     def counts(self) -> list[StepCount]:
         """How many of them stand where: by name, state and step, for what they wait, and since when.
 
-        Of those that have not completed, unless they are asked for: ``only(state="completed")``. It reads them once, a page
-        at a time; what has completed is passed over in the database.
+        Of those that have not completed, unless they are asked for: ``only(state="completed")``. It reads them state by
+        state, a page at a time: one that goes from one state to another meanwhile may be counted twice, or not at all.
 
         Example: ``[(at.status, at.count) for at in fulfil.where(batch="may").counts()]``
         """
@@ -267,7 +277,7 @@ class OperationQuery(Generic[S]):
 
         def bite(records: Sequence[Record]) -> int:
             meant = []
-            for record in records:
+            for record in self._still_at(records, refusals):
                 try:
                     must_not_be_undone(record, states)
                     meant.append(record)
@@ -287,8 +297,8 @@ class OperationQuery(Generic[S]):
         return self._each(many.bite, refusals)
 
     def _still_at(self, records: Sequence[Record], refusals: Refusals) -> Sequence[Record]:
-        """Those that are still at the step by which they were found, for what the store itself does not fence by it."""
-        if self._step is None:
+        """Those that are still what was asked for, for what the store itself does not fence by that."""
+        if self._step is None and not self._part:
             return records
         found = self._app.store.get([record.id for record in records])
         there = list(self._matching(found))

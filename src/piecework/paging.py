@@ -1,4 +1,4 @@
-"""Pages of what a filter means, one behind the other, also where the last of one is deleted before the next is asked for."""
+"""Pages of what a filter means, one behind the other, also where some of one are deleted before the next is asked for."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ def pages(
 
 
 def _still_there(store: Store, page: Sequence[Record]) -> str | None:
-    """Where to go on behind a page whose last was deleted meanwhile; None where it is the end that was come to."""
+    """Where to go on behind a page whose last was deleted meanwhile; None where it is the end that was come to.
+
+    Where all of a page were deleted before the next was asked for, that is the end, too: nobody knows what came behind them.
+    """
     there = store.get([record.id for record in page]) if page else []
     return there[-1].id if there and there[-1].id != page[-1].id else None

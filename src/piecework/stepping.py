@@ -409,7 +409,7 @@ class Step(Generic[S]):
         elif raw is None:
             self._values.pop(key, None)
             self._gone.add(key)
-        elif changed or _differ(raw, self._documents().get(key)):
+        elif changed or (self._sealed is None and key not in self):  # a new field is stored as it is by default
             self._gone.discard(key)
             self._values[key] = plain(raw)
 

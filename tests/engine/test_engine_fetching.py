@@ -15,6 +15,7 @@ from support import books, until
 
 import piecework
 from piecework import Piecework
+from piecework.engine.foresight import Foresight
 from piecework.errors import BadOption, Duplicate
 from piecework.testing.drain import drain
 
@@ -191,11 +192,18 @@ def test_the_compose_of_a_split_runs_in_its_own_queue(app: Piecework) -> None:
 @pytest.mark.parametrize("colour", ["def", "async def"])
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_short_jobs_behind_long_ones_are_handed_back_to_a_second_worker_unspent(
-    app: Piecework, path: Path, concurrency: int, colour: str
+    app: Piecework, path: Path, concurrency: int, colour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The short ones before the long ones make the worker fetch ahead."""
+    """The short ones before the long ones make the worker fetch ahead; those handed back tell it nothing of their speed."""
     import asyncio
 
+    learn, learnt = Foresight.learn, []
+
+    def note(self: Foresight, ended: int) -> None:
+        learnt.append(ended)
+        learn(self, ended)
+
+    monkeypatch.setattr(Foresight, "learn", note)
     gate, inside = threading.Event(), []
     where: dict[int, int] = {}
 
@@ -231,6 +239,7 @@ def test_short_jobs_behind_long_ones_are_handed_back_to_a_second_worker_unspent(
     assert {(line.outcome, line.attempt, line.reason) for line in lines} == {
         ("released", 0, "the jobs before it took long")
     }
+    assert sum(learnt) == 2600 + concurrency
     assert books(path) == []
 
 

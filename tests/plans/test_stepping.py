@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -320,3 +321,24 @@ def test_a_step_says_what_to_wait_for() -> None:
 
 def test_a_wait_that_is_declared_before_its_plan_keeps_its_words() -> None:
     assert make_wait("ok", 5, "late", None, None) == Wait("ok", 5.0, "ok", "late")
+
+
+class Price(msgspec.Struct):
+    """A float where an int was stored, and a field that older operations do not have."""
+
+    amount: float
+    currency: str = "eur"
+
+
+def test_a_state_that_is_only_read_changes_nothing_of_what_is_stored() -> None:
+    step: Step[Price] = a_step({"amount": 5}, state=Price)
+    assert step.state == Price(5.0)
+    assert [(change.key, change.value) for change in step.changes()] == [("currency", '"eur"')]
+
+
+def test_a_step_that_sets_nothing_may_read_its_state() -> None:
+    step: Step[Price] = a_step({"amount": 5}, state=Price, sealed="it yields pieces")
+    assert step.state == Price(5.0)
+    assert step.own_changes() == ()
+    step.state.amount = 6.0
+    assert [change.key for change in step.own_changes()] == ["amount"]

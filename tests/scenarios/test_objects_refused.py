@@ -42,6 +42,10 @@ class Unregistered:
     def call(self) -> None: ...
 
 
+class Early:
+    def call(self) -> None: ...
+
+
 class Meta(type):
     def create(cls, n: int) -> int:
         return n
@@ -217,9 +221,9 @@ def test_an_object_that_was_not_constructed_is_refused(app: Piecework, made: Cal
 
 @pytest.mark.parametrize("shelf", ["sqlite"])  # once: its class stays registered
 def test_an_object_made_before_its_class_was_registered_is_refused(app: Piecework) -> None:
-    early = Unregistered()
-    app.task(Unregistered)
-    with pytest.raises(BadArguments, match="made before Unregistered was registered"):
+    early = Early()
+    app.task(Early)
+    with pytest.raises(BadArguments, match="made before Early was registered"):
         app.later(early.call)
 
 

@@ -321,3 +321,13 @@ def test_a_state_that_is_asked_for_is_the_one_that_is_changed(app: Piecework, st
     assert [op.state for op in ops] == [State.AVAILABLE, State.CANCELLED, State.AVAILABLE]
     with pytest.raises(UsageError):
         fulfil.where().only(state="faild")
+
+
+def test_those_that_are_asked_for_among_some_are_no_others(app: Piecework, steps: Steps) -> None:
+    fulfil, ops = failed(app, steps, 3)
+    fulfil.later()
+    some = fulfil.where().among([State.FAILED], until=ops[1].known.created_at)
+    asked = some.only(step=ops[0].at.step if ops[0].at else None)
+    assert [op.id for op in asked] == [op.id for op in some] == [op.id for op in ops]
+    assert asked.cancel() == 0
+    assert asked.retry() == 3

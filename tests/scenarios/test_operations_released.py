@@ -12,6 +12,7 @@ from leaping import LeapingClock
 from operation_steps import Steps, names
 
 from piecework import Piecework, Step, step, wait_for
+from piecework.ahead import ahead
 from piecework.engine.reviver import REVIVE_SECONDS
 from piecework.testing.drain import drain
 
@@ -120,6 +121,25 @@ def test_a_step_waits_with_the_name_that_another_has_by_now(
     leaping.leap(61)
     drain(app)
     assert (now.get(op.id).status, steps.ran) == ("completed", ["charge", "email"])
+
+
+def test_a_wait_that_is_retired_leads_to_what_was_retired_with_it(
+    release: Release, steps: Steps, leaping: LeapingClock
+) -> None:
+    approval = wait_for("approval", timeout=60, otherwise="expired")
+    old, was = release(main=[steps.charge, approval], expired=[steps.email])
+    waits = was.later()
+    drain(old)
+    due = was.later()
+    app, now = release(main=[steps.charge], retired=[approval, steps.email])
+    for op in (waits, due):
+        record, kept = op.record(), op.kept()
+        assert not ahead(now._operation, op.plan, record.cursor or "", wait=kept.wait).breaks
+    drain(app)
+    assert [op.status for op in (waits, due)] == ["waiting for approval"] * 2
+    leaping.leap(61)
+    drain(app)
+    assert [(now.get(op.id).status, names(op)) for op in (waits, due)] == [("completed", ["charge", "email"])] * 2
 
 
 @dataclass

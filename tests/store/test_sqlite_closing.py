@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,3 +62,11 @@ def test_no_close_meets_the_write_of_one_who_had_waited_for_another_close(store:
         assert writing.result(20) == 0
         closing.result(20)
         again.result(20)
+
+
+def test_a_connection_that_is_read_with_does_not_outlive_the_life_that_it_is_of(store: SqliteStore) -> None:
+    with store.db.read() as con:
+        store.close()
+        assert con.execute("SELECT 1").fetchone() == (1,)
+    with pytest.raises(sqlite3.ProgrammingError):
+        con.execute("SELECT 1")

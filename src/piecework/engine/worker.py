@@ -237,7 +237,7 @@ class Worker:
         self._report_refused(trip)
         kept = self._forget(trip)
         self.settled += len(trip.settlements)
-        self._foresight.learn(len(trip.settlements))
+        self._foresight.learn(sum(not _is_given_back(s) for s in trip.settlements))
         self._plan_look(trip)
         if trip.jobs or kept:
             self._start(trip.jobs, trip.places, kept)
@@ -390,3 +390,9 @@ class Worker:
             return
         running.stopping = True
         self._pools.stop(running)
+
+
+def _is_given_back(settlement: Settlement) -> bool:
+    """Whether a job goes back to the line unbegun, which says nothing of how long it takes."""
+    back = settlement.state is State.AVAILABLE and settlement.advance is None
+    return back and settlement.history in (None, "released")

@@ -43,7 +43,7 @@ def check_name(value: Any, where: str) -> str:
     """A worker's name, as lists show it: something to read, on one line."""
     if not isinstance(value, str) or not value.strip() or len(value) > 100 or not value.isprintable():
         raise BadOption(f"{where} must be a name of 1 to 100 printable characters, not {value!r}")
-    return value
+    return str.__str__(value)
 
 
 def _check_priority(value: Any, where: str) -> int:

@@ -226,15 +226,16 @@ class Database:
                     yield self.writer()
                 return
             with self._inside():
+                readers = self._readers  # of this life: a connection does not outlive it
                 try:
-                    con = self._readers.pop()
+                    con = readers.pop()
                 except IndexError:
                     con = self._connect()
                 try:
                     yield con
                 finally:
-                    if len(self._readers) < MAX_READERS and not con.in_transaction:
-                        self._readers.append(con)
+                    if readers is self._readers and len(readers) < MAX_READERS and not con.in_transaction:
+                        readers.append(con)
                     else:
                         con.close()
 

@@ -35,9 +35,9 @@ class Watch:
 
     def end(self) -> None:
         """The store is closed; called with the lock in hand."""
+        self._over = True
         if self.connection is not None:
             self.connection.close()
-        self._over = True
 
     def changed(self, timeout: float) -> bool:
         """Sleeps until another connection committed, or the time is over, or the store is closed."""
