@@ -303,13 +303,15 @@ class Many:
             now = found.get(before.id)
             if now is None:
                 continue
-            if (now.cursor, now.state, now.run) != (before.cursor, before.state, before.run):
-                moved.append(now)
-            elif deed.amendment.resume and now.state in RETRIABLE:
+            same = (now.cursor, now.state, now.run) == (before.cursor, before.state, before.run)
+            if same and deed.amendment.resume and now.state in RETRIABLE:
                 self._refusals.note(now.id, partial(_cannot_go_on, self._app, now))
             else:
                 moved.append(now)
-        places = {before.id: before.cursor for before, _ in stale}
+        return self._meant(moved, {before.id: before.cursor for before, _ in stale})
+
+    def _meant(self, moved: Sequence[Record], places: Mapping[str, str | None]) -> list[Record]:
+        """Those of some that moved on which are meant all the same; the others are told."""
         meant = [now for now in self._still(moved) if self._follows or now.cursor == places[now.id]]
         ids = {now.id for now in meant}
         for now in moved:
