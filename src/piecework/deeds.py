@@ -205,6 +205,14 @@ class Refusals:
         if len(self._told) < MOST_REFUSED:
             self._told.append((id, why if isinstance(why, str) else why()))
 
+    def note_moved(self, found: Sequence[Record], meant: Sequence[Record], now: Callable[[], float]) -> None:
+        """Those of some that are not meant any more; `now` asks the store for its time."""
+        still = {record.id for record in meant}
+        if gone := [record for record in found if record.id not in still]:
+            moment = now()
+            for record in gone:
+                self.note(record.id, partial(has_moved_on, record, moment))
+
     def take(self, changed: Changed) -> None:
         """Those that another call has left."""
         self.left += changed.left
@@ -313,8 +321,5 @@ class Many:
     def _meant(self, moved: Sequence[Record], places: Mapping[str, str | None]) -> list[Record]:
         """Those of some that moved on which are meant all the same; the others are told."""
         meant = [now for now in self._still(moved) if self._follows or now.cursor == places[now.id]]
-        ids = {now.id for now in meant}
-        for now in moved:
-            if now.id not in ids:
-                self._refusals.note(now.id, has_moved_on(now, self._app.store.now()))
+        self._refusals.note_moved(moved, meant, self._app.store.now)
         return meant

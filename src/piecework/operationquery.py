@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 
 from piecework.alike import FailureKind, FailureKinds, StepCount, StepCounts
-from piecework.amending import must_not_be_undone
 from piecework.bringback import BringBack
 from piecework.byhand import RETRIABLE, UNFINISHED, why_and_who
 from piecework.changed import Changed
-from piecework.deeds import Made, Many, Refusals, editing, has_moved_on, jumping, skipping, unsetting
+from piecework.deeds import Made, Many, Refusals, editing, jumping, skipping, unsetting
 from piecework.documents import signal_payload
 from piecework.errors import BadArguments, JobNotFound, UsageError
 from piecework.ids import new_id
@@ -276,14 +275,8 @@ class OperationQuery(Generic[S]):
         )
 
         def bite(records: Sequence[Record]) -> int:
-            meant = []
-            for record in self._still_at(records, refusals):
-                try:
-                    must_not_be_undone(record, states)
-                    meant.append(record)
-                except UsageError as error:
-                    refusals.note(record.id, str(error))
-            return back.bite(meant) if meant else 0
+            there = [record for record in self._still_at(records, refusals) if record.state in states]
+            return back.bite(there) if there else 0
 
         done = self._each(bite, refusals, states)
         refusals.take(back.told(0))
@@ -302,9 +295,7 @@ class OperationQuery(Generic[S]):
             return records
         found = self._app.store.get([record.id for record in records])
         there = list(self._matching(found))
-        for record in found:
-            if record not in there:
-                refusals.note(record.id, has_moved_on(record, self._app.store.now()))
+        refusals.note_moved(found, there, self._app.store.now)
         return there
 
     def _those(self, records: Sequence[Record]) -> Filter:
